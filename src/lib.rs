@@ -1,0 +1,1 @@
+//! Supervised sessions on realtime WebSocket APIs that tell the truth about every interruption.

@@ -1,0 +1,1 @@
+//! Erlang/OTP-style supervision trees for ractor actors.
