@@ -1,1 +1,5 @@
 //! Supervised sessions on realtime WebSocket APIs that tell the truth about every interruption.
+
+pub mod close;
+pub mod config;
+pub mod error;

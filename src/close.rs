@@ -1,0 +1,210 @@
+//! Why a connection ended, and why a subscription missed something.
+//!
+//! Both are values, not errors: an end is ordinary in the life of a connection, and whoever hears of
+//! it wants to know which one it was. They stand at the bottom of the house because errors, machines
+//! and actors all speak of them.
+//!
+//! Invariants: neither type ever carries a credential or a payload; `Display` is one line.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::ConnectError;
+
+/// Why one connection is over.
+///
+/// The close codes are those of RFC 6455, section 7.4.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// The peer sent a close frame. Without a status code the frame was empty (RFC 6455, 7.1.5).
+    Peer {
+        /// The status code, if the frame had one.
+        code: Option<u16>,
+        /// The reason text, possibly empty.
+        reason: String,
+    },
+    /// We closed on purpose.
+    Local {
+        /// What was asked for.
+        reason: String,
+    },
+    /// The peer ended the byte stream without a close frame (code 1006 in the words of RFC 6455).
+    Eof,
+    /// The socket failed, for example by a TCP reset.
+    Io {
+        /// The kind of failure.
+        kind: io::ErrorKind,
+        /// What the system said.
+        detail: String,
+    },
+    /// The peer broke the rules of RFC 6455.
+    Protocol {
+        /// Which rule.
+        detail: String,
+    },
+    /// A message was larger than the configured limit.
+    TooBig {
+        /// What was too big.
+        detail: String,
+    },
+    /// Nothing arrived for too long and a ping went unanswered: the half-open connection.
+    Silent {
+        /// How long nothing had arrived.
+        quiet: Duration,
+    },
+    /// The peer stopped reading: what we wrote did not leave within its deadline.
+    WriteStalled {
+        /// How long the bytes had been waiting.
+        waited: Duration,
+    },
+    /// The connection never opened.
+    NotOpened(Arc<ConnectError>),
+    /// It opened, but the venue refused to let the session go live (authentication, a required step).
+    NotEstablished {
+        /// The step that failed, by its name.
+        step: String,
+        /// What the venue said.
+        detail: String,
+    },
+    /// An actor of the session ended, and the connection with it.
+    ActorEnded {
+        /// Which one.
+        actor: String,
+        /// How it ended.
+        reason: String,
+    },
+}
+
+impl CloseReason {
+    /// A short, constant word for tables and metric labels.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Peer { .. } => "peer_closed",
+            Self::Local { .. } => "local",
+            Self::Eof => "eof",
+            Self::Io {
+                kind: io::ErrorKind::ConnectionReset,
+                ..
+            } => "reset",
+            Self::Io { .. } => "io",
+            Self::Protocol { .. } => "protocol",
+            Self::TooBig { .. } => "too_big",
+            Self::Silent { .. } => "silent",
+            Self::WriteStalled { .. } => "write_stalled",
+            Self::NotOpened(_) => "not_opened",
+            Self::NotEstablished { .. } => "not_established",
+            Self::ActorEnded { .. } => "actor_ended",
+        }
+    }
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Peer {
+                code: Some(code),
+                reason,
+            } if reason.is_empty() => {
+                write!(f, "peer closed with code {code}")
+            }
+            Self::Peer {
+                code: Some(code),
+                reason,
+            } => {
+                write!(f, "peer closed with code {code}: {reason:?}")
+            }
+            Self::Peer { code: None, .. } => f.write_str("peer closed without a code"),
+            Self::Local { reason } => write!(f, "closed here: {reason}"),
+            Self::Eof => f.write_str("peer ended the stream without a close frame"),
+            Self::Io {
+                kind: io::ErrorKind::ConnectionReset,
+                ..
+            } => f.write_str("connection reset"),
+            Self::Io { detail, .. } => write!(f, "socket failed: {detail}"),
+            Self::Protocol { detail } => write!(f, "peer broke the protocol: {detail}"),
+            Self::TooBig { detail } => write!(f, "message too big: {detail}"),
+            Self::Silent { quiet } => write!(f, "silent for {quiet:?}, ping unanswered"),
+            Self::WriteStalled { waited } => write!(f, "peer stopped reading for {waited:?}"),
+            Self::NotOpened(error) => write!(f, "not opened: {error}"),
+            Self::NotEstablished { step, detail } => write!(f, "step {step:?} failed: {detail}"),
+            Self::ActorEnded { actor, reason } => write!(f, "actor {actor} ended: {reason}"),
+        }
+    }
+}
+
+/// Why a subscription may have missed something.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum GapCause {
+    /// The connection ended.
+    ConnectionLost(CloseReason),
+    /// An actor of the session failed and was restarted, and the connection with it.
+    ActorRestarted {
+        /// Which one, by its child id.
+        actor: String,
+        /// How it ended.
+        reason: String,
+    },
+    /// The venue no longer accepted our authorization, so private data stopped.
+    AuthorizationLost {
+        /// What the venue said.
+        detail: String,
+    },
+    /// The venue refused or ended this one subscription.
+    SubscriptionLost {
+        /// What the venue said.
+        detail: String,
+    },
+    /// The consumer was too slow for its queue.
+    Lagged,
+    /// A message did not have the form that it should have.
+    Undecodable {
+        /// What was wrong with it.
+        detail: String,
+    },
+    /// The venue's own sequence numbers show a hole.
+    SequenceBreak {
+        /// The number that should have come.
+        expected: u64,
+        /// The number that came.
+        found: u64,
+    },
+}
+
+impl GapCause {
+    /// A short, constant word for tables and metric labels.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::ConnectionLost(reason) => reason.label(),
+            Self::ActorRestarted { .. } => "actor_restarted",
+            Self::AuthorizationLost { .. } => "authorization_lost",
+            Self::SubscriptionLost { .. } => "subscription_lost",
+            Self::Lagged => "lagged",
+            Self::Undecodable { .. } => "undecodable",
+            Self::SequenceBreak { .. } => "sequence_break",
+        }
+    }
+}
+
+impl fmt::Display for GapCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ConnectionLost(reason) => reason.fmt(f),
+            Self::ActorRestarted { actor, reason } => {
+                write!(f, "actor {actor} restarted: {reason}")
+            }
+            Self::AuthorizationLost { detail } => write!(f, "authorization lost: {detail}"),
+            Self::SubscriptionLost { detail } => write!(f, "subscription lost: {detail}"),
+            Self::Lagged => f.write_str("consumer too slow"),
+            Self::Undecodable { detail } => write!(f, "undecodable message: {detail}"),
+            Self::SequenceBreak { expected, found } => {
+                write!(f, "sequence broken: expected {expected}, found {found}")
+            }
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Whom to trust on `wss://`.
+
+/// Trust anchors and options of TLS.
+#[derive(Debug, Clone, Default)]
+pub struct Tls {}

@@ -1,0 +1,35 @@
+//! Every error that the library returns, and the one place that says what to do about each.
+//!
+//! One enum per operation: [`ConfigError`] when a session is described, [`ConnectError`] when a
+//! connection is opened, [`RequestError`] when a request ends without an answer that helps,
+//! [`SubscribeError`] for a subscription, [`StartError`] when a session is started. What to do about an
+//! error is decided here and nowhere else, by `recovery()`; nobody matches on a string.
+//!
+//! Invariants: no error carries a credential; texts are lower case without a full stop and leave the
+//! cause to `source()`.
+
+mod connect;
+mod request;
+mod session;
+
+pub use connect::{ConfigError, ConnectError, HttpResponse, Phase};
+pub use request::{DecodeError, ErrorObject, RequestError, UnknownCause};
+pub use session::{EndReason, StartError, SubscribeError};
+
+use std::time::Duration;
+
+/// What to do about an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Recovery {
+    /// Try again; the usual backoff applies.
+    Retry,
+    /// Try again, but not before this much time has passed (the peer said so).
+    RetryAfter(Duration),
+    /// Authenticate once more, then try again.
+    Reauthenticate,
+    /// It may have been executed: find out before trying again.
+    Reconcile,
+    /// Trying again cannot help: a person has to change something.
+    Stop,
+}

@@ -1,0 +1,226 @@
+//! What can be wrong with a description of a connection, and with opening it.
+//!
+//! Apart from the other errors because both are known before a single message has flowed.
+//!
+//! Invariants: a header's value or a URL's user info never appears in a text.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Recovery;
+
+/// A value in the configuration cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{option} cannot be {value}: {remedy}")]
+#[non_exhaustive]
+pub struct ConfigError {
+    /// The option's name.
+    pub option: &'static str,
+    /// The value that was given, as text; secrets are shown as `[redacted]`.
+    pub value: String,
+    /// What to write instead.
+    pub remedy: String,
+}
+
+impl ConfigError {
+    /// Names the option, the value and the remedy.
+    pub(crate) fn new(
+        option: &'static str,
+        value: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self {
+            option,
+            value: value.into(),
+            remedy: remedy.into(),
+        }
+    }
+
+    /// A person has to change the configuration.
+    #[must_use]
+    pub fn recovery(&self) -> Recovery {
+        Recovery::Stop
+    }
+}
+
+/// The phases of opening a connection; each has a deadline of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Phase {
+    /// Resolving the host name.
+    Dns,
+    /// The TCP handshake.
+    Tcp,
+    /// The TLS handshake.
+    Tls,
+    /// The HTTP upgrade (RFC 6455, section 4: the opening handshake).
+    Upgrade,
+    /// Authentication and the platform's other opening steps.
+    Auth,
+    /// From the opening handshake to the first data frame.
+    FirstData,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Dns => "dns",
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+            Self::Upgrade => "upgrade",
+            Self::Auth => "auth",
+            Self::FirstData => "first data",
+        })
+    }
+}
+
+/// An HTTP answer other than `101 Switching Protocols`.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct HttpResponse {
+    /// The status code.
+    pub status: http::StatusCode,
+    /// The headers, as sent.
+    pub headers: http::HeaderMap,
+    /// The body, up to the limit of 64 KiB.
+    pub body: bytes::Bytes,
+}
+
+impl HttpResponse {
+    /// Puts the three parts together.
+    pub(crate) fn new(
+        status: http::StatusCode,
+        headers: http::HeaderMap,
+        body: bytes::Bytes,
+    ) -> Self {
+        Self {
+            status,
+            headers,
+            body,
+        }
+    }
+
+    /// How long the server asks us to wait (RFC 9110, section 10.2.3), if it says so in seconds.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        let value = self.headers.get(http::header::RETRY_AFTER)?.to_str().ok()?;
+        value.trim().parse().ok().map(Duration::from_secs)
+    }
+}
+
+impl fmt::Debug for HttpResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Header values and the body may hold cookies and tokens.
+        f.debug_struct("HttpResponse")
+            .field("status", &self.status)
+            .field(
+                "headers",
+                &self
+                    .headers
+                    .keys()
+                    .map(http::HeaderName::as_str)
+                    .collect::<Vec<_>>(),
+            )
+            .field("body_len", &self.body.len())
+            .finish()
+    }
+}
+
+/// A connection could not be opened.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// A phase took longer than its deadline.
+    #[error("{phase} took longer than {limit:?}")]
+    Timeout {
+        /// Which phase.
+        phase: Phase,
+        /// Its deadline.
+        limit: Duration,
+    },
+    /// The host name could not be resolved, or has no address.
+    #[error("host {host:?} could not be resolved")]
+    Dns {
+        /// The name.
+        host: String,
+        /// What the resolver said.
+        #[source]
+        source: Arc<io::Error>,
+    },
+    /// No address accepted a TCP connection; the last failure is the source.
+    #[error("no tcp connection to {address}")]
+    Tcp {
+        /// The last address that was tried.
+        address: String,
+        /// What the system said.
+        #[source]
+        source: Arc<io::Error>,
+    },
+    /// The TLS handshake failed on the wire.
+    #[error("tls handshake with {host:?} failed")]
+    Tls {
+        /// The server's name.
+        host: String,
+        /// What went wrong.
+        #[source]
+        source: Arc<io::Error>,
+    },
+    /// The server's certificate was not accepted.
+    #[error("certificate of {host:?} was not accepted")]
+    Certificate {
+        /// The server's name.
+        host: String,
+        /// Why not.
+        #[source]
+        source: Arc<rustls::Error>,
+    },
+    /// The server answered the upgrade with something other than 101.
+    #[error("server answered the upgrade with {}", response.status)]
+    Refused {
+        /// Its answer: status, headers and body.
+        response: HttpResponse,
+    },
+    /// The server's answer to the upgrade was not a valid opening handshake (RFC 6455, section 4.1).
+    #[error("invalid opening handshake: {detail}")]
+    Handshake {
+        /// Which rule it broke.
+        detail: String,
+    },
+    /// The socket failed during the upgrade.
+    #[error("socket failed during {phase}")]
+    Io {
+        /// The phase.
+        phase: Phase,
+        /// What the system said.
+        #[source]
+        source: Arc<io::Error>,
+    },
+}
+
+impl ConnectError {
+    /// Whether another attempt can help.
+    ///
+    /// A certificate that is not accepted and the HTTP answers 400, 401, 403, 404, 405, 410, 426 and
+    /// redirections stay as they are until a person changes something; 429 and the 5xx pass, after
+    /// `Retry-After` where the server sent one.
+    #[must_use]
+    pub fn recovery(&self) -> Recovery {
+        match self {
+            Self::Certificate { .. } => Recovery::Stop,
+            Self::Refused { response } => match response.status.as_u16() {
+                408 | 425 | 429 | 500..=599 => response
+                    .retry_after()
+                    .map_or(Recovery::Retry, Recovery::RetryAfter),
+                _ => Recovery::Stop,
+            },
+            Self::Timeout { .. }
+            | Self::Dns { .. }
+            | Self::Tcp { .. }
+            | Self::Tls { .. }
+            | Self::Handshake { .. }
+            | Self::Io { .. } => Recovery::Retry,
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! How a request ends when it does not end well.
+//!
+//! Apart because of the one promise that the library makes about requests: each ends as *answered*,
+//! *not sent* or *unknown*, and never as anything between.
+//!
+//! Invariants: `NotSent` is said only when not a single byte of the request was handed to the socket.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::Recovery;
+use crate::close::CloseReason;
+
+/// The error object of a JSON-RPC 2.0 response (section 5.1).
+#[derive(Debug, Clone, Deserialize, thiserror::Error)]
+#[error("peer answered with error {code}: {message}")]
+#[non_exhaustive]
+pub struct ErrorObject {
+    /// The number that indicates the kind of error.
+    pub code: i64,
+    /// A short description.
+    #[serde(default)]
+    pub message: String,
+    /// What the peer added, unparsed.
+    #[serde(default)]
+    pub data: Option<Box<RawValue>>,
+}
+
+/// A message did not have the form that it should have.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("not a valid {expected}: {detail}")]
+#[non_exhaustive]
+pub struct DecodeError {
+    /// What was expected.
+    pub expected: &'static str,
+    /// What was wrong, without the payload.
+    pub detail: String,
+}
+
+impl DecodeError {
+    /// Names what was expected and what was wrong with it; the payload does not belong in it.
+    pub fn new(expected: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            expected,
+            detail: detail.into(),
+        }
+    }
+}
+
+/// Why the fate of a request is unknown.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum UnknownCause {
+    /// The connection ended after the request had been written.
+    #[error("connection ended: {0}")]
+    ConnectionLost(CloseReason),
+    /// No answer came within the deadline.
+    #[error("no answer within {0:?}")]
+    Deadline(Duration),
+}
+
+/// A request that was not answered with a result.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// Answered, with an error object: the peer has seen the request and refused it.
+    #[error("request {method:?} was refused")]
+    Answered {
+        /// The method.
+        method: String,
+        /// The peer's error object.
+        #[source]
+        error: ErrorObject,
+    },
+    /// Answered, but the result is not what it should be.
+    #[error("request {method:?} was answered with an unexpected result")]
+    Undecodable {
+        /// The method.
+        method: String,
+        /// What was wrong.
+        #[source]
+        source: DecodeError,
+    },
+    /// Not a byte of it left this process: it can be sent again without harm.
+    #[error("request {method:?} was not sent: {detail}")]
+    NotSent {
+        /// The method.
+        method: String,
+        /// What kept it.
+        detail: String,
+    },
+    /// It was written and no answer is known: it may have been executed.
+    #[error("fate of request {method:?} is unknown")]
+    Unknown {
+        /// The method.
+        method: String,
+        /// Why.
+        #[source]
+        cause: UnknownCause,
+    },
+    /// The parameters could not be written as JSON; nothing was sent.
+    #[error("parameters of {method:?} cannot be written as json: {detail}")]
+    Unencodable {
+        /// The method.
+        method: String,
+        /// What the encoder said.
+        detail: String,
+    },
+}
+
+impl RequestError {
+    /// What to do about it. The venue's own error codes are judged by its `Platform`.
+    #[must_use]
+    pub fn recovery(&self) -> Recovery {
+        match self {
+            Self::NotSent { .. } => Recovery::Retry,
+            Self::Unknown { .. } => Recovery::Reconcile,
+            Self::Answered { .. } | Self::Undecodable { .. } | Self::Unencodable { .. } => {
+                Recovery::Stop
+            }
+        }
+    }
+}

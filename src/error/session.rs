@@ -1,0 +1,107 @@
+//! How starting a session, a subscription and a session's life can end.
+//!
+//! Apart because these speak of the session as a whole: its tree, its channels, its last cause.
+//!
+//! Invariants: the last cause is kept, never replaced by "too many attempts".
+
+use std::time::Duration;
+
+use super::{ConfigError, ConnectError, ErrorObject, Recovery};
+use crate::close::CloseReason;
+
+/// A session did not come live.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The configuration cannot be used.
+    #[error("configuration cannot be used")]
+    Config(#[from] ConfigError),
+    /// The first connection could not be opened. It is not tried again unless the configuration says so.
+    #[error("first connection could not be opened")]
+    Connect(#[source] ConnectError),
+    /// The connection opened and ended before the session was live.
+    #[error("connection ended before the session was live: {0}")]
+    Closed(CloseReason),
+    /// The venue refused a step between open and live.
+    #[error("step {step:?} was refused")]
+    Refused {
+        /// The step's name.
+        step: String,
+        /// What the venue said.
+        #[source]
+        error: ErrorObject,
+    },
+    /// It took too long.
+    #[error("session was not live within {0:?}")]
+    Timeout(Duration),
+    /// The supervision tree did not start, or ended.
+    #[error("supervision tree failed: {0}")]
+    Tree(String),
+}
+
+impl StartError {
+    /// What to do about it.
+    #[must_use]
+    pub fn recovery(&self) -> Recovery {
+        match self {
+            Self::Config(error) => error.recovery(),
+            Self::Connect(error) => error.recovery(),
+            Self::Closed(_) | Self::Timeout(_) => Recovery::Retry,
+            Self::Refused { .. } | Self::Tree(_) => Recovery::Stop,
+        }
+    }
+}
+
+/// A subscription was not made.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum SubscribeError {
+    /// The venue did not accept the channel, by an error or by leaving it out of its list.
+    #[error("channel {channel:?} was rejected: {detail}")]
+    Rejected {
+        /// The channel.
+        channel: String,
+        /// What the venue said.
+        detail: String,
+    },
+    /// The venue did not confirm it in time. The wish is withdrawn.
+    #[error("channel {channel:?} was not confirmed within {limit:?}")]
+    Timeout {
+        /// The channel.
+        channel: String,
+        /// The deadline.
+        limit: Duration,
+    },
+    /// The session ended, or its subscription manager was restarted meanwhile.
+    #[error("session ended before channel {channel:?} was confirmed")]
+    Ended {
+        /// The channel.
+        channel: String,
+    },
+}
+
+impl SubscribeError {
+    /// What to do about it.
+    #[must_use]
+    pub fn recovery(&self) -> Recovery {
+        match self {
+            Self::Rejected { .. } | Self::Ended { .. } => Recovery::Stop,
+            Self::Timeout { .. } => Recovery::Retry,
+        }
+    }
+}
+
+/// Why a session is over for good.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum EndReason {
+    /// It was shut down on purpose.
+    #[error("shut down")]
+    Shutdown,
+    /// A cause that another attempt cannot cure.
+    #[error("ended: {0}")]
+    Fatal(CloseReason),
+    /// Actors failed more often than the tree allows.
+    #[error("supervision gave up: {0}")]
+    Exhausted(String),
+}
