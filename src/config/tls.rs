@@ -1,5 +1,281 @@
-//! Whom to trust on `wss://`.
+//! Whom to trust on `wss://`, and which cryptography to do it with.
+//!
+//! A file of its own because it alone knows about features: which trust anchors and which crypto provider
+//! are compiled in.
+//!
+//! Invariants: nothing process-wide is read or installed, so a program's own choice of provider is never
+//! touched; what is missing is a [`ConfigError`], never a panic; certificates never appear in `Debug`.
+//! Deliberately absent: an option that accepts any certificate. For a test server, trust its CA with
+//! [`Tls::only`].
 
-/// Trust anchors and options of TLS.
-#[derive(Debug, Clone, Default)]
-pub struct Tls {}
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+
+use crate::error::ConfigError;
+
+/// Trust anchors and crypto provider.
+///
+/// The default trusts what the platform trusts (feature `platform-roots`), else Mozilla's list (feature
+/// `webpki-roots`), else only the certificates that are added here.
+#[derive(Clone, Default)]
+#[must_use = "hand it to `ConfigBuilder::tls`"]
+pub struct Tls {
+    anchors: Anchors,
+    added: Vec<Added>,
+    provider: Option<Arc<CryptoProvider>>,
+    /// Filled at first use and shared by all clones, so that sessions are resumed across reconnects.
+    /// Replaced by an empty one whenever an option changes.
+    built: Arc<OnceLock<Arc<ClientConfig>>>,
+}
+
+/// Where trust begins, apart from what was added by hand.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Anchors {
+    /// The platform's where that is compiled in, else Mozilla's, else none.
+    #[default]
+    Default,
+    #[cfg(feature = "platform-roots")]
+    Platform,
+    #[cfg(feature = "webpki-roots")]
+    Webpki,
+    /// Nothing but what was added.
+    Added,
+}
+
+/// Certificates as they were given; they are read when the configuration is built.
+#[derive(Clone)]
+enum Added {
+    Pem(Vec<u8>),
+    Der(Vec<u8>),
+}
+
+impl Tls {
+    /// Trusts what the operating system trusts.
+    ///
+    /// On Linux its list is read once per configuration; later changes to it need a new one.
+    #[cfg(feature = "platform-roots")]
+    pub fn platform() -> Self {
+        Self {
+            anchors: Anchors::Platform,
+            ..Self::default()
+        }
+    }
+
+    /// Trusts Mozilla's list as it was when the `webpki-roots` crate was published.
+    #[cfg(feature = "webpki-roots")]
+    pub fn webpki() -> Self {
+        Self {
+            anchors: Anchors::Webpki,
+            ..Self::default()
+        }
+    }
+
+    /// Trusts the certificates in `pem` and nothing else. More may follow with [`Tls::with_ca_pem`].
+    pub fn only(pem: impl Into<Vec<u8>>) -> Self {
+        Self {
+            anchors: Anchors::Added,
+            ..Self::default()
+        }
+        .with_ca_pem(pem)
+    }
+
+    /// Trusts the certificate `der` and nothing else. More may follow with [`Tls::with_ca_der`].
+    pub fn only_der(der: impl Into<Vec<u8>>) -> Self {
+        Self {
+            anchors: Anchors::Added,
+            ..Self::default()
+        }
+        .with_ca_der(der)
+    }
+
+    /// Also trusts every certificate in `pem`, of which there must be at least one.
+    pub fn with_ca_pem(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.added.push(Added::Pem(pem.into()));
+        self.changed()
+    }
+
+    /// Also trusts the certificate `der`.
+    pub fn with_ca_der(mut self, der: impl Into<Vec<u8>>) -> Self {
+        self.added.push(Added::Der(der.into()));
+        self.changed()
+    }
+
+    /// Does its cryptography with `provider`. Default: `ring`, else `aws-lc-rs`, by feature.
+    pub fn provider(mut self, provider: Arc<CryptoProvider>) -> Self {
+        self.provider = Some(provider);
+        self.changed()
+    }
+
+    /// The configuration for rustls: built at the first call, the same one at every later call, also
+    /// through a clone.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] if a certificate cannot be read, if nobody would be trusted, or if no crypto
+    /// provider is compiled in.
+    pub fn client_config(&self) -> Result<Arc<ClientConfig>, ConfigError> {
+        if let Some(config) = self.built.get() {
+            return Ok(Arc::clone(config));
+        }
+        let config = self.build()?;
+        // Of two callers at once the first one's is kept.
+        Ok(Arc::clone(self.built.get_or_init(|| Arc::new(config))))
+    }
+
+    fn changed(mut self) -> Self {
+        self.built = Arc::default();
+        self
+    }
+
+    fn build(&self) -> Result<ClientConfig, ConfigError> {
+        let provider = match &self.provider {
+            Some(provider) => Arc::clone(provider),
+            None => compiled_provider().ok_or_else(|| {
+                let remedy = "switch on the feature `ring` or `aws-lc-rs`, or give one";
+                ConfigError::new("tls.provider", "none", remedy)
+            })?,
+        };
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| {
+                let remedy =
+                    format!("use a provider with the cipher suites of tls 1.2 or 1.3 ({error})");
+                ConfigError::new("tls.provider", "this provider", remedy)
+            })?;
+        let added = self.added()?;
+        let verifier = match self.anchors {
+            #[cfg(feature = "platform-roots")]
+            Anchors::Default | Anchors::Platform => platform_verifier(added, provider),
+            #[cfg(feature = "webpki-roots")]
+            Anchors::Webpki => verifier(mozilla(), added, provider),
+            #[cfg(all(feature = "webpki-roots", not(feature = "platform-roots")))]
+            Anchors::Default => verifier(mozilla(), added, provider),
+            #[cfg(not(any(feature = "platform-roots", feature = "webpki-roots")))]
+            Anchors::Default => verifier(RootCertStore::empty(), added, provider),
+            Anchors::Added => verifier(RootCertStore::empty(), added, provider),
+        }?;
+        let mut config = builder
+            // This is rustls' door for any verifier of one's own; those here do verify.
+            .dangerous()
+            .with_custom_certificate_verifier(verifier)
+            .with_no_client_auth();
+        // A server that also speaks HTTP/2 must not choose it: RFC 6455 needs HTTP/1.1.
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(config)
+    }
+
+    fn added(&self) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
+        let mut certificates = Vec::new();
+        for (index, added) in self.added.iter().enumerate() {
+            let refuse = |remedy: String| {
+                Err(ConfigError::new(
+                    "tls.ca",
+                    format!("certificate source {}", index + 1),
+                    remedy,
+                ))
+            };
+            let before = certificates.len();
+            match added {
+                Added::Der(der) => certificates.push(CertificateDer::from(der.clone())),
+                Added::Pem(pem) => {
+                    for certificate in CertificateDer::pem_slice_iter(pem) {
+                        match certificate {
+                            Ok(certificate) => certificates.push(certificate),
+                            Err(error) => return refuse(format!("give valid pem ({error})")),
+                        }
+                    }
+                    if certificates.len() == before {
+                        return refuse("give pem with a BEGIN CERTIFICATE section".to_owned());
+                    }
+                }
+            }
+            // Tried here, where the source can still be named.
+            let mut probe = RootCertStore::empty();
+            for certificate in &certificates[before..] {
+                if let Err(error) = probe.add(certificate.clone()) {
+                    return refuse(format!("give an x.509 certificate ({error})"));
+                }
+            }
+        }
+        Ok(certificates)
+    }
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls")
+            .field("anchors", &self.anchors)
+            .field("added", &self.added.len())
+            .field("provider_given", &self.provider.is_some())
+            .finish()
+    }
+}
+
+/// The provider that was compiled in; `ring` if both were. Not the process's default one.
+fn compiled_provider() -> Option<Arc<CryptoProvider>> {
+    #[cfg(feature = "ring")]
+    return Some(Arc::new(rustls::crypto::ring::default_provider()));
+    #[cfg(all(feature = "aws-lc-rs", not(feature = "ring")))]
+    return Some(Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
+    #[cfg(not(any(feature = "ring", feature = "aws-lc-rs")))]
+    None
+}
+
+/// Verifies against `anchors` and what was added; refuses to trust nobody.
+fn verifier(
+    mut anchors: RootCertStore,
+    added: Vec<CertificateDer<'static>>,
+    provider: Arc<CryptoProvider>,
+) -> Result<Arc<dyn ServerCertVerifier>, ConfigError> {
+    for certificate in added {
+        anchors.add(certificate).map_err(|error| {
+            ConfigError::new(
+                "tls.ca",
+                "a certificate",
+                format!("give an x.509 certificate ({error})"),
+            )
+        })?;
+    }
+    if anchors.is_empty() {
+        let remedy = "switch on the feature `platform-roots` or `webpki-roots`, or give a CA";
+        return Err(ConfigError::new("tls", "without trust anchors", remedy));
+    }
+    WebPkiServerVerifier::builder_with_provider(Arc::new(anchors), provider)
+        .build()
+        .map(|verifier| verifier as Arc<dyn ServerCertVerifier>)
+        .map_err(|error| {
+            ConfigError::new(
+                "tls",
+                "these trust anchors",
+                format!("give a CA that can be used ({error})"),
+            )
+        })
+}
+
+#[cfg(feature = "platform-roots")]
+fn platform_verifier(
+    added: Vec<CertificateDer<'static>>,
+    provider: Arc<CryptoProvider>,
+) -> Result<Arc<dyn ServerCertVerifier>, ConfigError> {
+    match rustls_platform_verifier::Verifier::new_with_extra_roots(added, provider) {
+        Ok(verifier) => Ok(Arc::new(verifier)),
+        Err(error) => {
+            let remedy = format!(
+                "install the system's certificates, or use Tls::webpki or Tls::only ({error})"
+            );
+            Err(ConfigError::new("tls", "the platform's roots", remedy))
+        }
+    }
+}
+
+#[cfg(feature = "webpki-roots")]
+fn mozilla() -> RootCertStore {
+    RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned())
+}
