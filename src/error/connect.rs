@@ -132,6 +132,13 @@ impl fmt::Debug for HttpResponse {
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
+    /// The configuration does not allow a connection at all, for want of trust anchors for instance.
+    #[error("connection cannot be configured")]
+    Config {
+        /// What is wrong with it.
+        #[source]
+        source: ConfigError,
+    },
     /// A phase took longer than its deadline.
     #[error("{phase} took longer than {limit:?}")]
     Timeout {
@@ -208,6 +215,7 @@ impl ConnectError {
     #[must_use]
     pub fn recovery(&self) -> Recovery {
         match self {
+            Self::Config { source } => source.recovery(),
             Self::Certificate { .. } => Recovery::Stop,
             Self::Refused { response } => match response.status.as_u16() {
                 408 | 425 | 429 | 500..=599 => response

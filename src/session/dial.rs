@@ -1,0 +1,160 @@
+//! Opens a connection: name to addresses, TCP, TLS, and the opening handshake of RFC 6455.
+//!
+//! Apart from the Transport, which owns the result, because everything here happens once, in order, and
+//! without frames: four phases, each under its own deadline, each with its own error.
+//!
+//! Invariants: exactly one phase fails and the error names it; an answer other than 101 is returned with
+//! its status, headers and body as soon as it is there; bytes behind the 101 are kept; a dropped dial
+//! closes its sockets at once. Deliberately absent: retrying, redirections, and logging.
+
+mod refusal;
+mod stream;
+mod tcp;
+mod upgrade;
+
+pub(crate) use stream::TlsOrPlain;
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderMap;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+use tokio_rustls::TlsConnector;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+
+use crate::config::Config;
+use crate::config::endpoint::Endpoint;
+use crate::error::{ConnectError, Phase};
+
+/// A connection on which the opening handshake has succeeded.
+#[derive(Debug)]
+pub(crate) struct Dialed {
+    /// The socket, from here on a WebSocket's.
+    pub(crate) stream: TlsOrPlain,
+    /// What the server sent right behind its 101: the beginning of its first frames.
+    pub(crate) leftover: Vec<u8>,
+    /// The headers of the 101.
+    pub(crate) response_headers: HeaderMap,
+    /// How long each phase took.
+    pub(crate) timings: PhaseTimings,
+    /// The address that answered.
+    pub(crate) peer: SocketAddr,
+}
+
+/// How long each phase of opening took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct PhaseTimings {
+    /// Resolving the host name.
+    pub(crate) dns: Duration,
+    /// From the first address to the first established connection.
+    pub(crate) tcp: Duration,
+    /// The TLS handshake; zero for `ws`.
+    pub(crate) tls: Duration,
+    /// The opening handshake.
+    pub(crate) upgrade: Duration,
+}
+
+/// Opens a connection to `config.endpoint` within `config.limits`.
+///
+/// # Errors
+///
+/// [`ConnectError`] of the phase that failed.
+pub(crate) async fn dial(config: &Config) -> Result<Dialed, ConnectError> {
+    let Config {
+        endpoint, limits, ..
+    } = config;
+    let mut timings = PhaseTimings::default();
+
+    let start = Instant::now();
+    let addresses = within(Phase::Dns, limits.dns, tcp::resolve(endpoint)).await?;
+    timings.dns = start.elapsed();
+
+    let start = Instant::now();
+    let (tcp, peer) = within(Phase::Tcp, limits.tcp, tcp::connect(addresses)).await?;
+    timings.tcp = start.elapsed();
+
+    let start = Instant::now();
+    let mut stream = if endpoint.is_tls() {
+        let stream = within(Phase::Tls, limits.tls, secure(tcp, config)).await?;
+        timings.tls = start.elapsed();
+        stream
+    } else {
+        TlsOrPlain::Plain(tcp)
+    };
+
+    let start = Instant::now();
+    let accepted = upgrade::upgrade(&mut stream, endpoint, &config.headers, limits.upgrade).await?;
+    timings.upgrade = start.elapsed();
+
+    Ok(Dialed {
+        stream,
+        leftover: accepted.leftover,
+        response_headers: accepted.headers,
+        timings,
+        peer,
+    })
+}
+
+/// Hands the connection over to tungstenite, with the sizes that `config` gives.
+pub(crate) async fn web_socket(dialed: Dialed, config: &Config) -> WebSocketStream<TlsOrPlain> {
+    let limits = WebSocketConfig::default()
+        .read_buffer_size(config.read_buffer)
+        .max_message_size(Some(config.max_message))
+        .max_frame_size(Some(config.max_message));
+    let Dialed {
+        stream, leftover, ..
+    } = dialed;
+    WebSocketStream::from_partially_read(stream, leftover, Role::Client, Some(limits)).await
+}
+
+async fn within<T>(
+    phase: Phase,
+    limit: Duration,
+    work: impl Future<Output = Result<T, ConnectError>>,
+) -> Result<T, ConnectError> {
+    match timeout(limit, work).await {
+        Ok(result) => result,
+        Err(_) => Err(ConnectError::Timeout { phase, limit }),
+    }
+}
+
+async fn secure(tcp: TcpStream, config: &Config) -> Result<TlsOrPlain, ConnectError> {
+    let endpoint = &config.endpoint;
+    let tls = config
+        .tls
+        .client_config()
+        .map_err(|source| ConnectError::Config { source })?;
+    let Some(name) = endpoint.server_name() else {
+        return Ok(TlsOrPlain::Plain(tcp));
+    };
+    match TlsConnector::from(tls).connect(name.clone(), tcp).await {
+        Ok(stream) => Ok(TlsOrPlain::Tls(Box::new(stream))),
+        Err(error) => Err(tls_error(endpoint, error)),
+    }
+}
+
+/// Tells a certificate, which only a person can mend, from everything else.
+fn tls_error(endpoint: &Endpoint, error: io::Error) -> ConnectError {
+    let host = endpoint.host().to_owned();
+    let cause = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match cause {
+        Some(cause @ rustls::Error::InvalidCertificate(_)) => ConnectError::Certificate {
+            host,
+            source: Arc::new(cause.clone()),
+        },
+        _ => ConnectError::Tls {
+            host,
+            source: Arc::new(error),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,1 @@
+//! The dial against real sockets on the loopback.
