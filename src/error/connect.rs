@@ -187,7 +187,7 @@ pub enum ConnectError {
     #[error("server answered the upgrade with {}", response.status)]
     Refused {
         /// Its answer: status, headers and body.
-        response: HttpResponse,
+        response: Box<HttpResponse>,
     },
     /// The server's answer to the upgrade was not a valid opening handshake (RFC 6455, section 4.1).
     #[error("invalid opening handshake: {detail}")]
