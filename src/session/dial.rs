@@ -14,6 +14,7 @@ mod upgrade;
 
 pub(crate) use stream::TlsOrPlain;
 
+use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -32,7 +33,6 @@ use crate::config::endpoint::Endpoint;
 use crate::error::{ConnectError, Phase};
 
 /// A connection on which the opening handshake has succeeded.
-#[derive(Debug)]
 pub(crate) struct Dialed {
     /// The socket, from here on a WebSocket's.
     pub(crate) stream: TlsOrPlain,
@@ -44,6 +44,16 @@ pub(crate) struct Dialed {
     pub(crate) timings: PhaseTimings,
     /// The address that answered.
     pub(crate) peer: SocketAddr,
+}
+
+impl fmt::Debug for Dialed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The headers may hold cookies.
+        f.debug_struct("Dialed")
+            .field("peer", &self.peer)
+            .field("timings", &self.timings)
+            .finish_non_exhaustive()
+    }
 }
 
 /// How long each phase of opening took.
