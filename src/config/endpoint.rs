@@ -1,11 +1,11 @@
 //! Where to connect: a `ws` or `wss` URL, taken apart once.
 //!
-//! A file of its own because three readers need three spellings of the same thing: the resolver a bare
-//! host, the `Host` header one with brackets and port, a log one without secrets.
+//! A file of its own because three readers need three spellings of the same thing: the resolver a
+//! bare host, the `Host` header one with brackets and port, a log one without secrets.
 //!
-//! Invariants: path and query go to the server byte for byte as they were given; a query's text and user
-//! info never appear in `Debug`, `Display` or an error; a `wss` endpoint has a valid server name.
-//! Deliberately absent: user info, since RFC 6455 gives it no meaning; use a header.
+//! Invariants: path and query go to the server byte for byte as they were given; a query's text and
+//! user info never appear in `Debug`, `Display` or an error; a `wss` endpoint has a valid server
+//! name. Deliberately absent: user info, since RFC 6455 gives it no meaning; use a header.
 
 use std::fmt;
 
@@ -31,7 +31,9 @@ impl Endpoint {
     /// Takes a URL apart.
     ///
     /// ```
-    /// let endpoint = mainstay::config::endpoint::Endpoint::parse("wss://example.com/ws?token=s3cret")?;
+    /// use mainstay::config::endpoint::Endpoint;
+    ///
+    /// let endpoint = Endpoint::parse("wss://example.com/ws?token=s3cret")?;
     /// assert_eq!(endpoint.resource(), "/ws?token=s3cret");
     /// assert_eq!(endpoint.to_string(), "wss://example.com/ws?…");
     /// # Ok::<(), mainstay::error::ConfigError>(())
@@ -69,7 +71,7 @@ impl Endpoint {
                 "leave out user info; send credentials in a header instead",
             ));
         }
-        if authority.is_empty() || authority.starts_with(':') {
+        if authority.is_empty() {
             return Err(refuse("give a host"));
         }
         if resource.starts_with('\\') {
@@ -182,5 +184,147 @@ fn redacted(url: &str) -> String {
     match url.find(['?', '#']) {
         Some(end) => format!("{}{}…", &url[..end], &url[end..=end]),
         None => url.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(url: &str) -> Endpoint {
+        Endpoint::parse(url).unwrap()
+    }
+
+    fn refusal(url: &str) -> String {
+        Endpoint::parse(url).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn ports_default_by_scheme() {
+        for (url, port, tls) in [
+            ("ws://example.com", 80, false),
+            ("wss://example.com", 443, true),
+            ("WSS://example.com", 443, true),
+            ("ws://example.com:443", 443, false),
+            ("wss://example.com:80", 80, true),
+            ("wss://example.com:9443/ws", 9443, true),
+        ] {
+            let endpoint = parsed(url);
+            assert_eq!((endpoint.port(), endpoint.is_tls()), (port, tls), "{url}");
+        }
+    }
+
+    #[test]
+    fn the_host_header_bears_a_port_only_when_it_is_not_the_default_one() {
+        for (url, header) in [
+            ("ws://example.com", "example.com"),
+            ("ws://example.com:80", "example.com"),
+            ("wss://example.com:443", "example.com"),
+            ("ws://example.com:443", "example.com:443"),
+            ("wss://example.com:8443", "example.com:8443"),
+            ("ws://[::1]", "[::1]"),
+            ("ws://[::1]:8080", "[::1]:8080"),
+            ("ws://EXAMPLE.com", "example.com"),
+        ] {
+            assert_eq!(parsed(url).host_header(), header, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_a_name_or_an_address() {
+        for (url, host) in [
+            ("ws://example.com.", "example.com."),
+            ("ws://my_host:1", "my_host"),
+            ("ws://127.0.0.1:1", "127.0.0.1"),
+            ("ws://[2001:DB8::1]:1", "2001:db8::1"),
+            ("wss://[::1]", "::1"),
+            ("wss://10.0.0.1", "10.0.0.1"),
+        ] {
+            assert_eq!(parsed(url).host(), host, "{url}");
+        }
+    }
+
+    #[test]
+    fn path_and_query_stay_byte_for_byte() {
+        for (url, resource) in [
+            ("ws://h", "/"),
+            ("ws://h/", "/"),
+            ("ws://h?a=b", "/?a=b"),
+            ("ws://h/a/../b//c/./", "/a/../b//c/./"),
+            ("ws://h/%7e%7E~", "/%7e%7E~"),
+            (
+                "ws://h/?sig=a+b%2Bc%2f=='\"{}|\\^`",
+                "/?sig=a+b%2Bc%2f=='\"{}|\\^`",
+            ),
+            ("ws://h/x?a=b?c=/d&e=ws://f", "/x?a=b?c=/d&e=ws://f"),
+            ("ws://h/x?mail=a@b.c", "/x?mail=a@b.c"),
+            ("ws://h/x?", "/x?"),
+        ] {
+            assert_eq!(parsed(url).resource(), resource, "{url}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_websocket_url_is_refused_with_a_remedy() {
+        for (url, remedy) in [
+            ("http://h/", "write ws:// or wss://"),
+            ("https://h/", "write ws:// or wss://"),
+            ("example.com/ws", "write ws:// or wss://"),
+            ("ws:example.com", "write ws:// or wss://"),
+            ("", "write ws:// or wss://"),
+            ("ws://", "give a host"),
+            ("ws:///path", "give a host"),
+            ("ws://:80/", "give a valid host and port (empty host)"),
+            ("ws://?a", "give a host"),
+            ("ws://h/#top", "leave out the fragment"),
+            ("ws://h#", "leave out the fragment"),
+            ("ws://h:0", "give a port from 1 to 65535"),
+            ("ws://h:65536", "give a valid host and port"),
+            ("ws://h:port", "give a valid host and port"),
+            ("ws://[::1", "give a valid host and port"),
+            ("ws://::1/", "give a valid host and port"),
+            ("ws://h\\p", "separate the path with /"),
+            ("ws://h/a b", "percent-encode"),
+            ("ws://h/a\r\nX: y", "percent-encode"),
+            (" ws://h/", "percent-encode"),
+            ("ws://h/ü", "percent-encode"),
+        ] {
+            let text = refusal(url);
+            assert!(text.contains(remedy), "{url:?}: {text}");
+        }
+    }
+
+    #[test]
+    fn user_info_is_refused_and_never_shown() {
+        for url in [
+            "wss://key:s3cret@example.com/",
+            "wss://s3cret@example.com/",
+            "wss://key:s3cret/x@example.com/",
+            "wss://key:s3cret?x@example.com/",
+            "wss://key:s3cret#x@example.com/",
+            "key:s3cret@example.com",
+            "https://key:s3cret@example.com",
+            "s3cret@x://example.com",
+        ] {
+            let text = refusal(url);
+            assert!(text.contains("[redacted]"), "{url}: {text}");
+            assert!(!text.contains("s3c"), "{url}: {text}");
+        }
+        let text = refusal("wss://key:s3cret@example.com/");
+        assert!(text.contains("leave out user info"), "{text}");
+    }
+
+    #[test]
+    fn a_query_is_never_shown() {
+        let endpoint = parsed("wss://example.com:9/ws?token=s3cret&x");
+        assert_eq!(endpoint.to_string(), "wss://example.com:9/ws?…");
+        assert_eq!(
+            format!("{endpoint:?}"),
+            "Endpoint(wss://example.com:9/ws?…)"
+        );
+        let text = refusal("wss://example.com/ws?token=s3cret#x");
+        assert!(!text.contains("s3c"), "{text}");
+        let text = refusal("wss://example.com/ws#s3cret");
+        assert!(!text.contains("s3c"), "{text}");
     }
 }

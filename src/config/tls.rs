@@ -1,12 +1,12 @@
 //! Whom to trust on `wss://`, and which cryptography to do it with.
 //!
-//! A file of its own because it alone knows about features: which trust anchors and which crypto provider
-//! are compiled in.
+//! A file of its own because it alone knows about features: which trust anchors and which crypto
+//! provider are compiled in.
 //!
-//! Invariants: nothing process-wide is read or installed, so a program's own choice of provider is never
-//! touched; what is missing is a [`ConfigError`], never a panic; certificates never appear in `Debug`.
-//! Deliberately absent: an option that accepts any certificate. For a test server, trust its CA with
-//! [`Tls::only`].
+//! Invariants: nothing process-wide is read or installed, so a program's own choice of provider is
+//! never touched; what is missing is a [`ConfigError`], never a panic; certificates never appear in
+//! `Debug`. Deliberately absent: an option that accepts any certificate. For a test server, trust
+//! its CA with [`Tls::only`].
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -22,16 +22,16 @@ use crate::error::ConfigError;
 
 /// Trust anchors and crypto provider.
 ///
-/// The default trusts what the platform trusts (feature `platform-roots`), else Mozilla's list (feature
-/// `webpki-roots`), else only the certificates that are added here.
+/// The default trusts what the platform trusts (feature `platform-roots`), else Mozilla's list
+/// (feature `webpki-roots`), else only the certificates that are added here.
 #[derive(Clone, Default)]
 #[must_use = "hand it to `ConfigBuilder::tls`"]
 pub struct Tls {
     anchors: Anchors,
     added: Vec<Added>,
     provider: Option<Arc<CryptoProvider>>,
-    /// Filled at first use and shared by all clones, so that sessions are resumed across reconnects.
-    /// Replaced by an empty one whenever an option changes.
+    /// Filled at first use and shared by all clones, so that sessions are resumed across
+    /// reconnects. Replaced by an empty one whenever an option changes.
     built: Arc<OnceLock<Arc<ClientConfig>>>,
 }
 
@@ -77,7 +77,8 @@ impl Tls {
         }
     }
 
-    /// Trusts the certificates in `pem` and nothing else. More may follow with [`Tls::with_ca_pem`].
+    /// Trusts the certificates in `pem` and nothing else. More may follow with
+    /// [`Tls::with_ca_pem`].
     pub fn only(pem: impl Into<Vec<u8>>) -> Self {
         Self {
             anchors: Anchors::Added,
@@ -113,8 +114,8 @@ impl Tls {
         self.changed()
     }
 
-    /// The configuration for rustls: built at the first call, the same one at every later call, also
-    /// through a clone.
+    /// The configuration for rustls: built at the first call, the same one at every later call,
+    /// also through a clone.
     ///
     /// # Errors
     ///
@@ -278,4 +279,88 @@ fn platform_verifier(
 #[cfg(feature = "webpki-roots")]
 fn mozilla() -> RootCertStore {
     RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ca() -> rcgen::Certificate {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.self_signed(&key).unwrap()
+    }
+
+    #[test]
+    fn a_clone_shares_the_configuration_until_an_option_changes() {
+        let tls = Tls::only(ca().pem());
+        let first = tls.client_config().unwrap();
+        assert!(Arc::ptr_eq(&first, &tls.clone().client_config().unwrap()));
+        let changed = tls.with_ca_der(ca().der().to_vec());
+        assert!(!Arc::ptr_eq(&first, &changed.client_config().unwrap()));
+    }
+
+    #[test]
+    fn only_http_1_1_is_offered() {
+        let config = Tls::only(ca().pem()).client_config().unwrap();
+        assert_eq!(config.alpn_protocols, [b"http/1.1".to_vec()]);
+    }
+
+    #[test]
+    fn certificates_that_cannot_be_read_are_named() {
+        let broken = "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n";
+        let not_x509 = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
+        for (tls, value, remedy) in [
+            (Tls::only(broken), "source 1", "give valid pem"),
+            (Tls::only(""), "source 1", "BEGIN CERTIFICATE"),
+            (Tls::only(key), "source 1", "BEGIN CERTIFICATE"),
+            (
+                Tls::only(ca().pem()).with_ca_pem(not_x509),
+                "source 2",
+                "x.509",
+            ),
+            (Tls::only_der(*b"der"), "source 1", "x.509"),
+        ] {
+            let error = tls.client_config().unwrap_err();
+            assert_eq!(error.option, "tls.ca");
+            assert!(error.value.contains(value), "{error}");
+            assert!(error.remedy.contains(remedy), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_provider_without_cipher_suites_is_refused() {
+        let mut provider = rustls::crypto::ring::default_provider();
+        provider.cipher_suites.clear();
+        let tls = Tls::only(ca().pem()).provider(Arc::new(provider));
+        assert_eq!(tls.client_config().unwrap_err().option, "tls.provider");
+    }
+
+    #[test]
+    fn trusting_nobody_is_refused() {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let error = verifier(RootCertStore::empty(), Vec::new(), provider).unwrap_err();
+        assert_eq!(error.option, "tls");
+    }
+
+    #[cfg(feature = "webpki-roots")]
+    #[test]
+    fn mozillas_list_can_be_added_to() {
+        Tls::webpki()
+            .with_ca_pem(ca().pem())
+            .client_config()
+            .unwrap();
+    }
+
+    #[test]
+    fn debug_counts_certificates() {
+        let tls = Tls::only(ca().pem()).with_ca_pem(ca().pem());
+        let text = format!("{tls:?}");
+        assert_eq!(
+            text,
+            "Tls { anchors: Added, added: 2, provider_given: false }"
+        );
+    }
 }
