@@ -1,11 +1,12 @@
 //! Opens a connection: name to addresses, TCP, TLS, and the opening handshake of RFC 6455.
 //!
-//! Apart from the Transport, which owns the result, because everything here happens once, in order, and
-//! without frames: four phases, each under its own deadline, each with its own error.
+//! Apart from the Transport, which owns the result, because everything here happens once, in order,
+//! and without frames: four phases, each under its own deadline, each with its own error.
 //!
-//! Invariants: exactly one phase fails and the error names it; an answer other than 101 is returned with
-//! its status, headers and body as soon as it is there; bytes behind the 101 are kept; a dropped dial
-//! closes its sockets at once. Deliberately absent: retrying, redirections, and logging.
+//! Invariants: exactly one phase fails and the error names it; an answer other than 101 is returned
+//! with its status, headers and body as soon as it is there; bytes behind the 101 are kept; a
+//! dropped dial closes its sockets at once. Deliberately absent: retrying, redirections, and
+//! logging.
 
 mod refusal;
 mod stream;

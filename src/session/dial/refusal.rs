@@ -1,11 +1,12 @@
 //! The body of an answer other than 101, as far as it comes.
 //!
-//! A file of its own because the three framings of HTTP/1.1 (RFC 9112, section 6.3) matter nowhere else.
-//! Venues say in this body why they refuse: for how long an address is banned, which key is wrong.
+//! A file of its own because the three framings of HTTP/1.1 (RFC 9112, section 6.3) matter nowhere
+//! else. Venues say in this body why they refuse: for how long an address is banned, which key is
+//! wrong.
 //!
-//! Invariants: reading ends at 64 KiB, at the deadline, or with the body, whichever comes first; no fault
-//! of the body hides the status; a server that keeps the connection open without saying how long its body
-//! is costs [`GRACE`] and no more.
+//! Invariants: reading ends at 64 KiB, at the deadline, or with the body, whichever comes first; no
+//! fault of the body hides the status; a server that keeps the connection open without saying how
+//! long its body is costs [`GRACE`] and no more.
 
 use std::time::Duration;
 

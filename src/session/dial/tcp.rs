@@ -1,11 +1,11 @@
 //! From a host to an established TCP connection.
 //!
-//! A file of its own because several addresses race here, as in RFC 8305 (Happy Eyeballs), and nowhere
-//! else.
+//! A file of its own because several addresses race here, as in RFC 8305 (Happy Eyeballs), and
+//! nowhere else.
 //!
-//! Invariants: every address is tried before the attempt fails; one that does not answer holds the next
-//! one back by [`ATTEMPT_DELAY`] at most; the sockets that lose are closed when one wins. Deliberately
-//! absent: deadlines, which the caller sets.
+//! Invariants: every address is tried before the attempt fails; one that does not answer holds the
+//! next one back by [`ATTEMPT_DELAY`] at most; the sockets that lose are closed when one wins.
+//! Deliberately absent: deadlines, which the caller sets.
 
 use std::collections::VecDeque;
 use std::io;

@@ -1,12 +1,13 @@
 //! The opening handshake of RFC 6455, section 4.1, from the client's side.
 //!
-//! A file of its own because it is the only HTTP that the library speaks. It is written here rather than
-//! left to tungstenite because that one loses the body of a refusal and logs the request, credentials
-//! and all.
+//! A file of its own because it is the only HTTP that the library speaks. It is written here rather
+//! than left to tungstenite because that one loses the body of a refusal and logs the request,
+//! credentials and all.
 //!
-//! Invariants: the head of an answer is bounded in bytes and in headers; a legible status other than 101
-//! is never lost to a fault behind it; not a byte behind the head of a 101 is lost; nothing that was sent
-//! or received appears in an error's text. Deliberately absent: extensions, of which none is offered.
+//! Invariants: the head of an answer is bounded in bytes and in headers; a legible status other
+//! than 101 is never lost to a fault behind it; not a byte behind the head of a 101 is lost;
+//! nothing that was sent or received appears in an error's text. Deliberately absent: extensions,
+//! of which none is offered.
 
 use std::io;
 use std::sync::Arc;
@@ -98,7 +99,8 @@ fn request(endpoint: &Endpoint, headers: &HeaderMap, key: &str) -> Vec<u8> {
     )
     .into_bytes();
     for (name, value) in headers {
-        // Names are case-insensitive (RFC 9110, 5.1), but some servers know these two by one spelling only.
+        // Names are case-insensitive (RFC 9110, 5.1), but some servers know these two by one
+        // spelling only.
         let name = if name == SEC_WEBSOCKET_PROTOCOL {
             "Sec-WebSocket-Protocol"
         } else if name == ORIGIN {
@@ -125,10 +127,11 @@ where
         let legible_status = match parse(&buffer)? {
             Parsed::Complete { head, length } => {
                 buffer.drain(..length);
-                // 100 to 199 announce another answer (RFC 9110, 15.2), except for the one asked for.
+                // 100 to 199 announce another answer (RFC 9110, 15.2), except for the one asked
+                // for.
                 if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS
                 {
-                    room = room.saturating_sub(length);
+                    room -= length;
                     continue;
                 }
                 return Ok((head, buffer));
@@ -140,7 +143,8 @@ where
             return Err(broken(legible_status, detail));
         }
         buffer.reserve(4096);
-        match stream.read_buf(&mut buffer).await {
+        let mut bounded = (&mut *stream).take((room - buffer.len()) as u64);
+        match bounded.read_buf(&mut buffer).await {
             Ok(0) => {
                 let error = io::Error::from(io::ErrorKind::UnexpectedEof);
                 return Err(refused(legible_status).unwrap_or_else(|| failed(endpoint, error)));
