@@ -93,6 +93,12 @@ async fn dial_to(address: SocketAddr) -> Result<Dialed, ConnectError> {
     dial(&config(&format!("ws://{address}/"))).await
 }
 
+/// The next message, which is there or on its way.
+async fn next(socket: &mut WebSocketStream<TlsOrPlain>) -> Message {
+    let message = timeout(Duration::from_secs(5), socket.next()).await;
+    message.expect("a message in time").unwrap().unwrap()
+}
+
 /// The request that a dial of `config` writes, as the server at `address` gets it.
 async fn request_of(config: Config, address: &str) -> String {
     let (tell, told) = oneshot::channel();
@@ -189,15 +195,9 @@ async fn frames_right_behind_the_101_are_not_lost() {
     let config = config(&format!("ws://{address}/"));
     let dialed = dial(&config).await.unwrap();
     let mut socket = web_socket(dialed, &config).await;
-    assert_eq!(
-        socket.next().await.unwrap().unwrap(),
-        Message::from("hello")
-    );
+    assert_eq!(next(&mut socket).await, Message::from("hello"));
     go.send(()).unwrap();
-    assert_eq!(
-        socket.next().await.unwrap().unwrap(),
-        Message::from("world")
-    );
+    assert_eq!(next(&mut socket).await, Message::from("world"));
 }
 
 #[tokio::test]

@@ -133,7 +133,7 @@ async fn frames_behind_the_101_are_kept_under_tls() {
         .build()
         .unwrap();
     let mut socket = web_socket(dial(&config).await.unwrap(), &config).await;
-    assert_eq!(socket.next().await.unwrap().unwrap(), Message::from("hi"));
+    assert_eq!(next(&mut socket).await, Message::from("hi"));
 }
 
 #[cfg(any(feature = "platform-roots", feature = "webpki-roots"))]
