@@ -98,6 +98,9 @@ pub enum EndReason {
     /// It was shut down on purpose.
     #[error("shut down")]
     Shutdown,
+    /// Only this subscription is over: its consumer was too slow, and its rule is to disconnect.
+    #[error("consumer too slow")]
+    Lagged,
     /// A cause that another attempt cannot cure.
     #[error("ended: {0}")]
     Fatal(CloseReason),
