@@ -3,4 +3,5 @@
 pub mod close;
 pub mod config;
 pub mod error;
+pub mod protocol;
 pub mod session;

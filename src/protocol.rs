@@ -1,0 +1,14 @@
+//! The machines of a session: everything that can be decided without a clock, a socket or a mailbox.
+//!
+//! Apart from the actors because a decision that needs none of these can be tested in microseconds and
+//! for every order of events. An actor calls a machine, carries out its answer, and is otherwise dull.
+//!
+//! Invariants: time comes in as `now`, chance as a number; the answer is a value that must be used; a
+//! file of this floor imports only from `error`, `close`, and its own floor.
+
+pub mod continuity;
+pub mod envelope;
+pub mod json_rpc;
+pub mod latency;
+pub mod liveness;
+pub mod sequence;

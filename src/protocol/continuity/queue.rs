@@ -1,0 +1,423 @@
+//! The bounded queue of one subscription, which turns every loss into a gap.
+//!
+//! Its own file because it is the machine; the words that it speaks stand above.
+//!
+//! ```text
+//!            first data, resync                 interrupt, drop newest
+//!   Fresh ----------------------> Continuous ---------------------------> Interrupted
+//!                                     ^                                        |
+//!                                     |  resync, data of a newer epoch,        |
+//!                                     +--- data after a loss that heals -------+
+//!
+//!   any --- end, overflow under `Disconnect` ---> ended
+//! ```
+//!
+//! Invariants:
+//! - a fresh subscription has nothing to miss: before its first data or confirmation no gap is announced;
+//! - at most [`CONTROLS`] more items than its capacity are held, however the link flaps;
+//! - what was queued is popped, or counted in the `missed` of a gap that is popped;
+//! - data of an interrupted epoch is not let in until the venue has confirmed the channel again.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use super::{Epoch, Gap, Item, Resynced};
+use crate::close::{CloseReason, GapCause};
+use crate::error::EndReason;
+
+/// What happens to data for which there is no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OverflowRule {
+    /// The oldest data makes room.
+    DropOldest,
+    /// The new data is not taken.
+    DropNewest,
+    /// The subscription ends.
+    Disconnect,
+}
+
+/// What became of pushed data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Pushed {
+    /// It will be popped, unless newer data displaces it.
+    Queued,
+    /// There was no room; it is counted in a gap.
+    Dropped,
+    /// It belongs to a connection, or a subscription, that is over.
+    OldEpoch,
+    /// The queue has ended.
+    Closed,
+}
+
+/// The queue of one subscription. See the module's documentation.
+#[derive(Debug)]
+pub struct ContinuityQueue<T> {
+    capacity: usize,
+    overflow: OverflowRule,
+    complete_on_resync: bool,
+    /// Never holds `Item::Ended`.
+    items: VecDeque<Item<T>>,
+    /// How many of `items` are data.
+    data: usize,
+    /// The state after the last of `items`.
+    tail: Tail,
+    /// The newest epoch that was let in.
+    epoch: Epoch,
+    /// Everything older is refused.
+    floor: Epoch,
+    /// When data last came in; set by `push`.
+    received: Option<Instant>,
+    /// Since when the consumer knows of a gap; cleared when it is told that the stream goes on.
+    told_since: Option<Instant>,
+    end: End,
+    dropped: u64,
+}
+
+#[derive(Debug)]
+enum Tail {
+    Fresh,
+    Continuous,
+    Interrupted {
+        since: Instant,
+        epoch: Epoch,
+        /// The next data of the same epoch ends it: the venue never stopped, only we lost something.
+        heals: bool,
+    },
+}
+
+#[derive(Debug)]
+enum End {
+    Open,
+    Pending(EndReason),
+    Told,
+}
+
+impl<T> ContinuityQueue<T> {
+    /// An empty queue for `capacity` messages, at least one. `complete_on_resync` says whether the
+    /// venue sends the whole state after a (re)subscription.
+    #[must_use]
+    pub fn new(capacity: usize, overflow: OverflowRule, complete_on_resync: bool) -> Self {
+        Self {
+            capacity: capacity.max(1),
+            overflow,
+            complete_on_resync,
+            items: VecDeque::new(),
+            data: 0,
+            tail: Tail::Fresh,
+            epoch: Epoch::NONE,
+            floor: Epoch::NONE,
+            received: None,
+            told_since: None,
+            end: End::Open,
+            dropped: 0,
+        }
+    }
+
+    /// Queues data. The first data of a newer epoch says by itself that the stream goes on.
+    pub fn push(&mut self, payload: T, epoch: Epoch, received: Instant) -> Pushed {
+        if self.is_ended() {
+            return Pushed::Closed;
+        }
+        if epoch < self.floor {
+            return Pushed::OldEpoch;
+        }
+        match self.tail {
+            Tail::Interrupted {
+                epoch: lost,
+                heals: false,
+                ..
+            } if epoch <= lost => {
+                return Pushed::OldEpoch;
+            }
+            Tail::Continuous if epoch > self.epoch => self.replaced(received),
+            Tail::Fresh | Tail::Continuous | Tail::Interrupted { .. } => {}
+        }
+        let full = !self.has_room();
+        if full && self.overflow != OverflowRule::DropOldest {
+            self.miss(epoch, received);
+            if self.overflow == OverflowRule::Disconnect {
+                self.end(EndReason::Lagged);
+            }
+            return Pushed::Dropped;
+        }
+        self.go_on(epoch, received);
+        while !self.has_room() {
+            self.fold();
+        }
+        self.items.push_back(Item::Data {
+            payload,
+            epoch,
+            received,
+        });
+        self.data += 1;
+        self.received = Some(received);
+        Pushed::Queued
+    }
+
+    /// Announces a gap in `epoch`. Returns whether it did: not while the consumer is, or will be, in a
+    /// gap already, not before anything could be missed, and not for an epoch that is long over.
+    pub fn interrupt(&mut self, cause: GapCause, epoch: Epoch, now: Instant) -> bool {
+        if self.is_ended() || epoch < self.epoch {
+            return false;
+        }
+        if matches!(cause, GapCause::ConnectionLost(_)) {
+            self.floor = self.floor.max(epoch.next());
+        }
+        let healing = matches!(cause, GapCause::Lagged | GapCause::Undecodable { .. });
+        match &mut self.tail {
+            Tail::Fresh => false,
+            Tail::Interrupted {
+                epoch: lost, heals, ..
+            } => {
+                *heals &= healing;
+                *lost = epoch.max(*lost);
+                false
+            }
+            Tail::Continuous => {
+                self.announce(Gap::new(cause, now, epoch), healing);
+                true
+            }
+        }
+    }
+
+    /// The venue has confirmed the channel again on the connection `epoch`. Returns whether this ended
+    /// a gap.
+    pub fn resync(&mut self, epoch: Epoch, now: Instant) -> bool {
+        if self.is_ended() || epoch < self.floor {
+            return false;
+        }
+        match self.tail {
+            // An answer that was overtaken by data says nothing about what was dropped since.
+            Tail::Interrupted {
+                epoch: lost, heals, ..
+            } if heals && epoch <= lost => return false,
+            Tail::Continuous if epoch <= self.epoch => return false,
+            Tail::Continuous => self.replaced(now),
+            Tail::Fresh | Tail::Interrupted { .. } => {}
+        }
+        let announced = !matches!(self.tail, Tail::Fresh);
+        self.resume(epoch, self.complete_on_resync, now);
+        announced
+    }
+
+    /// Nothing will follow what is queued. Only the first reason counts.
+    pub fn end(&mut self, reason: EndReason) {
+        if let End::Open = self.end {
+            self.end = End::Pending(reason);
+        }
+    }
+
+    /// Takes the next item. After [`Item::Ended`] there is none.
+    pub fn pop(&mut self) -> Option<Item<T>> {
+        let item = self.items.pop_front();
+        match &item {
+            Some(Item::Data { .. }) => self.data -= 1,
+            Some(Item::Gap(gap)) => self.told_since = Some(gap.since),
+            Some(Item::Resynced(_)) => self.told_since = None,
+            Some(Item::Ended(_)) => {}
+            None => {
+                return match std::mem::replace(&mut self.end, End::Told) {
+                    End::Pending(reason) => Some(Item::Ended(reason)),
+                    End::Told => None,
+                    End::Open => {
+                        self.end = End::Open;
+                        None
+                    }
+                };
+            }
+        }
+        item
+    }
+
+    /// Takes up to `limit` items and appends them to `items`; says how many.
+    pub fn pop_many(&mut self, items: &mut Vec<Item<T>>, limit: usize) -> usize {
+        let before = items.len();
+        items.extend(std::iter::from_fn(|| self.pop()).take(limit));
+        items.len() - before
+    }
+
+    /// How many items are queued, without the end.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Whether nothing is queued; an end may still be to come.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// Whether the next data would displace nothing.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        // Three more may join: the end of a gap in front, and a gap with its end behind.
+        self.data < self.capacity && self.items.len() + 3 <= self.capacity + CONTROLS
+    }
+
+    /// Whether [`Self::end`] was called, or an overflow ended it; items may still be queued.
+    #[must_use]
+    pub fn is_ended(&self) -> bool {
+        !matches!(self.end, End::Open)
+    }
+
+    /// How many messages this queue has dropped for want of room.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// Data is let in: closes an open gap before it.
+    fn go_on(&mut self, epoch: Epoch, now: Instant) {
+        let complete = match self.tail {
+            Tail::Interrupted {
+                epoch: lost, heals, ..
+            } => self.complete_on_resync && !(heals && epoch <= lost),
+            Tail::Fresh | Tail::Continuous => false,
+        };
+        self.resume(epoch, complete, now);
+    }
+
+    fn resume(&mut self, epoch: Epoch, complete: bool, now: Instant) {
+        if let Tail::Interrupted { since, .. } = self.tail {
+            let length = now.saturating_duration_since(since);
+            self.items
+                .push_back(Item::Resynced(Resynced::new(epoch, complete, length)));
+        }
+        self.tail = Tail::Continuous;
+        self.epoch = epoch;
+        self.floor = self.floor.max(epoch);
+    }
+
+    /// A newer connection speaks, and nobody has said that the old one ended.
+    fn replaced(&mut self, now: Instant) {
+        let reason = "replaced by a newer connection".to_owned();
+        let cause = GapCause::ConnectionLost(CloseReason::Local { reason });
+        let since = self.received.unwrap_or(now);
+        self.announce(Gap::new(cause, since, self.epoch), false);
+    }
+
+    /// New data is not taken: counts it in the gap at the tail, which it opens if need be.
+    fn miss(&mut self, epoch: Epoch, received: Instant) {
+        self.dropped += 1;
+        if !matches!(self.tail, Tail::Interrupted { .. }) {
+            self.announce(Gap::new(GapCause::Lagged, received, epoch), true);
+        }
+        if let Some(Item::Gap(gap)) = self.items.back_mut() {
+            gap.missed = Some(gap.missed.unwrap_or(0).saturating_add(1));
+        }
+        // The venue has gone on, so the next data will do; but it does not begin with the whole state.
+        if let Tail::Interrupted {
+            epoch: lost, heals, ..
+        } = &mut self.tail
+        {
+            (*lost, *heals) = (epoch, true);
+        }
+        self.epoch = epoch;
+        self.floor = self.floor.max(epoch);
+    }
+
+    /// Puts a gap at the tail. If no data came since the last one, that one is opened again instead.
+    fn announce(&mut self, gap: Gap, heals: bool) {
+        let mut since = gap.since;
+        let epoch = gap.epoch;
+        if let Some(Item::Resynced(_)) = self.items.back() {
+            self.items.pop_back();
+            since = match (self.items.back_mut(), self.told_since) {
+                (Some(Item::Gap(earlier)), _) => earlier.since,
+                (_, Some(told)) => told,
+                (_, None) => since,
+            };
+        } else {
+            self.items.push_back(Item::Gap(gap));
+        }
+        self.tail = Tail::Interrupted {
+            since,
+            epoch,
+            heals,
+        };
+    }
+
+    /// Drops the oldest data, together with the gaps before it, into one gap at the head.
+    fn fold(&mut self) {
+        // The end of a gap that the consumer knows of has to reach it.
+        let known = match self.items.front() {
+            Some(Item::Resynced(_)) => self.items.pop_front(),
+            _ => None,
+        };
+        let mut lag: Option<Gap> = None;
+        let mut until = None;
+        while until.is_none() {
+            match self.items.pop_front() {
+                Some(Item::Gap(gap)) => lag = Some(joined(lag, gap)),
+                Some(Item::Data {
+                    epoch, received, ..
+                }) => {
+                    self.data -= 1;
+                    self.dropped += 1;
+                    let one = Gap::new(GapCause::Lagged, received, epoch).with_missed(1);
+                    lag = Some(joined(lag, one));
+                    until = Some((epoch, received));
+                }
+                Some(Item::Resynced(_) | Item::Ended(_)) => {}
+                None => break,
+            }
+        }
+        let (Some(gap), Some((epoch, mut now))) = (lag, until) else {
+            return;
+        };
+        let gap = Gap {
+            cause: GapCause::Lagged,
+            ..gap
+        };
+        let since = gap.since;
+        match self.items.pop_front() {
+            // The stretch ends inside another gap, and with it.
+            Some(Item::Gap(next)) => {
+                let next_since = next.since;
+                let gap = joined(Some(gap), next);
+                if let Some(Item::Resynced(resynced)) = self.items.front_mut() {
+                    resynced.length += next_since.saturating_duration_since(since);
+                } else if let Tail::Interrupted { since: open, .. } = &mut self.tail {
+                    *open = since.min(*open);
+                }
+                self.items.push_front(Item::Gap(gap));
+            }
+            other => {
+                if let Some(Item::Data { received, .. }) = &other {
+                    now = *received;
+                }
+                let length = now.saturating_duration_since(since);
+                if let Some(other) = other {
+                    self.items.push_front(other);
+                }
+                self.items
+                    .push_front(Item::Resynced(Resynced::new(epoch, false, length)));
+                self.items.push_front(Item::Gap(gap));
+            }
+        }
+        if let Some(known) = known {
+            self.items.push_front(known);
+        }
+    }
+}
+
+/// Makes two gaps one: the earlier with the losses of both.
+fn joined(gap: Option<Gap>, other: Gap) -> Gap {
+    let Some(gap) = gap else {
+        return other;
+    };
+    let missed = match (gap.missed, other.missed) {
+        (Some(some), Some(more)) => Some(some.saturating_add(more)),
+        (some, more) => some.or(more),
+    };
+    Gap {
+        since: gap.since.min(other.since),
+        missed,
+        ..gap
+    }
+}
+
+/// How many more items than its capacity a queue may hold: gaps and their ends.
+const CONTROLS: usize = 8;

@@ -1,0 +1,161 @@
+//! Whether one connection still lives: notices silence, probes with a ping, and gives up in the end.
+//!
+//! Apart from the actor that holds the timer because a half-open connection shows itself by nothing but
+//! time passing, and every order of silence, ping and late timer must be tried.
+//!
+//! ```text
+//!              quiet is over: Ping                 grace is over: Lost
+//!     Quiet ------------------------> Probing ----------------------------> Lost
+//!       ^                              |   |
+//!       |   anything newer arrives     |   | the tick itself comes far too late: Ping, once more
+//!       +------------------------------+   +---> Probing
+//! ```
+//!
+//! Invariants:
+//! - never `Lost` while something arrives at least once in every `quiet`;
+//! - with timely ticks, always `Lost` at the latest `quiet + grace` after the last arrival;
+//! - never `Lost` right after a suspend: a tick far behind the time that was asked for probes first;
+//! - `Lost` is said once; a round trip is measured only by the pong that matches the last ping.
+
+use std::time::{Duration, Instant};
+
+/// The silence detector of one connection.
+#[derive(Debug, Clone)]
+pub struct Liveness {
+    quiet: Duration,
+    grace: Duration,
+    /// When something last arrived.
+    inbound: Instant,
+    /// The last ping, until its pong; stays when other traffic ends the probing.
+    outstanding: Option<Outstanding>,
+    state: State,
+}
+
+/// What the shell has to do after a tick.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum LivenessAction {
+    /// Nothing.
+    None,
+    /// Send a ping with this payload (RFC 6455, section 5.5.2).
+    Ping {
+        /// Chosen so that no pong of an earlier ping matches it.
+        payload: [u8; 8],
+    },
+    /// Give the connection up.
+    Lost {
+        /// How long nothing has arrived.
+        quiet: Duration,
+    },
+}
+
+#[derive(Debug, Clone, Copy)]
+enum State {
+    Quiet,
+    Probing {
+        deadline: Instant,
+        /// A late tick has been forgiven already.
+        forgiven: bool,
+    },
+    Lost {
+        /// Only so that there is always a next time.
+        idle_until: Instant,
+    },
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Outstanding {
+    payload: [u8; 8],
+    sent: Instant,
+}
+
+impl Liveness {
+    /// Begins to watch a connection that opened `now`: after `quiet` without a frame it is probed,
+    /// after `grace` without an answer it is lost.
+    #[must_use]
+    pub fn new(quiet: Duration, grace: Duration, now: Instant) -> Self {
+        Self {
+            quiet,
+            grace,
+            inbound: now,
+            outstanding: None,
+            state: State::Quiet,
+        }
+    }
+
+    /// A frame, of whatever kind, arrived at `now`. The shell may report the last of many frames, and
+    /// the same one again.
+    pub fn on_inbound(&mut self, now: Instant) {
+        if now <= self.inbound {
+            return;
+        }
+        self.inbound = now;
+        match self.state {
+            State::Quiet | State::Probing { .. } => self.state = State::Quiet,
+            State::Lost { .. } => {}
+        }
+    }
+
+    /// The time that was asked for has come, or may have.
+    pub fn on_tick(&mut self, now: Instant, random: u64) -> LivenessAction {
+        if now < self.next_timeout() {
+            return LivenessAction::None;
+        }
+        match self.state {
+            State::Quiet => self.probe(false, random, now),
+            State::Probing {
+                deadline,
+                forgiven: false,
+            } if now.saturating_duration_since(deadline) > self.slack() => {
+                self.probe(true, random, now)
+            }
+            State::Probing { .. } => {
+                self.state = State::Lost {
+                    idle_until: now + self.quiet + self.grace,
+                };
+                LivenessAction::Lost {
+                    quiet: now.saturating_duration_since(self.inbound),
+                }
+            }
+            State::Lost { .. } => {
+                self.state = State::Lost {
+                    idle_until: now + self.quiet + self.grace,
+                };
+                LivenessAction::None
+            }
+        }
+    }
+
+    /// A pong arrived (RFC 6455, section 5.5.3): the round-trip time if it answers the last ping. Any
+    /// other pong is a sign of life and no more.
+    pub fn on_pong(&mut self, payload: &[u8], now: Instant) -> Option<Duration> {
+        self.on_inbound(now);
+        let ping = self.outstanding.take_if(|ping| ping.payload == payload)?;
+        Some(now.saturating_duration_since(ping.sent))
+    }
+
+    /// When [`Self::on_tick`] is next due.
+    #[must_use]
+    pub fn next_timeout(&self) -> Instant {
+        match self.state {
+            State::Quiet => self.inbound + self.quiet,
+            State::Probing { deadline, .. } => deadline,
+            State::Lost { idle_until } => idle_until,
+        }
+    }
+
+    fn probe(&mut self, forgiven: bool, random: u64, now: Instant) -> LivenessAction {
+        let payload = random.to_be_bytes();
+        self.outstanding = Some(Outstanding { payload, sent: now });
+        self.state = State::Probing {
+            deadline: now + self.grace,
+            forgiven,
+        };
+        LivenessAction::Ping { payload }
+    }
+
+    /// How late a tick may be before we rather believe that this process did not run.
+    fn slack(&self) -> Duration {
+        self.grace / 2
+    }
+}
