@@ -11,7 +11,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::ConnectError;
+use crate::error::{ConnectError, Recovery};
 
 /// Why one connection is over.
 ///
@@ -68,6 +68,8 @@ pub enum CloseReason {
         step: String,
         /// What the venue said.
         detail: String,
+        /// What to do about it, as the venue's platform judges it.
+        recovery: Recovery,
     },
     /// An actor of the session ended, and the connection with it.
     ActorEnded {
@@ -130,7 +132,9 @@ impl fmt::Display for CloseReason {
             Self::Silent { quiet } => write!(f, "silent for {quiet:?}, ping unanswered"),
             Self::WriteStalled { waited } => write!(f, "peer stopped reading for {waited:?}"),
             Self::NotOpened(error) => write!(f, "not opened: {error}"),
-            Self::NotEstablished { step, detail } => write!(f, "step {step:?} failed: {detail}"),
+            Self::NotEstablished { step, detail, .. } => {
+                write!(f, "step {step:?} failed: {detail}")
+            }
             Self::ActorEnded { actor, reason } => write!(f, "actor {actor} ended: {reason}"),
         }
     }
@@ -166,6 +170,8 @@ pub enum GapCause {
         /// What was wrong with it.
         detail: String,
     },
+    /// Changes came without the state that they change.
+    StateMissing,
     /// The venue's own sequence numbers show a hole.
     SequenceBreak {
         /// The number that should have come.
@@ -186,6 +192,7 @@ impl GapCause {
             Self::SubscriptionLost { .. } => "subscription_lost",
             Self::Lagged => "lagged",
             Self::Undecodable { .. } => "undecodable",
+            Self::StateMissing => "state_missing",
             Self::SequenceBreak { .. } => "sequence_break",
         }
     }
@@ -202,6 +209,7 @@ impl fmt::Display for GapCause {
             Self::SubscriptionLost { detail } => write!(f, "subscription lost: {detail}"),
             Self::Lagged => f.write_str("consumer too slow"),
             Self::Undecodable { detail } => write!(f, "undecodable message: {detail}"),
+            Self::StateMissing => f.write_str("changes came without their state"),
             Self::SequenceBreak { expected, found } => {
                 write!(f, "sequence broken: expected {expected}, found {found}")
             }

@@ -177,7 +177,6 @@ pub struct Config {
 
 impl Config {
     /// Begins the description of a connection to `url` (`ws://` or `wss://`).
-    #[must_use]
     pub fn builder(url: impl Into<String>) -> ConfigBuilder {
         ConfigBuilder {
             url: url.into(),
@@ -363,6 +362,10 @@ impl ConfigBuilder {
     /// [`ConfigError`] names the first option that cannot work, its value, and what to write instead.
     pub fn build(self) -> Result<Config, ConfigError> {
         let endpoint = Endpoint::parse(&self.url)?;
+        if endpoint.is_tls() {
+            // Loads the trust anchors now, so that a configuration without any fails here.
+            self.tls.client_config()?;
+        }
         let headers = headers(&self.headers)?;
         for (option, value) in [
             ("limits.dns", self.limits.dns),
@@ -450,12 +453,14 @@ fn headers(given: &[(String, String)]) -> Result<HeaderMap, ConfigError> {
 }
 
 /// Written by the opening handshake itself (RFC 6455, section 4.1).
-const RESERVED: [&str; 7] = [
+const RESERVED: [&str; 9] = [
     "host",
     "connection",
     "upgrade",
     "sec-websocket-key",
+    "sec-websocket-accept",
     "sec-websocket-version",
     "sec-websocket-extensions",
     "content-length",
+    "transfer-encoding",
 ];

@@ -18,6 +18,8 @@ pub use session::{EndReason, StartError, SubscribeError};
 
 use std::time::Duration;
 
+use crate::close::CloseReason;
+
 /// What to do about an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -32,4 +34,27 @@ pub enum Recovery {
     Reconcile,
     /// Trying again cannot help: a person has to change something.
     Stop,
+}
+
+impl CloseReason {
+    /// What to do about a connection that ended like this.
+    ///
+    /// Almost every end passes. What does not: an opening that cannot succeed
+    /// ([`ConnectError::recovery`]), and a step that the venue refused for good.
+    #[must_use]
+    pub fn recovery(&self) -> Recovery {
+        match self {
+            Self::NotOpened(error) => error.recovery(),
+            Self::NotEstablished { recovery, .. } => *recovery,
+            Self::Peer { .. }
+            | Self::Local { .. }
+            | Self::Eof
+            | Self::Io { .. }
+            | Self::Protocol { .. }
+            | Self::TooBig { .. }
+            | Self::Silent { .. }
+            | Self::WriteStalled { .. }
+            | Self::ActorEnded { .. } => Recovery::Retry,
+        }
+    }
 }

@@ -3,5 +3,7 @@
 pub mod close;
 pub mod config;
 pub mod error;
+pub mod frame;
+pub mod platform;
 pub mod protocol;
 pub mod session;

@@ -6,9 +6,13 @@
 //! Invariants: time comes in as `now`, chance as a number; the answer is a value that must be used; a
 //! file of this floor imports only from `error`, `close`, and its own floor.
 
+pub mod call;
+pub mod connection;
 pub mod continuity;
 pub mod envelope;
+pub mod establish;
 pub mod json_rpc;
 pub mod latency;
 pub mod liveness;
 pub mod sequence;
+pub mod subscriptions;

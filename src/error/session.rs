@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::{ConfigError, ConnectError, ErrorObject, Recovery};
+use super::{ConfigError, ConnectError, Recovery};
 use crate::close::CloseReason;
 
 /// A session did not come live.
@@ -23,13 +23,12 @@ pub enum StartError {
     #[error("connection ended before the session was live: {0}")]
     Closed(CloseReason),
     /// The venue refused a step between open and live.
-    #[error("step {step:?} was refused")]
+    #[error("step {step:?} was refused: {detail}")]
     Refused {
         /// The step's name.
         step: String,
         /// What the venue said.
-        #[source]
-        error: ErrorObject,
+        detail: String,
     },
     /// It took too long.
     #[error("session was not live within {0:?}")]
@@ -98,13 +97,16 @@ pub enum EndReason {
     /// It was shut down on purpose.
     #[error("shut down")]
     Shutdown,
-    /// Only this subscription is over: its consumer was too slow, and its rule is to disconnect.
-    #[error("consumer too slow")]
-    Lagged,
     /// A cause that another attempt cannot cure.
     #[error("ended: {0}")]
     Fatal(CloseReason),
     /// Actors failed more often than the tree allows.
     #[error("supervision gave up: {0}")]
     Exhausted(String),
+    /// Only this subscription is over: its consumer was too slow, and its queue's rule says so.
+    #[error("consumer too slow")]
+    Lagged,
+    /// Only this subscription is over: the venue refuses its channel.
+    #[error("channel refused: {0}")]
+    Refused(String),
 }

@@ -1,0 +1,255 @@
+//! What a venue must tell us, as one trait of pure functions.
+//!
+//! The session knows sockets, actors and promises; a [`Platform`] knows a venue's words. Whoever
+//! writes an adapter implements this trait and nothing else: no clock, no task, no socket. The
+//! defaults speak JSON-RPC 2.0, so that a plain service needs hardly a line.
+//!
+//! Invariants: every method is a function of its arguments and of the platform's own constants;
+//! nothing here blocks; credentials stay inside [`Call`]s, which never show them.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use serde_json::value::RawValue;
+
+use crate::error::{DecodeError, ErrorObject, Recovery};
+use crate::frame::Frame;
+use crate::protocol::call::{Batch, Call, Grant, Step};
+use crate::protocol::envelope::{self, Envelope};
+use crate::protocol::json_rpc;
+use crate::protocol::sequence;
+
+/// Where an inbound frame goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Route<'f> {
+    /// To the caller that waits for the answer to this request.
+    Reply(u64),
+    /// To the subscribers of this channel.
+    Notification(std::borrow::Cow<'f, str>),
+    /// To the `HeartbeatManager`, which asks [`Platform::heartbeat`] for an answer.
+    Heartbeat,
+    /// To whoever listens to everything else.
+    Unrouted,
+}
+
+/// A moment, for platforms that sign their authentication.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct Moment {
+    /// The wall clock.
+    pub now: SystemTime,
+    /// A random number, for a nonce.
+    pub random: u64,
+}
+
+impl Moment {
+    /// A moment with the wall clock at `now` and `random` as a nonce.
+    #[must_use]
+    pub fn new(now: SystemTime, random: u64) -> Self {
+        Self { now, random }
+    }
+}
+
+/// What kind of stream a channel is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ChannelKind {
+    /// After a (re)subscription the venue first sends the whole state, or every message is the whole
+    /// state: a consumer that goes on from there has lost nothing that it still needs.
+    pub restores_state: bool,
+    /// It needs authorization, and ends when that is lost.
+    pub private: bool,
+}
+
+impl ChannelKind {
+    /// Every message, or the first after a subscription, is the whole state.
+    #[must_use]
+    pub fn state() -> Self {
+        Self {
+            restores_state: true,
+            private: false,
+        }
+    }
+
+    /// A stream of events: what was missed stays missed.
+    #[must_use]
+    pub fn events() -> Self {
+        Self {
+            restores_state: false,
+            private: false,
+        }
+    }
+
+    /// The same kind, but in need of authorization.
+    #[must_use]
+    pub fn private(self) -> Self {
+        Self {
+            private: true,
+            ..self
+        }
+    }
+}
+
+/// A venue's words. Pure; see the module's documentation.
+pub trait Platform: fmt::Debug + Send + Sync + 'static {
+    /// A short name for paths, logs and tables, such as `deribit`.
+    fn name(&self) -> &str;
+
+    /// Where an inbound text or binary frame goes. Called once for every frame: it looks at bytes and
+    /// never parses the payload.
+    fn route<'f>(&self, frame: &'f [u8]) -> Route<'f> {
+        match envelope::peek(frame) {
+            Envelope::Response { id } => Route::Reply(id),
+            Envelope::Notification {
+                channel: Some(channel),
+                ..
+            } => Route::Notification(channel),
+            _ => Route::Unrouted,
+        }
+    }
+
+    /// Writes a request with an id that the session chose.
+    fn encode(&self, id: u64, call: &Call) -> String {
+        json_rpc::request(id, call.method(), call.params())
+    }
+
+    /// Reads the answer to a request: a result, or the venue's error.
+    ///
+    /// # Errors
+    ///
+    /// A [`DecodeError`] if it is neither.
+    fn decode(&self, frame: &[u8]) -> Result<Result<Box<RawValue>, ErrorObject>, DecodeError> {
+        json_rpc::response(frame).map(|response| response.outcome.map(ToOwned::to_owned))
+    }
+
+    /// The steps from an open connection to a live session, in order. Default: none.
+    fn opening(&self) -> Vec<Step> {
+        Vec::new()
+    }
+
+    /// The request that authenticates, made anew for each attempt. Default: none, and
+    /// [`Step::Authenticate`] is skipped.
+    fn authenticate(&self, moment: &Moment) -> Option<Call> {
+        let _ = moment;
+        None
+    }
+
+    /// What an accepted authentication or renewal granted. Default: for ever.
+    ///
+    /// # Errors
+    ///
+    /// A [`DecodeError`] if the venue's answer is not what it should be.
+    fn granted(&self, result: &RawValue) -> Result<Grant, DecodeError> {
+        let _ = result;
+        Ok(Grant::default())
+    }
+
+    /// The requests that subscribe to these channels, few with many channels each. Default: none,
+    /// for services whose subscriptions are made by the user's own requests.
+    fn subscribe(&self, channels: &[Arc<str>]) -> Vec<Batch> {
+        let _ = channels;
+        Vec::new()
+    }
+
+    /// The requests that unsubscribe from these channels. Default: none.
+    fn unsubscribe(&self, channels: &[Arc<str>]) -> Vec<Batch> {
+        let _ = channels;
+        Vec::new()
+    }
+
+    /// Those of a batch's channels that the venue's answer really confirms; the others count as
+    /// rejected. Default: all.
+    fn confirmed(&self, batch: &Batch, result: &RawValue) -> Vec<Arc<str>> {
+        let _ = result;
+        batch.channels.clone()
+    }
+
+    /// What kind of stream a channel is. Default: events, public.
+    fn channel(&self, name: &str) -> ChannelKind {
+        let _ = name;
+        ChannelKind::events()
+    }
+
+    /// The request that answers a heartbeat, if this one asks for an answer. Default: none does.
+    fn heartbeat(&self, frame: &[u8]) -> Option<Call> {
+        let _ = frame;
+        None
+    }
+
+    /// What to do about one of the venue's own errors. Default: stop.
+    fn recovery(&self, error: &ErrorObject) -> Recovery {
+        let _ = error;
+        Recovery::Stop
+    }
+}
+
+/// A message of a channel, read by the consumer out of the raw frame.
+pub trait Message: Sized + Send + 'static {
+    /// Reads it.
+    ///
+    /// # Errors
+    ///
+    /// A [`DecodeError`] without the payload; the subscription reports it as a gap.
+    fn decode(frame: &Frame) -> Result<Self, DecodeError>;
+
+    /// Its place in the venue's own sequence, if the channel has one. The subscription checks it.
+    fn sequence(&self) -> Option<sequence::Step> {
+        None
+    }
+}
+
+impl Message for Frame {
+    fn decode(frame: &Frame) -> Result<Self, DecodeError> {
+        Ok(frame.clone())
+    }
+}
+
+/// A channel's name together with the type of its messages.
+pub struct Channel<M> {
+    name: Arc<str>,
+    message: std::marker::PhantomData<fn() -> M>,
+}
+
+impl<M: Message> Channel<M> {
+    /// The channel `name`, whose messages are read as `M`.
+    #[must_use]
+    pub fn new(name: impl Into<Arc<str>>) -> Self {
+        Self {
+            name: name.into(),
+            message: std::marker::PhantomData,
+        }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+}
+
+impl<M> Clone for Channel<M> {
+    fn clone(&self) -> Self {
+        Self {
+            name: Arc::clone(&self.name),
+            message: std::marker::PhantomData,
+        }
+    }
+}
+
+impl<M> fmt::Debug for Channel<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Channel").field(&self.name).finish()
+    }
+}
+
+/// A plain JSON-RPC 2.0 service: no authentication, no subscriptions of its own.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct JsonRpc;
+
+impl Platform for JsonRpc {
+    fn name(&self) -> &str {
+        "json_rpc"
+    }
+}

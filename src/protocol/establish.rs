@@ -1,0 +1,498 @@
+//! From an open connection to a live session, and staying there: the adapter's decisions.
+//!
+//! Steps, authentication, renewal ahead of expiry, paced and confirmed subscriptions: one machine,
+//! because their order is the promise (connect, authenticate, prepare, restore, live) and a cut can
+//! come between any two of them.
+//!
+//! ```text
+//!            opened              last step answered           last batch answered
+//!  Offline ----------> Opening --------------------> Restoring ------------------> Live
+//!     ^                   | a step failed                |                          |
+//!     |                   v                              |                          |
+//!     +-- closed ---- Abandoned <------------------------+--- authentication failed +
+//! ```
+//!
+//! Invariants: an answer to a call of an earlier connection changes nothing (tags are never used
+//! again); nothing is subscribed before the last step has succeeded; the machine knows no venue.
+//! Absent on purpose: what a request looks like, who sends it, and what its answer means.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::call::{Batch, Call, Grant, Step};
+use super::continuity::Epoch;
+use crate::error::Recovery;
+
+/// Names one call; never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Tag(u64);
+
+/// What the shell has to do.
+#[derive(Debug)]
+#[must_use]
+#[non_exhaustive]
+pub enum Action {
+    /// Send this call and bring back its answer under the tag.
+    Call {
+        /// The tag.
+        tag: Tag,
+        /// The call.
+        call: Call,
+    },
+    /// Ask the platform for a fresh authentication, send it, bring back its answer.
+    Authenticate {
+        /// The tag.
+        tag: Tag,
+    },
+    /// Every step has succeeded: say which channels are wanted (`on_wishes`).
+    AskWishes {
+        /// The connection's epoch.
+        epoch: Epoch,
+    },
+    /// Authorization is back: say which private channels are wanted (`on_wishes`).
+    AskPrivateWishes,
+    /// Every wanted channel has been answered for.
+    Live {
+        /// The connection's epoch.
+        epoch: Epoch,
+    },
+    /// These channels are subscribed.
+    Confirm {
+        /// The connection's epoch.
+        epoch: Epoch,
+        /// The channels.
+        channels: Vec<Arc<str>>,
+    },
+    /// These channels were refused.
+    Refuse {
+        /// The connection's epoch.
+        epoch: Epoch,
+        /// The channels.
+        channels: Vec<Arc<str>>,
+        /// What the venue said.
+        detail: String,
+    },
+    /// Private data can no longer be relied on.
+    AuthorizationLost {
+        /// The connection's epoch.
+        epoch: Epoch,
+        /// What the venue said.
+        detail: String,
+    },
+    /// Give this connection up.
+    Abandon {
+        /// The connection's epoch.
+        epoch: Epoch,
+        /// The step that failed.
+        step: String,
+        /// What the venue said.
+        detail: String,
+        /// Whether another connection can help.
+        recovery: Recovery,
+    },
+}
+
+/// Why a call was not answered with a result.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// In words.
+    pub detail: String,
+    /// What to do about it.
+    pub recovery: Recovery,
+}
+
+#[derive(Debug)]
+enum Purpose {
+    Step(String),
+    Authenticate,
+    /// Authentication on a connection that is already in use.
+    Regrant,
+    Renew,
+    Subscribe(Batch),
+    Unsubscribe,
+}
+
+#[derive(Debug)]
+enum State {
+    Offline,
+    Opening { epoch: Epoch, steps: VecDeque<Step> },
+    Restoring { epoch: Epoch, asked: bool },
+    Live { epoch: Epoch },
+    Abandoned,
+}
+
+#[derive(Debug)]
+struct Held {
+    renewal: Option<Call>,
+    /// When to renew; moved while a renewal is under way or failed.
+    renew_at: Option<Instant>,
+    expires_at: Option<Instant>,
+}
+
+/// The machine. See the module's documentation.
+#[derive(Debug)]
+pub struct Establish {
+    state: State,
+    in_flight: HashMap<Tag, Purpose>,
+    next_tag: u64,
+    /// Set by a granted authentication, cleared by a close.
+    held: Option<Held>,
+    /// Whether these credentials were ever accepted; decides if a refusal may be a passing one.
+    ever_granted: bool,
+    /// Authentications on the present connection beyond the first, since a subscription last succeeded.
+    regrants: u32,
+}
+
+/// How often a subscription may ask for another authentication before it counts as refused.
+const REGRANTS: u32 = 2;
+/// The part of a grant's life after which it is renewed.
+const RENEW_AFTER: f64 = 0.8;
+/// The pause before a renewal that failed for a passing reason is tried again.
+const RENEW_AGAIN: Duration = Duration::from_secs(1);
+
+impl Default for Establish {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Establish {
+    /// Offline.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            state: State::Offline,
+            in_flight: HashMap::new(),
+            next_tag: 0,
+            held: None,
+            ever_granted: false,
+            regrants: 0,
+        }
+    }
+
+    /// A connection opened; `steps` lead to a live session.
+    pub fn on_opened(&mut self, epoch: Epoch, steps: Vec<Step>) -> Vec<Action> {
+        self.in_flight.clear();
+        self.held = None;
+        self.regrants = 0;
+        self.state = State::Opening {
+            epoch,
+            steps: steps.into(),
+        };
+        self.next_step()
+    }
+
+    /// The connection ended.
+    pub fn on_closed(&mut self) {
+        self.in_flight.clear();
+        self.held = None;
+        self.state = State::Offline;
+    }
+
+    /// A call was answered with a result. `grant` is what the platform read out of it, for the
+    /// answer to an authentication or renewal ([`Establish::grants`]); `confirmed` are the channels
+    /// that it confirms, for the answer to a subscription ([`Establish::batch`]).
+    pub fn on_result(
+        &mut self,
+        tag: Tag,
+        grant: Option<Grant>,
+        confirmed: &[Arc<str>],
+        now: Instant,
+    ) -> Vec<Action> {
+        match self.in_flight.remove(&tag) {
+            None | Some(Purpose::Unsubscribe) => Vec::new(),
+            Some(Purpose::Step(_)) => self.next_step(),
+            Some(Purpose::Authenticate) => {
+                self.hold(grant, now);
+                self.next_step()
+            }
+            Some(Purpose::Renew) => {
+                self.hold(grant, now);
+                Vec::new()
+            }
+            Some(Purpose::Regrant) => {
+                self.hold(grant, now);
+                vec![Action::AskPrivateWishes]
+            }
+            Some(Purpose::Subscribe(batch)) => self.subscribed(batch, confirmed),
+        }
+    }
+
+    /// A call was not answered with a result.
+    pub fn on_failure(&mut self, tag: Tag, failure: Failure, now: Instant) -> Vec<Action> {
+        let Some(purpose) = self.in_flight.remove(&tag) else {
+            return Vec::new();
+        };
+        let Some(epoch) = self.epoch() else {
+            return Vec::new();
+        };
+        match purpose {
+            Purpose::Unsubscribe => Vec::new(),
+            Purpose::Step(step) => self.abandon(epoch, step, failure),
+            Purpose::Authenticate | Purpose::Regrant => {
+                self.abandon(epoch, Step::Authenticate.name().to_owned(), failure)
+            }
+            Purpose::Renew => self.renewal_failed(failure, now),
+            Purpose::Subscribe(batch) => {
+                if failure.recovery == Recovery::Reauthenticate && self.regrants < REGRANTS {
+                    // The channels stay wanted, and are asked for again with the private ones.
+                    let mut actions = self.reauthorize(failure.detail);
+                    actions.extend(self.live_if_restored());
+                    return actions;
+                }
+                let detail = failure.detail;
+                let mut actions = vec![Action::Refuse {
+                    epoch,
+                    channels: batch.channels,
+                    detail,
+                }];
+                actions.extend(self.live_if_restored());
+                actions
+            }
+        }
+    }
+
+    /// The channels that are wanted, as the platform's requests. Sent at once if the session may.
+    pub fn on_wishes(&mut self, epoch: Epoch, batches: Vec<Batch>) -> Vec<Action> {
+        if self.epoch() != Some(epoch) {
+            return Vec::new();
+        }
+        match &mut self.state {
+            State::Restoring { asked, .. } => *asked = true,
+            State::Live { .. } => {}
+            State::Offline | State::Opening { .. } | State::Abandoned => return Vec::new(),
+        }
+        let mut actions: Vec<Action> = batches
+            .into_iter()
+            .map(|batch| self.call(batch.call.clone(), Purpose::Subscribe(batch)))
+            .collect();
+        actions.extend(self.live_if_restored());
+        actions
+    }
+
+    /// Channels that are wanted no more.
+    pub fn on_released(&mut self, batches: Vec<Batch>) -> Vec<Action> {
+        match self.state {
+            State::Restoring { .. } | State::Live { .. } => batches
+                .into_iter()
+                .map(|batch| self.call(batch.call, Purpose::Unsubscribe))
+                .collect(),
+            State::Offline | State::Opening { .. } | State::Abandoned => Vec::new(),
+        }
+    }
+
+    /// Somebody was told by the venue that we are not authorized.
+    pub fn on_unauthorized(&mut self, detail: String) -> Vec<Action> {
+        match self.state {
+            State::Restoring { .. } | State::Live { .. } => self.reauthorize(detail),
+            State::Offline | State::Opening { .. } | State::Abandoned => Vec::new(),
+        }
+    }
+
+    /// Time has passed; call it at [`Establish::next_timeout`].
+    pub fn on_tick(&mut self, now: Instant) -> Vec<Action> {
+        let Some(held) = &mut self.held else {
+            return Vec::new();
+        };
+        let Some(renew_at) = held.renew_at else {
+            return Vec::new();
+        };
+        if now < renew_at {
+            return Vec::new();
+        }
+        held.renew_at = None;
+        match held.renewal.clone() {
+            Some(call) => vec![self.call(call, Purpose::Renew)],
+            None => vec![self.authenticate(Purpose::Renew)],
+        }
+    }
+
+    /// When `on_tick` wants to be called.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Instant> {
+        self.held.as_ref().and_then(|held| held.renew_at)
+    }
+
+    /// Whether the answer under this tag grants something.
+    #[must_use]
+    pub fn grants(&self, tag: Tag) -> bool {
+        matches!(
+            self.in_flight.get(&tag),
+            Some(Purpose::Authenticate | Purpose::Regrant | Purpose::Renew)
+        )
+    }
+
+    /// The batch whose answer comes under this tag.
+    #[must_use]
+    pub fn batch(&self, tag: Tag) -> Option<&Batch> {
+        match self.in_flight.get(&tag) {
+            Some(Purpose::Subscribe(batch)) => Some(batch),
+            _ => None,
+        }
+    }
+
+    /// Whether the session is live.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        matches!(self.state, State::Live { .. })
+    }
+
+    fn epoch(&self) -> Option<Epoch> {
+        match self.state {
+            State::Opening { epoch, .. }
+            | State::Restoring { epoch, .. }
+            | State::Live { epoch } => Some(epoch),
+            State::Offline | State::Abandoned => None,
+        }
+    }
+
+    fn next_step(&mut self) -> Vec<Action> {
+        let State::Opening { epoch, steps } = &mut self.state else {
+            return Vec::new();
+        };
+        let epoch = *epoch;
+        match steps.pop_front() {
+            Some(Step::Call(call)) => {
+                let name = call.method().to_owned();
+                vec![self.call(call, Purpose::Step(name))]
+            }
+            Some(Step::Authenticate) => vec![self.authenticate(Purpose::Authenticate)],
+            None => {
+                self.state = State::Restoring {
+                    epoch,
+                    asked: false,
+                };
+                vec![Action::AskWishes { epoch }]
+            }
+        }
+    }
+
+    fn subscribed(&mut self, batch: Batch, confirmed: &[Arc<str>]) -> Vec<Action> {
+        let Some(epoch) = self.epoch() else {
+            return Vec::new();
+        };
+        let (channels, missing): (Vec<_>, Vec<_>) = batch
+            .channels
+            .into_iter()
+            .partition(|channel| confirmed.contains(channel));
+        let mut actions = Vec::new();
+        if !channels.is_empty() {
+            self.regrants = 0;
+            actions.push(Action::Confirm { epoch, channels });
+        }
+        if !missing.is_empty() {
+            let detail = "the venue left it out of its list of subscribed channels".to_owned();
+            actions.push(Action::Refuse {
+                epoch,
+                channels: missing,
+                detail,
+            });
+        }
+        actions.extend(self.live_if_restored());
+        actions
+    }
+
+    fn live_if_restored(&mut self) -> Option<Action> {
+        let State::Restoring { epoch, asked: true } = self.state else {
+            return None;
+        };
+        let waiting = self
+            .in_flight
+            .values()
+            .any(|purpose| matches!(purpose, Purpose::Subscribe(_)));
+        if waiting {
+            return None;
+        }
+        self.state = State::Live { epoch };
+        Some(Action::Live { epoch })
+    }
+
+    fn hold(&mut self, grant: Option<Grant>, now: Instant) {
+        let grant = grant.unwrap_or_default();
+        self.ever_granted = true;
+        self.held = Some(Held {
+            renewal: grant.renewal,
+            renew_at: grant.lasts.map(|lasts| now + lasts.mul_f64(RENEW_AFTER)),
+            expires_at: grant.lasts.map(|lasts| now + lasts),
+        });
+    }
+
+    fn renewal_failed(&mut self, failure: Failure, now: Instant) -> Vec<Action> {
+        let expired = match &self.held {
+            Some(Held {
+                expires_at: Some(expires_at),
+                ..
+            }) => now >= *expires_at,
+            _ => false,
+        };
+        match failure.recovery {
+            Recovery::Retry | Recovery::RetryAfter(_) | Recovery::Reconcile if !expired => {
+                if let Some(held) = &mut self.held {
+                    let again = now + RENEW_AGAIN;
+                    held.renew_at = Some(held.expires_at.map_or(again, |end| again.min(end)));
+                }
+                Vec::new()
+            }
+            _ => self.reauthorize(failure.detail),
+        }
+    }
+
+    /// Gives the grant up and authenticates afresh, once.
+    fn reauthorize(&mut self, detail: String) -> Vec<Action> {
+        let Some(epoch) = self.epoch() else {
+            return Vec::new();
+        };
+        if self
+            .in_flight
+            .values()
+            .any(|purpose| matches!(purpose, Purpose::Regrant))
+        {
+            return Vec::new();
+        }
+        self.held = None;
+        self.regrants += 1;
+        self.in_flight
+            .retain(|_, purpose| !matches!(purpose, Purpose::Renew));
+        let authenticate = self.authenticate(Purpose::Regrant);
+        vec![Action::AuthorizationLost { epoch, detail }, authenticate]
+    }
+
+    fn abandon(&mut self, epoch: Epoch, step: String, failure: Failure) -> Vec<Action> {
+        self.in_flight.clear();
+        self.held = None;
+        self.state = State::Abandoned;
+        // Credentials that were never accepted will not be accepted next time either.
+        let recovery = match failure.recovery {
+            Recovery::Reauthenticate if self.ever_granted => Recovery::Retry,
+            Recovery::Reauthenticate => Recovery::Stop,
+            other => other,
+        };
+        vec![Action::Abandon {
+            epoch,
+            step,
+            detail: failure.detail,
+            recovery,
+        }]
+    }
+
+    fn call(&mut self, call: Call, purpose: Purpose) -> Action {
+        let tag = self.tag(purpose);
+        Action::Call { tag, call }
+    }
+
+    fn authenticate(&mut self, purpose: Purpose) -> Action {
+        let tag = self.tag(purpose);
+        Action::Authenticate { tag }
+    }
+
+    fn tag(&mut self, purpose: Purpose) -> Tag {
+        let tag = Tag(self.next_tag);
+        self.next_tag += 1;
+        self.in_flight.insert(tag, purpose);
+        tag
+    }
+}
+
+#[cfg(test)]
+mod tests;
