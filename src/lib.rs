@@ -1,5 +1,6 @@
 //! Supervised sessions on realtime WebSocket APIs that tell the truth about every interruption.
 
+pub mod adapters;
 pub mod close;
 pub mod config;
 pub mod error;

@@ -37,6 +37,14 @@ pub enum Step {
         /// Its number.
         current: u64,
     },
+    /// A message that stands alone and holds several items, numbered without holes each (several trades
+    /// of Deribit at once). The first one that is seen begins the count.
+    Run {
+        /// The first number.
+        first: u64,
+        /// The last number.
+        last: u64,
+    },
     /// A delta of the state that covers several consecutive numbers (Binance's book: `U`, `u`).
     Range {
         /// The first number.
@@ -54,8 +62,8 @@ pub enum Verdict {
     Contiguous,
     /// It was seen before: drop it.
     Duplicate,
-    /// Something is missing before it. A [`Step::Next`] can be used all the same; a delta cannot, and
-    /// the channel has to be subscribed to afresh.
+    /// Something is missing before it. A [`Step::Next`] or [`Step::Run`] can be used all the same; a
+    /// delta cannot, and the channel has to be subscribed to afresh.
     Broken {
         /// The number that should have come.
         expected: u64,
@@ -100,19 +108,8 @@ impl SequenceCheck {
             Step::Linked { previous, current } if previous == seen => self.follow(current),
             Step::Linked { current, .. } if current <= seen => Verdict::Duplicate,
             Step::Linked { previous, .. } => self.lose(seen, previous),
-            Step::Next { current } if current <= seen => Verdict::Duplicate,
-            Step::Next { current } => {
-                let expected = seen.saturating_add(1);
-                self.state = State::Following { last: current };
-                if current == expected {
-                    Verdict::Contiguous
-                } else {
-                    Verdict::Broken {
-                        expected,
-                        found: current,
-                    }
-                }
-            }
+            Step::Next { current } => self.stand_alone(seen, current, current),
+            Step::Run { first, last } => self.stand_alone(seen, first, last),
             Step::Range { last, .. } if last <= seen => Verdict::Duplicate,
             Step::Range { first, last } => {
                 let expected = seen.saturating_add(1);
@@ -137,7 +134,24 @@ impl SequenceCheck {
                 Verdict::Resynced
             }
             Step::Next { current } => self.follow(current),
+            Step::Run { last, .. } => self.follow(last),
             Step::Linked { .. } | Step::Range { .. } => Verdict::Ignored,
+        }
+    }
+
+    fn stand_alone(&mut self, seen: u64, first: u64, last: u64) -> Verdict {
+        if last <= seen {
+            return Verdict::Duplicate;
+        }
+        let expected = seen.saturating_add(1);
+        self.state = State::Following { last };
+        if first <= expected {
+            Verdict::Contiguous
+        } else {
+            Verdict::Broken {
+                expected,
+                found: first,
+            }
         }
     }
 
