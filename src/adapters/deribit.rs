@@ -9,6 +9,7 @@
 mod book;
 mod channels;
 mod decode;
+mod order_book;
 mod orders;
 mod portfolio;
 mod quote;
@@ -20,6 +21,7 @@ pub use channels::{
     Interval, book, grouped_book, portfolio, quote, ticker, trades, user_changes, user_orders,
     user_trades,
 };
+pub use order_book::{BookError, OrderBook};
 pub use orders::{Direction, Order, OrderState, Position, UserChanges, UserOrders};
 pub use portfolio::Portfolio;
 pub use quote::Quote;

@@ -1,6 +1,6 @@
 //! `book.*`: an order book, as a snapshot with changes or as the best levels again and again.
 //!
-//! Apart from whoever keeps the book: here is only what a message says.
+//! Apart from [`OrderBook`](super::OrderBook), which keeps the book: here is only what a message says.
 //!
 //! Invariants: a change always names the message before it, else it is undecodable, because without
 //! that name a hole in the stream could not be seen.

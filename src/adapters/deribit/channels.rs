@@ -50,7 +50,8 @@ pub fn ticker(instrument: &str, interval: Interval) -> Channel<Ticker> {
     Channel::new(format!("ticker.{instrument}.{}", interval.as_str()))
 }
 
-/// An instrument's whole order book: a snapshot, then changes.
+/// An instrument's whole order book: a snapshot, then changes. Feed them to an
+/// [`OrderBook`](super::OrderBook).
 #[must_use]
 pub fn book(instrument: &str, interval: Interval) -> Channel<Book> {
     Channel::new(format!("book.{instrument}.{}", interval.as_str()))
