@@ -1,22 +1,44 @@
 //! [Deribit](https://docs.deribit.com), JSON-RPC API v2 over WebSocket.
 //!
-//! Apart from the session because these are one venue's words: what its channels are called and what
-//! its messages hold. A program takes its channels from the functions here, such as [`ticker`] and
-//! [`book`], and reads typed messages.
+//! Apart from the session because these are one venue's words: how it authenticates, what its
+//! channels are called, what its error numbers mean and what its messages hold. The session asks
+//! [`Deribit`] through [`Platform`]; a program takes its channels from the functions here, such as
+//! [`ticker`] and [`book`], and reads typed messages.
 //!
-//! Invariants: no text of an error repeats what the venue sent.
+//! Invariants: credentials and tokens live in values without `Debug` and in [`Call`]s, which never
+//! show them; no text of an error repeats what the venue sent; an error is judged by its number,
+//! never by its message. Deliberately absent: orders (send `private/buy` as a request of your own),
+//! signed authentication, and rate limits.
 
+mod authorization;
 mod book;
+mod builder;
 mod channels;
 mod decode;
 mod order_book;
 mod orders;
 mod portfolio;
 mod quote;
+mod recovery;
 mod ticker;
 mod trades;
 
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::error::{DecodeError, ErrorObject, Recovery};
+use crate::platform::{ChannelKind, Moment, Platform, Route};
+use crate::protocol::call::{Batch, Call, Grant, Step};
+use crate::protocol::envelope::{self, Envelope};
+use authorization::Credentials;
+
 pub use book::{Action, Book, BookChange, BookKind, GroupedBook, Level};
+pub use builder::{DeribitBuilder, Scope};
 pub use channels::{
     Interval, book, grouped_book, portfolio, quote, ticker, trades, user_changes, user_orders,
     user_trades,
@@ -27,3 +49,265 @@ pub use portfolio::Portfolio;
 pub use quote::Quote;
 pub use ticker::{Greeks, InstrumentState, Stats, Ticker};
 pub use trades::{Trade, Trades, UserTrade, UserTrades};
+
+/// The test network, with its own accounts and keys.
+pub const TEST_URL: &str = "wss://test.deribit.com/ws/api/v2";
+
+/// The real one.
+pub const PRODUCTION_URL: &str = "wss://www.deribit.com/ws/api/v2";
+
+/// Channels in one subscribe request. The venue charges for requests, not for channels (3,000 of
+/// 30,000 credits each), so that few requests with many channels restore a session soonest; the
+/// bound keeps a request, and what one refusal takes down with it, small.
+const CHANNELS_IN_A_BATCH: usize = 100;
+
+/// Deribit, as a [`Platform`].
+///
+/// Give it to a session together with [`TEST_URL`] or [`PRODUCTION_URL`].
+///
+/// ```
+/// # fn main() -> Result<(), mainstay::error::ConfigError> {
+/// use mainstay::adapters::deribit::{Deribit, Scope};
+///
+/// let public = Deribit::new();
+/// let private = Deribit::builder()
+///     .credentials("id", "secret")
+///     .cancel_on_disconnect(Scope::Connection)
+///     .build()?;
+/// assert!(format!("{private:?}").contains("[redacted]"));
+/// # let _ = public;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Deribit {
+    client: Option<Client>,
+    /// Whole seconds, which is all that the venue knows.
+    heartbeat: Duration,
+    credentials: Option<Credentials>,
+    cancel_on_disconnect: Option<Scope>,
+}
+
+/// How the program introduces itself.
+#[derive(Debug, Clone, Serialize)]
+struct Client {
+    #[serde(rename = "client_name")]
+    name: String,
+    #[serde(rename = "client_version")]
+    version: String,
+}
+
+impl Deribit {
+    /// Public data only, a heartbeat every 30 s. [`Deribit::builder`] has the options.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            client: None,
+            heartbeat: builder::DEFAULT_HEARTBEAT,
+            credentials: None,
+            cancel_on_disconnect: None,
+        }
+    }
+
+    /// Begins a description with credentials and other options.
+    pub fn builder() -> DeribitBuilder {
+        DeribitBuilder::default()
+    }
+
+    /// Few requests with many channels each, in the order of the wishes within each kind.
+    fn batches(&self, verb: Verb, channels: &[Arc<str>]) -> Vec<Batch> {
+        let (mut public, mut refusable, mut private) = (Vec::new(), Vec::new(), Vec::new());
+        for channel in channels {
+            if channels::is_private(channel) {
+                private.push(Arc::clone(channel));
+            } else if channels::is_raw(channel) && self.credentials.is_none() {
+                // The venue may answer these with an error that refuses the whole request (13778).
+                refusable.push(Arc::clone(channel));
+            } else {
+                public.push(Arc::clone(channel));
+            }
+        }
+        let (of_public, of_private) = match verb {
+            Verb::Subscribe => ("public/subscribe", "private/subscribe"),
+            Verb::Unsubscribe => ("public/unsubscribe", "private/unsubscribe"),
+        };
+        [
+            (of_public, public),
+            (of_public, refusable),
+            (of_private, private),
+        ]
+        .iter()
+        .flat_map(|(method, channels)| {
+            channels.chunks(CHANNELS_IN_A_BATCH).map(|channels| {
+                let call = request(method, &Channels { channels });
+                Batch::new(call, channels.to_vec())
+            })
+        })
+        .collect()
+    }
+}
+
+impl Default for Deribit {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Deribit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Deribit")
+            .field("client", &self.client)
+            .field("heartbeat", &self.heartbeat)
+            .field(
+                "credentials",
+                &self.credentials.as_ref().map(|_| "[redacted]"),
+            )
+            .field("cancel_on_disconnect", &self.cancel_on_disconnect)
+            .finish()
+    }
+}
+
+impl Platform for Deribit {
+    fn name(&self) -> &str {
+        "deribit"
+    }
+
+    fn route<'f>(&self, frame: &'f [u8]) -> Route<'f> {
+        match envelope::peek(frame) {
+            Envelope::Response { id } => Route::Reply(id),
+            Envelope::Notification { method, .. } if method == "heartbeat" => Route::Heartbeat,
+            Envelope::Notification {
+                method,
+                channel: Some(channel),
+            } if method == "subscription" => Route::Notification(channel),
+            Envelope::Notification { .. }
+            | Envelope::ForeignResponse
+            | Envelope::Request { .. }
+            | Envelope::Other => Route::Unrouted,
+        }
+    }
+
+    /// Greeting (if a name was given), heartbeat, authentication, cancel-on-disconnect (if chosen).
+    ///
+    /// The heartbeat comes before the rest so that a line that dies meanwhile is noticed.
+    fn opening(&self) -> Vec<Step> {
+        let hello = self
+            .client
+            .as_ref()
+            .map(|client| Step::Call(request("public/hello", client)));
+        let heartbeat = Heartbeat {
+            interval: self.heartbeat.as_secs(),
+        };
+        let authenticate = self.credentials.as_ref().map(|_| Step::Authenticate);
+        let cancel = self.cancel_on_disconnect.map(|scope| {
+            Step::Call(request(
+                "private/enable_cancel_on_disconnect",
+                &CancelOnDisconnect { scope },
+            ))
+        });
+        hello
+            .into_iter()
+            .chain([Step::Call(request("public/set_heartbeat", &heartbeat))])
+            .chain(authenticate)
+            .chain(cancel)
+            .collect()
+    }
+
+    fn authenticate(&self, _: &Moment) -> Option<Call> {
+        self.credentials.as_ref().map(Credentials::authenticate)
+    }
+
+    fn granted(&self, result: &RawValue) -> Result<Grant, DecodeError> {
+        authorization::granted(result)
+    }
+
+    fn subscribe(&self, channels: &[Arc<str>]) -> Vec<Batch> {
+        self.batches(Verb::Subscribe, channels)
+    }
+
+    fn unsubscribe(&self, channels: &[Arc<str>]) -> Vec<Batch> {
+        self.batches(Verb::Unsubscribe, channels)
+    }
+
+    /// The venue leaves out silently what it does not accept, and answers in an order of its own.
+    fn confirmed(&self, batch: &Batch, result: &RawValue) -> Vec<Arc<str>> {
+        let Ok(accepted) = serde_json::from_str::<HashSet<String>>(result.get()) else {
+            return Vec::new();
+        };
+        batch
+            .channels
+            .iter()
+            .filter(|channel| accepted.contains(&***channel))
+            .cloned()
+            .collect()
+    }
+
+    fn channel(&self, name: &str) -> ChannelKind {
+        channels::kind(name, self.credentials.is_some())
+    }
+
+    fn heartbeat(&self, frame: &[u8]) -> Option<Call> {
+        let notification: HeartbeatNotification<'_> = serde_json::from_slice(frame).ok()?;
+        let asks = notification.method == "heartbeat" && notification.params.kind == "test_request";
+        asks.then(|| request("public/test", &NoParams {}))
+    }
+
+    fn recovery(&self, error: &ErrorObject) -> Recovery {
+        match recovery::recovery(error.code) {
+            // There is nothing to authenticate with: another attempt cannot help.
+            Recovery::Reauthenticate if self.credentials.is_none() => Recovery::Stop,
+            recovery => recovery,
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Verb {
+    Subscribe,
+    Unsubscribe,
+}
+
+#[derive(Serialize)]
+struct NoParams {}
+
+#[derive(Serialize)]
+struct Heartbeat {
+    interval: u64,
+}
+
+#[derive(Serialize)]
+struct CancelOnDisconnect {
+    scope: Scope,
+}
+
+#[derive(Serialize)]
+struct Channels<'a> {
+    #[serde(serialize_with = "names")]
+    channels: &'a [Arc<str>],
+}
+
+fn names<S: serde::Serializer>(channels: &[Arc<str>], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(channels.iter().map(|channel| &**channel))
+}
+
+#[derive(Deserialize)]
+struct HeartbeatNotification<'f> {
+    #[serde(borrow)]
+    method: std::borrow::Cow<'f, str>,
+    #[serde(borrow)]
+    params: HeartbeatParams<'f>,
+}
+
+#[derive(Deserialize)]
+struct HeartbeatParams<'f> {
+    #[serde(borrow, rename = "type")]
+    kind: std::borrow::Cow<'f, str>,
+}
+
+/// A request whose parameters are a struct of ours.
+fn request(method: &'static str, params: &impl Serialize) -> Call {
+    Call::new(method, params).expect("a struct of strings and integers can be written as JSON")
+}
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@
 use super::{
     Book, GroupedBook, Portfolio, Quote, Ticker, Trades, UserChanges, UserOrders, UserTrades,
 };
-use crate::platform::Channel;
+use crate::platform::{Channel, ChannelKind};
 
 /// How often a channel speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -110,9 +110,52 @@ pub fn portfolio(currency: &str) -> Channel<Portfolio> {
     Channel::new(format!("user.portfolio.{}", currency.to_ascii_lowercase()))
 }
 
+/// Whether a channel is to be had from `private/subscribe` only.
+pub(super) fn is_private(name: &str) -> bool {
+    [
+        "user.",
+        "block_rfq.maker.",
+        "block_rfq.taker.",
+        "block_trade_confirmations",
+    ]
+    .iter()
+    .any(|prefix| name.starts_with(prefix))
+}
+
+/// Whether a channel speaks on every change.
+pub(super) fn is_raw(name: &str) -> bool {
+    name.ends_with(".raw")
+}
+
 /// Whether the channel is about a single instrument: neither instruments nor intervals have dots.
 pub(super) fn is_of_one_instrument(name: &str) -> bool {
     name.bytes().filter(|byte| *byte == b'.').count() == 2
+}
+
+/// What kind of stream a channel is, in a session that is `authorized` or not.
+pub(super) fn kind(name: &str, authorized: bool) -> ChannelKind {
+    let family = name.split_once('.').map_or(name, |(family, _)| family);
+    let kind = match family {
+        // A book begins with a snapshot at each subscription, an incremental ticker with a whole
+        // one; every message of the others is whole.
+        "ticker"
+        | "incremental_ticker"
+        | "book"
+        | "quote"
+        | "perpetual"
+        | "deribit_price_index"
+        | "deribit_price_ranking"
+        | "deribit_price_statistics"
+        | "deribit_volatility_index"
+        | "estimated_expiration_price" => ChannelKind::state(),
+        "user" if name.starts_with("user.portfolio.") => ChannelKind::state(),
+        _ => ChannelKind::events(),
+    };
+    if is_private(name) || (authorized && is_raw(name)) {
+        kind.private()
+    } else {
+        kind
+    }
 }
 
 #[cfg(test)]
@@ -151,6 +194,48 @@ mod tests {
             "user.changes.future.BTC.100ms"
         );
         assert_eq!(&**portfolio("BTC").name(), "user.portfolio.btc");
+    }
+
+    #[test]
+    fn each_channel_has_its_kind() {
+        let (state, events) = (ChannelKind::state(), ChannelKind::events());
+        let table = [
+            ("ticker.BTC-PERPETUAL.100ms", state),
+            ("incremental_ticker.BTC-PERPETUAL", state),
+            ("book.BTC-PERPETUAL.100ms", state),
+            ("book.BTC-PERPETUAL.none.20.100ms", state),
+            ("quote.BTC-PERPETUAL", state),
+            ("deribit_price_index.btc_usd", state),
+            ("perpetual.BTC-PERPETUAL.100ms", state),
+            ("trades.BTC-PERPETUAL.100ms", events),
+            ("trades.option.BTC.100ms", events),
+            ("chart.trades.BTC-PERPETUAL.1", events),
+            ("instrument.state.any.BTC", events),
+            ("platform_state", events),
+            ("announcements", events),
+            ("block_rfq.trades.BTC", events),
+            ("user.portfolio.btc", state.private()),
+            ("user.orders.BTC-PERPETUAL.raw", events.private()),
+            ("user.trades.any.any.100ms", events.private()),
+            ("user.changes.future.BTC.100ms", events.private()),
+            ("user.access_log", events.private()),
+            ("block_rfq.maker.btc", events.private()),
+            ("block_trade_confirmations", events.private()),
+            ("no_such_channel", events),
+            ("", events),
+            (".", events),
+        ];
+        for (name, expected) in table {
+            assert_eq!(kind(name, false), expected, "{name}");
+            assert_eq!(kind(name, true), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_public_raw_channel_hangs_on_the_authorization_if_there_is_one() {
+        assert!(kind("book.BTC-PERPETUAL.raw", true).private);
+        assert!(kind("book.BTC-PERPETUAL.raw", true).restores_state);
+        assert!(!kind("book.BTC-PERPETUAL.raw", false).private);
     }
 
     #[test]

@@ -1,0 +1,270 @@
+//! Collects the options of a [`Deribit`] and checks them once.
+//!
+//! Apart because some options hang together (cancel-on-disconnect needs credentials) and can only
+//! be judged when all are known; a [`Deribit`] that exists is right.
+//!
+//! Invariants: nothing is clamped or ignored, what cannot work is refused with the option, the value
+//! and the remedy; a secret never gets into an error or into `Debug`.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::authorization::{Credentials, Secret};
+use super::{Client, Deribit};
+use crate::error::ConfigError;
+
+/// The venue advises 30 s to 60 s.
+pub(super) const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(30);
+
+/// The venue refuses less (`public/set_heartbeat`).
+const SHORTEST_HEARTBEAT: Duration = Duration::from_secs(10);
+
+/// Which orders are cancelled when the connection is lost (`private/enable_cancel_on_disconnect`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Scope {
+    /// Those that were placed over this connection.
+    Connection,
+    /// All orders of the account; the setting stays on for the account's later connections.
+    Account,
+}
+
+/// Collects the options of a [`Deribit`]; `build` checks them.
+#[derive(Clone)]
+#[must_use = "a builder does nothing until `build`"]
+pub struct DeribitBuilder {
+    client: Option<Client>,
+    heartbeat: Duration,
+    credentials: Option<(String, Secret)>,
+    authorization_scope: Option<String>,
+    cancel_on_disconnect: Option<Scope>,
+}
+
+impl Default for DeribitBuilder {
+    fn default() -> Self {
+        Self {
+            client: None,
+            heartbeat: DEFAULT_HEARTBEAT,
+            credentials: None,
+            authorization_scope: None,
+            cancel_on_disconnect: None,
+        }
+    }
+}
+
+impl fmt::Debug for DeribitBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeribitBuilder").finish_non_exhaustive()
+    }
+}
+
+impl DeribitBuilder {
+    /// The API key. Default none: public data only.
+    pub fn credentials(
+        mut self,
+        client_id: impl Into<String>,
+        client_secret: impl Into<String>,
+    ) -> Self {
+        self.credentials = Some((client_id.into(), Secret::new(client_secret.into())));
+        self
+    }
+
+    /// What the session asks to be allowed, as the venue's space separated words, for example
+    /// `session:maker trade:read_write`. Default: what the key allows, for this connection
+    /// (`connection`).
+    ///
+    /// A `session:NAME` lives on across connections; the venue allows 16 of them per key.
+    pub fn authorization_scope(mut self, scope: impl Into<String>) -> Self {
+        self.authorization_scope = Some(scope.into());
+        self
+    }
+
+    /// How often the venue says something on a quiet line. Default 30 s; whole seconds, at least 10.
+    /// Shorter notices a dead line sooner; each answer that the venue asks for costs 500 credits.
+    pub fn heartbeat(mut self, interval: Duration) -> Self {
+        self.heartbeat = interval;
+        self
+    }
+
+    /// Lets the venue cancel orders when the connection is lost. Default: orders stay.
+    ///
+    /// Needs credentials with `account:read_write`. It is set again on every new connection.
+    pub fn cancel_on_disconnect(mut self, scope: Scope) -> Self {
+        self.cancel_on_disconnect = Some(scope);
+        self
+    }
+
+    /// Introduces the program to the venue (`public/hello`). Default: no introduction.
+    pub fn client(mut self, name: impl Into<String>, version: impl Into<String>) -> Self {
+        self.client = Some(Client {
+            name: name.into(),
+            version: version.into(),
+        });
+        self
+    }
+
+    /// Checks every option and returns the platform.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] names the first option that cannot work, its value, and what to write instead.
+    ///
+    /// ```
+    /// use mainstay::adapters::deribit::Deribit;
+    /// use std::time::Duration;
+    ///
+    /// let error = Deribit::builder().heartbeat(Duration::from_secs(5)).build().unwrap_err();
+    /// assert_eq!(error.option, "heartbeat");
+    /// ```
+    pub fn build(self) -> Result<Deribit, ConfigError> {
+        check_heartbeat(self.heartbeat)?;
+        if let Some(client) = &self.client {
+            check_not_blank("client name", &client.name)?;
+            check_not_blank("client version", &client.version)?;
+        }
+        if let Some(scope) = &self.authorization_scope {
+            check_not_blank("authorization_scope", scope)?;
+        }
+        let credentials = match (self.credentials, &self.authorization_scope) {
+            (Some((id, secret)), _) => {
+                let remedy = "give the client id and the client secret of an API key";
+                if id.trim().is_empty() {
+                    return Err(ConfigError::new("client id", "empty", remedy));
+                }
+                if secret.is_blank() {
+                    return Err(ConfigError::new("client secret", "empty", remedy));
+                }
+                Some(Credentials::new(id, secret, self.authorization_scope))
+            }
+            (None, Some(scope)) => {
+                let remedy = "give credentials too, or leave it out";
+                return Err(ConfigError::new("authorization_scope", scope, remedy));
+            }
+            (None, None) => None,
+        };
+        if let (Some(scope), None) = (self.cancel_on_disconnect, &credentials) {
+            let remedy = "give credentials too, or leave it out";
+            return Err(ConfigError::new(
+                "cancel_on_disconnect",
+                format!("{scope:?}"),
+                remedy,
+            ));
+        }
+        Ok(Deribit {
+            client: self.client,
+            heartbeat: self.heartbeat,
+            credentials,
+            cancel_on_disconnect: self.cancel_on_disconnect,
+        })
+    }
+}
+
+fn check_heartbeat(interval: Duration) -> Result<(), ConfigError> {
+    let remedy = if interval < SHORTEST_HEARTBEAT {
+        format!("give at least {SHORTEST_HEARTBEAT:?}, the venue refuses less")
+    } else if interval.subsec_nanos() != 0 {
+        "give whole seconds, the venue knows no others".to_owned()
+    } else {
+        return Ok(());
+    };
+    Err(ConfigError::new(
+        "heartbeat",
+        format!("{interval:?}"),
+        remedy,
+    ))
+}
+
+fn check_not_blank(option: &'static str, value: &str) -> Result<(), ConfigError> {
+    if value.trim().is_empty() {
+        return Err(ConfigError::new(
+            option,
+            format!("{value:?}"),
+            "give a text, or leave it out",
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_heartbeat_below_ten_seconds_is_refused_with_value_and_remedy() {
+        let error = Deribit::builder()
+            .heartbeat(Duration::from_millis(9_999))
+            .build()
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "heartbeat cannot be 9.999s: give at least 10s, the venue refuses less"
+        );
+        assert!(
+            Deribit::builder()
+                .heartbeat(Duration::from_secs(10))
+                .build()
+                .is_ok()
+        );
+    }
+
+    #[test]
+    fn a_heartbeat_of_broken_seconds_is_refused_and_not_rounded() {
+        let error = Deribit::builder()
+            .heartbeat(Duration::from_millis(10_500))
+            .build()
+            .unwrap_err();
+        assert_eq!((error.option, error.value.as_str()), ("heartbeat", "10.5s"));
+    }
+
+    #[test]
+    fn cancel_on_disconnect_without_credentials_is_refused() {
+        let error = Deribit::builder()
+            .cancel_on_disconnect(Scope::Account)
+            .build()
+            .unwrap_err();
+        assert_eq!(
+            (error.option, error.value.as_str()),
+            ("cancel_on_disconnect", "Account")
+        );
+    }
+
+    #[test]
+    fn an_authorization_scope_without_credentials_is_refused() {
+        let error = Deribit::builder()
+            .authorization_scope("session:maker")
+            .build()
+            .unwrap_err();
+        assert_eq!(error.option, "authorization_scope");
+    }
+
+    #[test]
+    fn blank_texts_are_refused() {
+        for (builder, option) in [
+            (Deribit::builder().credentials("", "s3cret"), "client id"),
+            (Deribit::builder().credentials("id", " \n"), "client secret"),
+            (Deribit::builder().client(" ", "1.0"), "client name"),
+            (Deribit::builder().client("bot", ""), "client version"),
+            (
+                Deribit::builder()
+                    .credentials("id", "s")
+                    .authorization_scope(""),
+                "authorization_scope",
+            ),
+        ] {
+            let error = builder.build().unwrap_err();
+            assert_eq!(error.option, option);
+            assert!(!format!("{error} {error:?}").contains("s3cret"));
+        }
+    }
+
+    #[test]
+    fn options_may_come_in_any_order() {
+        let built = Deribit::builder()
+            .cancel_on_disconnect(Scope::Connection)
+            .credentials("i", "s");
+        assert!(built.build().is_ok());
+    }
+}
