@@ -232,3 +232,99 @@ impl ConnectError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(status: u16, retry_after: Option<&'static str>) -> ConnectError {
+        let mut headers = http::HeaderMap::new();
+        if let Some(value) = retry_after {
+            let value = http::HeaderValue::from_static(value);
+            headers.insert(http::header::RETRY_AFTER, value);
+        }
+        let status = http::StatusCode::from_u16(status).unwrap();
+        let response = HttpResponse::new(status, headers, bytes::Bytes::new());
+        ConnectError::Refused { response }
+    }
+
+    #[test]
+    fn every_failed_opening_has_its_recovery() {
+        let source = || Arc::new(io::Error::from(io::ErrorKind::ConnectionRefused));
+        let host = || "venue.example".to_owned();
+        let wait = |seconds| Recovery::RetryAfter(Duration::from_secs(seconds));
+        let table = [
+            (
+                ConnectError::Timeout {
+                    phase: Phase::Tcp,
+                    limit: Duration::from_secs(1),
+                },
+                Recovery::Retry,
+            ),
+            (
+                ConnectError::Dns {
+                    host: host(),
+                    source: source(),
+                },
+                Recovery::Retry,
+            ),
+            (
+                ConnectError::Tcp {
+                    address: host(),
+                    source: source(),
+                },
+                Recovery::Retry,
+            ),
+            (
+                ConnectError::Tls {
+                    host: host(),
+                    source: source(),
+                },
+                Recovery::Retry,
+            ),
+            (
+                ConnectError::Certificate {
+                    host: host(),
+                    source: Arc::new(rustls::CertificateError::Expired.into()),
+                },
+                Recovery::Stop,
+            ),
+            (
+                ConnectError::Handshake {
+                    detail: String::new(),
+                },
+                Recovery::Retry,
+            ),
+            (
+                ConnectError::Io {
+                    phase: Phase::Upgrade,
+                    source: source(),
+                },
+                Recovery::Retry,
+            ),
+            (refused(200, None), Recovery::Stop),
+            (refused(301, None), Recovery::Stop),
+            (refused(400, None), Recovery::Stop),
+            (refused(401, None), Recovery::Stop),
+            (refused(403, Some("7")), Recovery::Stop),
+            (refused(404, None), Recovery::Stop),
+            (refused(405, None), Recovery::Stop),
+            (refused(408, None), Recovery::Retry),
+            (refused(410, None), Recovery::Stop),
+            (refused(425, None), Recovery::Retry),
+            (refused(426, None), Recovery::Stop),
+            (refused(429, None), Recovery::Retry),
+            (refused(429, Some(" 7 ")), wait(7)),
+            (
+                refused(429, Some("Wed, 21 Oct 2026 07:28:00 GMT")),
+                Recovery::Retry,
+            ),
+            (refused(500, None), Recovery::Retry),
+            (refused(503, Some("120")), wait(120)),
+            (refused(599, None), Recovery::Retry),
+        ];
+        for (error, recovery) in table {
+            assert_eq!(error.recovery(), recovery, "{error}");
+        }
+    }
+}
