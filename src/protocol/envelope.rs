@@ -274,3 +274,6 @@ fn first<'de, A: MapAccess<'de>>(
 fn skip<'de, A: MapAccess<'de>>(map: &mut A) -> Result<(), A::Error> {
     map.next_value::<IgnoredAny>().map(|_| ())
 }
+
+#[cfg(test)]
+mod tests;

@@ -146,3 +146,95 @@ fn push_string(text: &mut String, string: &str) {
 }
 
 const EXPECTED: &str = "json-rpc response";
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json, value::to_raw_value};
+
+    use super::*;
+
+    fn outcome(frame: &str) -> Result<Result<String, i64>, DecodeError> {
+        let outcome = response(frame.as_bytes())?.outcome;
+        Ok(outcome
+            .map(|result| result.get().to_owned())
+            .map_err(|error| error.code))
+    }
+
+    #[test]
+    fn a_request_carries_its_parameters_unchanged() {
+        let params = to_raw_value(&json!({"channels": ["a"]})).unwrap();
+        assert_eq!(
+            request(u64::MAX, "public/subscribe", Some(&params)),
+            r#"{"jsonrpc":"2.0","id":18446744073709551615,"method":"public/subscribe","params":{"channels":["a"]}}"#
+        );
+        assert_eq!(
+            notification("hello", Some(&params)),
+            r#"{"jsonrpc":"2.0","method":"hello","params":{"channels":["a"]}}"#
+        );
+    }
+
+    #[test]
+    fn a_null_result_is_a_result() {
+        assert_eq!(
+            outcome(r#"{"id":1,"result":null}"#).unwrap(),
+            Ok("null".to_owned())
+        );
+        assert_eq!(
+            outcome(r#"{"id":1,"result":null,"error":null}"#).unwrap(),
+            Ok("null".to_owned())
+        );
+    }
+
+    #[test]
+    fn an_error_may_lack_its_message() {
+        assert_eq!(
+            outcome(r#"{"id":1,"error":{"code":-32600}}"#).unwrap(),
+            Err(-32600)
+        );
+        assert_eq!(
+            outcome(r#"{"id":1,"result":null,"error":{"code":1}}"#).unwrap(),
+            Err(1)
+        );
+        assert_eq!(
+            response(br#"{"id":null,"error":{"code":1,"data":{"a":1}}}"#)
+                .unwrap()
+                .id,
+            None
+        );
+    }
+
+    #[test]
+    fn what_is_no_response_is_refused_without_being_quoted() {
+        for frame in [
+            r#"{"id":1}"#,
+            r#"{"id":1,"error":null}"#,
+            r#"{"id":1,"result":"secret","error":{"code":1}}"#,
+            r#"{"id":1,"error":"secret"}"#,
+            r#"{"id":1,"error":{"message":"secret"}}"#,
+            r#"{"id":1,"result":"secret""#,
+            r#"{"id":1,"result":1,"result":2}"#,
+            r#""secret""#,
+            "secret",
+            "",
+        ] {
+            let error = outcome(frame).unwrap_err();
+            assert!(!error.to_string().contains("secret"), "{error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_written_can_be_read(id: u64, method: String, param: String) {
+            let params = to_raw_value(&[param.clone()]).unwrap();
+            let text = request(id, &method, Some(&params));
+            let expected = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": [param]});
+            prop_assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), expected);
+        }
+
+        #[test]
+        fn no_frame_makes_it_panic(frame: Vec<u8>) {
+            let _ = response(&frame);
+        }
+    }
+}

@@ -108,3 +108,73 @@ impl fmt::Display for LatencySummary {
 
 const SHORTEST: u128 = 1;
 const LONGEST: u128 = 60_000_000;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn recorded(times: &[Duration]) -> LatencyHistogram {
+        let mut histogram = LatencyHistogram::new();
+        for time in times {
+            histogram.record(*time);
+        }
+        histogram
+    }
+
+    #[test]
+    fn nothing_recorded_is_all_zero() {
+        assert_eq!(LatencyHistogram::new().summary(), LatencySummary::default());
+        let mut empty = LatencyHistogram::new();
+        empty.merge(&LatencyHistogram::new());
+        assert_eq!(empty.summary().count, 0);
+    }
+
+    #[test]
+    fn times_beyond_the_limits_count_at_the_limits() {
+        let summary = recorded(&[Duration::ZERO, Duration::MAX]).summary();
+        assert_eq!(summary.count, 2);
+        assert_eq!(summary.min, Duration::from_micros(1));
+        let limit = Duration::from_secs(60);
+        assert!(
+            summary.max >= limit && summary.max < limit + limit / 1000,
+            "{summary}"
+        );
+    }
+
+    #[test]
+    fn a_summary_is_one_line() {
+        let text = recorded(&[Duration::from_millis(1)]).summary().to_string();
+        assert_eq!(text, "1 times, min 1ms, p50 1ms, p90 1ms, p99 1ms, max 1ms");
+    }
+
+    proptest! {
+        #[test]
+        fn percentiles_are_ordered_and_exact_to_three_digits(
+            micros in prop::collection::vec(1_u64..60_000_000, 1..200)
+        ) {
+            let times: Vec<_> = micros.iter().copied().map(Duration::from_micros).collect();
+            let summary = recorded(&times).summary();
+            let LatencySummary { count, min, p50, p90, p99, max } = summary;
+            prop_assert_eq!(count, times.len() as u64);
+            prop_assert!(min <= p50 && p50 <= p90 && p90 <= p99 && p99 <= max);
+            let longest = times.iter().max().copied().unwrap_or_default();
+            prop_assert!(max >= longest && max - longest <= longest / 1000);
+        }
+
+        #[test]
+        fn merging_equals_recording_all(
+            left in prop::collection::vec(0_u64..100_000_000, 0..50),
+            right in prop::collection::vec(0_u64..100_000_000, 0..50),
+        ) {
+            let times = |micros: &[u64]| -> Vec<Duration> {
+                micros.iter().copied().map(Duration::from_micros).collect()
+            };
+            let mut merged = recorded(&times(&left));
+            merged.merge(&recorded(&times(&right)));
+            let all = recorded(&times(&[left, right].concat()));
+            prop_assert_eq!(merged.summary(), all.summary());
+        }
+    }
+}

@@ -159,3 +159,147 @@ impl Liveness {
         self.grace / 2
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const QUIET: Duration = Duration::from_secs(10);
+    const GRACE: Duration = Duration::from_secs(4);
+
+    fn watched() -> (Liveness, Instant) {
+        let began = Instant::now();
+        (Liveness::new(QUIET, GRACE, began), began)
+    }
+
+    fn ping(random: u64) -> LivenessAction {
+        LivenessAction::Ping {
+            payload: random.to_be_bytes(),
+        }
+    }
+
+    fn is_lost(action: LivenessAction) -> bool {
+        matches!(action, LivenessAction::Lost { .. })
+    }
+
+    #[test]
+    fn silence_is_probed_and_then_lost_once() {
+        let (mut liveness, began) = watched();
+        assert_eq!(liveness.next_timeout(), began + QUIET);
+        assert_eq!(liveness.on_tick(began + QUIET / 2, 1), LivenessAction::None);
+        assert_eq!(liveness.on_tick(began + QUIET, 1), ping(1));
+        let end = began + QUIET + GRACE;
+        assert_eq!(liveness.next_timeout(), end);
+        assert_eq!(
+            liveness.on_tick(end, 2),
+            LivenessAction::Lost {
+                quiet: QUIET + GRACE
+            }
+        );
+        assert!(liveness.next_timeout() > end);
+        assert_eq!(
+            liveness.on_tick(liveness.next_timeout(), 3),
+            LivenessAction::None
+        );
+    }
+
+    #[test]
+    fn only_the_matching_pong_measures_a_round_trip() {
+        let (mut liveness, began) = watched();
+        let sent = began + QUIET;
+        assert_eq!(liveness.on_tick(sent, 7), ping(7));
+        let answered = sent + Duration::from_millis(30);
+        assert_eq!(liveness.on_pong(b"other", answered), None);
+        assert_eq!(
+            liveness.next_timeout(),
+            answered + QUIET,
+            "any pong is a sign of life"
+        );
+        let payload = 7_u64.to_be_bytes();
+        assert_eq!(
+            liveness.on_pong(&payload, answered),
+            Some(Duration::from_millis(30))
+        );
+        assert_eq!(liveness.on_pong(&payload, answered), None);
+    }
+
+    #[test]
+    fn news_of_an_arrival_already_known_changes_nothing() {
+        let (mut liveness, began) = watched();
+        let _ = liveness.on_tick(began + QUIET, 7);
+        liveness.on_inbound(began);
+        assert_eq!(liveness.next_timeout(), began + QUIET + GRACE);
+    }
+
+    #[test]
+    fn after_a_suspend_it_probes_before_it_gives_up() {
+        let (mut liveness, began) = watched();
+        assert_eq!(liveness.on_tick(began + QUIET, 1), ping(1));
+        let woken = began + Duration::from_secs(3600);
+        assert_eq!(liveness.on_tick(woken, 2), ping(2));
+        assert!(matches!(
+            liveness.on_tick(woken + GRACE, 3),
+            LivenessAction::Lost { .. }
+        ));
+    }
+
+    #[test]
+    fn a_suspend_is_forgiven_once_in_each_silence() {
+        let (mut liveness, began) = watched();
+        let mut now = began;
+        for expected in [ping(0), ping(1)] {
+            now += Duration::from_secs(3600);
+            let random = u64::from(expected == ping(1));
+            assert_eq!(liveness.on_tick(now, random), expected);
+        }
+        now += Duration::from_secs(3600);
+        assert!(matches!(
+            liveness.on_tick(now, 2),
+            LivenessAction::Lost { .. }
+        ));
+    }
+
+    proptest! {
+        #[test]
+        fn never_lost_while_something_arrives_within_each_quiet(
+            pauses in prop::collection::vec(1_u64..=10_000, 1..60)
+        ) {
+            let (mut liveness, began) = watched();
+            let mut now = began;
+            for pause in pauses {
+                let arrival = now + Duration::from_millis(pause);
+                while liveness.next_timeout() < arrival {
+                    let action = liveness.on_tick(liveness.next_timeout(), 0);
+                    prop_assert!(!is_lost(action));
+                }
+                now = arrival;
+                liveness.on_inbound(now);
+            }
+        }
+
+        #[test]
+        fn with_timely_ticks_lost_at_quiet_and_grace_after_the_last_arrival(
+            pauses in prop::collection::vec(1_u64..=13_999, 0..30)
+        ) {
+            let (mut liveness, began) = watched();
+            let mut last = began;
+            for pause in pauses {
+                let arrival = last + Duration::from_millis(pause);
+                while liveness.next_timeout() < arrival {
+                    let action = liveness.on_tick(liveness.next_timeout(), 0);
+                    prop_assert!(!is_lost(action));
+                }
+                last = arrival;
+                liveness.on_inbound(last);
+            }
+            let at = liveness.next_timeout();
+            prop_assert_eq!(liveness.on_tick(at, 0), ping(0));
+            let at = liveness.next_timeout();
+            prop_assert_eq!(at, last + QUIET + GRACE);
+            let expected = LivenessAction::Lost { quiet: QUIET + GRACE };
+            prop_assert_eq!(liveness.on_tick(at, 0), expected);
+        }
+    }
+}

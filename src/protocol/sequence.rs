@@ -165,3 +165,162 @@ impl SequenceCheck {
         Verdict::Broken { expected, found }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn snapshot(current: u64) -> Step {
+        Step::Snapshot { current }
+    }
+
+    fn linked(previous: u64, current: u64) -> Step {
+        Step::Linked { previous, current }
+    }
+
+    fn next(current: u64) -> Step {
+        Step::Next { current }
+    }
+
+    fn range(first: u64, last: u64) -> Step {
+        Step::Range { first, last }
+    }
+
+    fn broken(expected: u64, found: u64) -> Verdict {
+        Verdict::Broken { expected, found }
+    }
+
+    #[test]
+    fn the_rules_hold_by_example() {
+        use Verdict::{Contiguous, Duplicate, Ignored, Resynced};
+        let tables: [&[(Step, Verdict)]; 8] = [
+            &[
+                (snapshot(10), Resynced),
+                (linked(10, 17), Contiguous),
+                (linked(17, 18), Contiguous),
+            ],
+            &[
+                (linked(1, 2), Ignored),
+                (snapshot(10), Resynced),
+                (linked(10, 11), Contiguous),
+            ],
+            &[
+                (snapshot(10), Resynced),
+                (linked(12, 15), broken(10, 12)),
+                (linked(15, 16), Ignored),
+                (snapshot(20), Resynced),
+                (linked(20, 21), Contiguous),
+            ],
+            &[
+                (snapshot(10), Resynced),
+                (linked(5, 9), Duplicate),
+                (linked(5, 10), Duplicate),
+            ],
+            // A venue may set its numbers back, as long as it names the predecessor.
+            &[
+                (snapshot(10), Resynced),
+                (linked(10, 3), Contiguous),
+                (linked(3, 4), Contiguous),
+            ],
+            &[
+                (next(7), Contiguous),
+                (next(8), Contiguous),
+                (next(8), Duplicate),
+                (next(11), broken(9, 11)),
+                (next(10), Duplicate),
+                (next(12), Contiguous),
+            ],
+            &[
+                (range(1, 3), Ignored),
+                (snapshot(10), Resynced),
+                (range(8, 10), Duplicate),
+                (range(9, 12), Contiguous),
+                (range(13, 13), Contiguous),
+                (range(15, 16), broken(14, 15)),
+                (range(17, 18), Ignored),
+            ],
+            &[
+                (next(u64::MAX), Contiguous),
+                (next(0), Duplicate),
+                (next(u64::MAX), Duplicate),
+            ],
+        ];
+        for table in tables {
+            let mut check = SequenceCheck::new();
+            for (step, verdict) in table {
+                assert_eq!(check.on_step(*step), *verdict, "{step:?} in {table:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_reset_forgets_the_predecessor() {
+        let mut check = SequenceCheck::new();
+        assert_eq!(check.on_step(next(7)), Verdict::Contiguous);
+        check.reset();
+        assert_eq!(check.on_step(next(99)), Verdict::Contiguous);
+        check.reset();
+        assert_eq!(check.on_step(linked(99, 100)), Verdict::Ignored);
+    }
+
+    /// A snapshot and changes whose numbers rise by `steps`.
+    fn log(steps: &[u64]) -> Vec<Step> {
+        let mut current = 100;
+        let mut log = vec![snapshot(current)];
+        for step in steps {
+            log.push(linked(current, current + step));
+            current += step;
+        }
+        log
+    }
+
+    fn verdicts(log: &[Step]) -> Vec<Verdict> {
+        let mut check = SequenceCheck::new();
+        log.iter().map(|step| check.on_step(*step)).collect()
+    }
+
+    fn breaks(log: &[Step]) -> usize {
+        verdicts(log)
+            .iter()
+            .filter(|verdict| matches!(verdict, Verdict::Broken { .. }))
+            .count()
+    }
+
+    proptest! {
+        #[test]
+        fn one_missing_change_is_reported_exactly_once(
+            steps in prop::collection::vec(1_u64..50, 2..40),
+            at in any::<prop::sample::Index>(),
+        ) {
+            let mut log = log(&steps);
+            prop_assert_eq!(breaks(&log), 0);
+            // Neither the snapshot, nor the last change, whose loss nothing can show.
+            log.remove(1 + at.index(steps.len() - 1));
+            prop_assert_eq!(breaks(&log), 1);
+        }
+
+        #[test]
+        fn a_duplicate_never_breaks(
+            steps in prop::collection::vec(1_u64..50, 1..40),
+            which in any::<prop::sample::Index>(),
+            later in any::<prop::sample::Index>(),
+        ) {
+            let mut log = log(&steps);
+            let which = 1 + which.index(steps.len());
+            let later = which + 1 + later.index(log.len() - which);
+            log.insert(later, log[which]);
+            let verdicts = verdicts(&log);
+            prop_assert_eq!(verdicts[later], Verdict::Duplicate);
+            prop_assert_eq!(breaks(&log), 0);
+        }
+
+        #[test]
+        fn one_missing_event_is_reported_exactly_once(count in 3_u64..60, at in any::<prop::sample::Index>()) {
+            let missing = 1 + at.index(count as usize - 2) as u64;
+            let log: Vec<_> = (0..count).filter(|n| *n != missing).map(next).collect();
+            prop_assert_eq!(breaks(&log), 1);
+        }
+    }
+}

@@ -421,3 +421,6 @@ fn joined(gap: Option<Gap>, other: Gap) -> Gap {
 
 /// How many more items than its capacity a queue may hold: gaps and their ends.
 const CONTROLS: usize = 8;
+
+#[cfg(test)]
+mod tests;
