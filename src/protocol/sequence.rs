@@ -184,6 +184,10 @@ mod tests {
         Step::Next { current }
     }
 
+    fn run(first: u64, last: u64) -> Step {
+        Step::Run { first, last }
+    }
+
     fn range(first: u64, last: u64) -> Step {
         Step::Range { first, last }
     }
@@ -195,7 +199,7 @@ mod tests {
     #[test]
     fn the_rules_hold_by_example() {
         use Verdict::{Contiguous, Duplicate, Ignored, Resynced};
-        let tables: [&[(Step, Verdict)]; 8] = [
+        let tables: [&[(Step, Verdict)]; 9] = [
             &[
                 (snapshot(10), Resynced),
                 (linked(10, 17), Contiguous),
@@ -231,6 +235,14 @@ mod tests {
                 (next(11), broken(9, 11)),
                 (next(10), Duplicate),
                 (next(12), Contiguous),
+            ],
+            &[
+                (run(7, 9), Contiguous),
+                (next(10), Contiguous),
+                (run(9, 10), Duplicate),
+                (run(10, 12), Contiguous),
+                (run(14, 15), broken(13, 14)),
+                (run(16, 16), Contiguous),
             ],
             &[
                 (range(1, 3), Ignored),
