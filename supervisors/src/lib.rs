@@ -1,11 +1,105 @@
-//! Erlang/OTP-style supervision trees for ractor actors.
-#![allow(missing_docs)]
-pub mod backoff {
-    #[derive(Debug, Clone)]
-    pub struct Backoff;
-    impl Backoff {
-        pub fn new(_: std::time::Duration, _: std::time::Duration) -> Self {
-            Self
-        }
-    }
-}
+//! Erlang/OTP-style supervision trees for plain [`ractor`] actors.
+//!
+//! ractor gives good primitives (linked spawns, exit events, kill) and leaves the tree to its user: a
+//! parent that ends kills its children, in no order and without waiting. This crate brings what OTP's
+//! `supervisor` does: children started in order and ended in reverse order within limits, three
+//! restart types, three strategies, an exact restart intensity, significant children; and what a
+//! service that reconnects needs on top: backoff with jitter, postponed starts, losses that do not
+//! count, addresses that survive restarts, monitors that always answer.
+//!
+//! ```
+//! use std::time::Duration;
+//! use mainstay_supervisors::{Address, ChildSpec, ShutdownPlan, Strategy, SupervisorSpec};
+//! use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+//!
+//! struct Counter;
+//!
+//! enum Count {
+//!     Up,
+//!     Get(RpcReplyPort<u32>),
+//!     Crash,
+//! }
+//! mainstay_supervisors::message!(Count);
+//!
+//! # #[cfg_attr(feature = "async-trait", ractor::async_trait)]
+//! impl Actor for Counter {
+//!     type Msg = Count;
+//!     type State = u32;
+//!     type Arguments = u32;
+//!
+//!     async fn pre_start(&self, _: ActorRef<Count>, start: u32) -> Result<u32, ActorProcessingErr> {
+//!         Ok(start)
+//!     }
+//!
+//!     async fn handle(&self, _: ActorRef<Count>, message: Count, count: &mut u32) -> Result<(), ActorProcessingErr> {
+//!         match message {
+//!             Count::Up => *count += 1,
+//!             Count::Get(reply) => reply.send(*count)?,
+//!             Count::Crash => return Err("crash".into()),
+//!         }
+//!         Ok(())
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let counter = Address::new();
+//! let tree = SupervisorSpec::new(Strategy::OneForOne)
+//!     .child(ChildSpec::actor("counter", |_| Ok((Counter, 10))).address(&counter))
+//!     .start()
+//!     .await?;
+//!
+//! counter.cast(Count::Up)?;
+//! assert_eq!(counter.call(Count::Get, Duration::from_secs(1)).await?, 11);
+//!
+//! let mut changes = counter.changes();
+//! counter.cast(Count::Crash)?;
+//! while !changes.next().await.is_some_and(|status| status.is_up()) {}
+//! assert_eq!(counter.call(Count::Get, Duration::from_secs(1)).await?, 10);
+//!
+//! let report = tree.shutdown(ShutdownPlan::default()).await;
+//! assert_eq!(report.graceful, 1);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # How it is built
+//! A pure machine decides, an actor around it carries out, and a task per incarnation does the
+//! waiting. See `README.md` beside the tests for which case is tested where.
+//!
+//! # ractor's features
+//! `async-trait` and `cluster` change ractor's traits for the whole build. Switch this crate's
+//! features of the same names on when anything in the build switches ractor's on; use
+//! [`message!`](crate::message) for local message types.
+#![forbid(unsafe_code)]
+
+pub mod address;
+pub mod backoff;
+pub mod event;
+pub mod exit;
+pub mod handle;
+pub mod id;
+mod machine;
+mod macros;
+pub mod monitor;
+pub mod panic_capture;
+pub mod policy;
+mod runtime;
+pub mod shutdown;
+pub mod snapshot;
+pub mod spec;
+
+#[doc(hidden)]
+pub use ractor;
+
+pub use address::{Address, AddressChanges, AddressError, AddressStatus, CallError, NotUp};
+pub use backoff::{Backoff, BackoffError, Jitter};
+pub use event::{SupervisorEvent, SupervisorEventKind};
+pub use exit::{ExitReason, PanicInfo, ShutdownCause};
+pub use handle::{Root, StartFailure, SupervisorRef};
+pub use id::{ChildId, Generation, SupervisorPath};
+pub use monitor::{Down, MonitorRef, Watcher, monitor};
+pub use policy::{AutoShutdown, ChildKind, Intensity, Restart, Shutdown, Strategy, Verdict};
+pub use shutdown::{ShutdownPlan, ShutdownReport};
+pub use snapshot::{NodeStatus, TreeSnapshot};
+pub use spec::{ChildSpec, SpecError, StartContext, StartError, SupervisorSpec};

@@ -1,0 +1,393 @@
+//! Stable addresses: one value that reaches whichever incarnation is up.
+//!
+//! An `ActorRef` goes stale with its actor. An address is filled by each incarnation when it is
+//! ready and emptied at the first sign of its end.
+//!
+//! Invariants: nothing is re-sent by itself, since a message delivered twice is worse than an error;
+//! a message that was not delivered is handed back; resolving takes no lock and no name.
+
+use std::any::TypeId;
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use ractor::{ActorCell, ActorRef, Message, RpcReplyPort};
+use tokio::sync::{oneshot, watch};
+
+use crate::exit::ExitReason;
+use crate::id::Generation;
+use crate::monitor::{MonitorRef, Watcher, monitor_nothing, monitor_record};
+use crate::runtime::record::{Record, lock};
+
+/// What can be said about the child behind an [`Address`].
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum AddressStatus {
+    /// No incarnation has been up yet.
+    Unbound,
+    /// This incarnation is up.
+    Up(Generation),
+    /// The incarnation is ending; what follows is not decided yet.
+    Leaving(Generation),
+    /// It ended and will be started again.
+    Restarting,
+    /// It ended for this reason, and its supervisor will not start it again. When that supervisor is
+    /// itself restarted, it may come back.
+    Down(Arc<ExitReason>),
+}
+
+impl AddressStatus {
+    /// Whether an incarnation is up.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        matches!(self, Self::Up(_))
+    }
+}
+
+/// A message that was not delivered.
+#[derive(thiserror::Error)]
+#[error("nobody is up at the address ({status})")]
+pub struct AddressError<M> {
+    /// The message.
+    pub message: M,
+    /// What was known of the child.
+    pub status: AddressStatus,
+}
+
+impl<M> fmt::Debug for AddressError<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AddressError")
+            .field("status", &self.status)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Nobody came up in time.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("nobody came up at the address ({status})")]
+pub struct NotUp {
+    /// What was known of the child at the end.
+    pub status: AddressStatus,
+}
+
+/// Why a call has no answer.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallError {
+    /// The message was not delivered.
+    #[error("nobody is up at the address ({0})")]
+    NotUp(AddressStatus),
+    /// The incarnation ended, or dropped the reply port, before it answered. It may have acted.
+    #[error("incarnation {0} ended before it answered")]
+    Died(Generation),
+    /// No answer within the limit. It may still act.
+    #[error("incarnation {0} did not answer in time")]
+    Timeout(Generation),
+}
+
+impl fmt::Display for AddressStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unbound => f.write_str("never started"),
+            Self::Up(generation) => write!(f, "up, generation {generation}"),
+            Self::Leaving(generation) => write!(f, "ending, generation {generation}"),
+            Self::Restarting => f.write_str("restarting"),
+            Self::Down(reason) => write!(f, "down: {reason}"),
+        }
+    }
+}
+
+struct Incumbent<M> {
+    actor: ActorRef<M>,
+    generation: Generation,
+}
+
+struct Place<M> {
+    incumbent: ArcSwapOption<Incumbent<M>>,
+    status: watch::Sender<AddressStatus>,
+    /// The last incarnation that was up; kept after its end for late monitors.
+    latest: Mutex<Option<Arc<Record>>>,
+}
+
+/// Reaches whichever incarnation of a child is up. Clones reach the same.
+pub struct Address<M> {
+    place: Arc<Place<M>>,
+}
+
+impl<M> Clone for Address<M> {
+    fn clone(&self) -> Self {
+        Self {
+            place: self.place.clone(),
+        }
+    }
+}
+
+impl<M> fmt::Debug for Address<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Address")
+            .field(&*self.place.status.borrow())
+            .finish()
+    }
+}
+
+impl<M: Message> Default for Address<M> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<M: Message> Address<M> {
+    /// An address of nobody yet; give it to [`ChildSpec::address`](crate::ChildSpec::address).
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            place: Arc::new(Place {
+                incumbent: ArcSwapOption::empty(),
+                status: watch::Sender::new(AddressStatus::Unbound),
+                latest: Mutex::new(None),
+            }),
+        }
+    }
+
+    /// The incarnation that is up. It may end at any moment; do not keep it.
+    #[must_use]
+    pub fn current(&self) -> Option<ActorRef<M>> {
+        self.place
+            .incumbent
+            .load()
+            .as_ref()
+            .map(|incumbent| incumbent.actor.clone())
+    }
+
+    /// The incarnation that is up, or was the last one; zero before the first.
+    #[must_use]
+    pub fn generation(&self) -> Generation {
+        lock(&self.place.latest)
+            .as_ref()
+            .map_or(Generation::default(), |record| record.generation)
+    }
+
+    /// What can be said of the child now.
+    #[must_use]
+    pub fn status(&self) -> AddressStatus {
+        self.place.status.borrow().clone()
+    }
+
+    /// Sends without waiting, and tells to which incarnation. That it was put into the mailbox does
+    /// not mean that it will be handled.
+    ///
+    /// # Errors
+    /// Hands the message back when nobody is up.
+    pub fn cast(&self, message: M) -> Result<Generation, AddressError<M>> {
+        let incumbent = self.place.incumbent.load();
+        let Some(incumbent) = incumbent.as_ref() else {
+            return Err(self.refuse(message));
+        };
+        match incumbent.actor.send_message(message) {
+            Ok(()) => Ok(incumbent.generation),
+            Err(ractor::MessagingErr::SendErr(message)) => Err(self.refuse(message)),
+            // A local actor of the right type yields no other error; a remote one that cannot
+            // encode the message has consumed it.
+            Err(_) => Ok(incumbent.generation),
+        }
+    }
+
+    /// Sends as soon as somebody is up, `within` at most.
+    ///
+    /// # Errors
+    /// Hands the message back when nobody came up in time.
+    pub async fn cast_when_up(
+        &self,
+        message: M,
+        within: Duration,
+    ) -> Result<Generation, AddressError<M>> {
+        let deadline = tokio::time::Instant::now() + within;
+        let mut status = self.place.status.subscribe();
+        let mut message = message;
+        loop {
+            status.borrow_and_update();
+            match self.cast(message) {
+                Ok(generation) => return Ok(generation),
+                Err(error) => message = error.message,
+            }
+            if !matches!(
+                tokio::time::timeout_at(deadline, status.changed()).await,
+                Ok(Ok(()))
+            ) {
+                return Err(self.refuse(message));
+            }
+        }
+    }
+
+    /// Sends a message that holds a reply port and waits for the answer. Never asks twice.
+    ///
+    /// # Errors
+    /// See [`CallError`]; only `NotUp` means for certain that nothing was done.
+    pub async fn call<R: Send + 'static>(
+        &self,
+        message: impl FnOnce(RpcReplyPort<R>) -> M,
+        timeout: Duration,
+    ) -> Result<R, CallError> {
+        let (port, answer) = oneshot::channel();
+        let generation = self
+            .cast(message((port, timeout).into()))
+            .map_err(|error| CallError::NotUp(error.status))?;
+        match tokio::time::timeout(timeout, answer).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(_)) => Err(CallError::Died(generation)),
+            Err(_) => Err(CallError::Timeout(generation)),
+        }
+    }
+
+    /// The incarnation that is up, waited for `within` at most.
+    ///
+    /// # Errors
+    /// When nobody came up in time.
+    pub async fn up(&self, within: Duration) -> Result<ActorRef<M>, NotUp> {
+        let mut status = self.place.status.subscribe();
+        let waited = tokio::time::timeout(within, async {
+            loop {
+                status.borrow_and_update();
+                if let Some(actor) = self.current() {
+                    return Some(actor);
+                }
+                status.changed().await.ok()?;
+            }
+        });
+        match waited.await {
+            Ok(Some(actor)) => Ok(actor),
+            Ok(None) | Err(_) => Err(NotUp {
+                status: self.status(),
+            }),
+        }
+    }
+
+    /// The changes of [`status`](Self::status) from now on.
+    #[must_use]
+    pub fn changes(&self) -> AddressChanges {
+        AddressChanges {
+            status: self.place.status.subscribe(),
+        }
+    }
+
+    /// Watches the incarnation that is up, or was the last one: then the [`Down`](crate::Down)
+    /// comes at once, with how it ended.
+    pub fn monitor(&self, watcher: &impl Watcher) -> MonitorRef {
+        let latest = lock(&self.place.latest).clone();
+        match latest {
+            Some(record) => monitor_record(watcher, &record),
+            None => monitor_nothing(watcher),
+        }
+    }
+
+    pub(crate) fn binding(&self) -> Arc<dyn Binding> {
+        self.place.clone()
+    }
+
+    fn refuse(&self, message: M) -> AddressError<M> {
+        AddressError {
+            message,
+            status: self.status(),
+        }
+    }
+}
+
+/// The changes of an address's status; quick ones may be merged, the last one is never missed.
+#[derive(Debug, Clone)]
+pub struct AddressChanges {
+    status: watch::Receiver<AddressStatus>,
+}
+
+impl AddressChanges {
+    /// Waits for the next change; `None` when the address is gone for good.
+    pub async fn next(&mut self) -> Option<AddressStatus> {
+        self.status.changed().await.ok()?;
+        Some(self.status.borrow_and_update().clone())
+    }
+}
+
+/// The side of an address that a child spec holds.
+pub(crate) trait Binding: Send + Sync {
+    fn message_type(&self) -> TypeId;
+    fn up(&self, cell: &ActorCell, record: &Arc<Record>);
+    fn leaving(&self, generation: Generation);
+    fn restarting(&self, generation: Generation);
+    fn ended(&self, generation: Generation, reason: &Arc<ExitReason>);
+    fn down(&self, generation: Generation, reason: &Arc<ExitReason>);
+}
+
+impl<M: Message> Place<M> {
+    /// Empties the place, unless a later incarnation has taken it.
+    fn vacate(&self, generation: Generation) {
+        self.incumbent.rcu(|incumbent| {
+            incumbent
+                .as_ref()
+                .filter(|incumbent| incumbent.generation != generation)
+                .cloned()
+        });
+    }
+}
+
+impl<M: Message> Binding for Place<M> {
+    fn message_type(&self) -> TypeId {
+        TypeId::of::<M>()
+    }
+
+    fn up(&self, cell: &ActorCell, record: &Arc<Record>) {
+        *lock(&self.latest) = Some(record.clone());
+        self.incumbent.store(Some(Arc::new(Incumbent {
+            actor: ActorRef::from(cell.clone()),
+            generation: record.generation,
+        })));
+        self.status
+            .send_replace(AddressStatus::Up(record.generation));
+    }
+
+    fn leaving(&self, generation: Generation) {
+        self.vacate(generation);
+        self.status.send_if_modified(|status| {
+            let mine = matches!(status, AddressStatus::Up(up) if *up == generation);
+            if mine {
+                *status = AddressStatus::Leaving(generation);
+            }
+            mine
+        });
+    }
+
+    fn restarting(&self, generation: Generation) {
+        self.status.send_if_modified(|status| {
+            // A later incarnation may be up already.
+            let later = matches!(status, AddressStatus::Up(up) if *up > generation);
+            let change = !later && !matches!(status, AddressStatus::Restarting);
+            if change {
+                *status = AddressStatus::Restarting;
+            }
+            change
+        });
+    }
+
+    fn ended(&self, generation: Generation, reason: &Arc<ExitReason>) {
+        self.vacate(generation);
+        self.status.send_if_modified(|status| {
+            let mine = matches!(
+                status,
+                AddressStatus::Up(of) | AddressStatus::Leaving(of) if *of == generation
+            );
+            if mine {
+                *status = AddressStatus::Down(reason.clone());
+            }
+            mine
+        });
+    }
+
+    fn down(&self, generation: Generation, reason: &Arc<ExitReason>) {
+        self.status.send_if_modified(|status| {
+            let later = matches!(status, AddressStatus::Up(up) if *up > generation);
+            if !later {
+                *status = AddressStatus::Down(reason.clone());
+            }
+            !later
+        });
+    }
+}

@@ -1,0 +1,267 @@
+//! How long a restart waits: pure delay arithmetic.
+//!
+//! Its own module, and public, because every layer that retries something needs the same
+//! arithmetic. Time and randomness are arguments.
+//!
+//! ```text
+//! attempt   1           2     3          4          ..
+//! ceiling   0 or min    min   min·f      min·f²     .. at most max
+//! delay     by jitter: Full 0..=ceiling, Equal ceiling/2..=ceiling, None ceiling
+//! ```
+//!
+//! Invariants: no delay exceeds `max`, with any jitter (the cap comes after the growth and before
+//! the jitter); any attempt number, however large, gives a delay and never a panic.
+
+use std::time::Duration;
+
+/// How the delay is spread, so that many clients do not return at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Jitter {
+    /// Anywhere between zero and the ceiling. The default.
+    #[default]
+    Full,
+    /// Half of the ceiling, and up to the other half on top.
+    Equal,
+    /// The ceiling itself.
+    None,
+}
+
+/// Why a [`Backoff`] is refused.
+#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BackoffError {
+    /// The shortest delay is longer than the longest.
+    #[error("backoff min {min:?} is longer than max {max:?}")]
+    MinAboveMax {
+        /// The shortest delay as given.
+        min: Duration,
+        /// The longest delay as given.
+        max: Duration,
+    },
+    /// The factor is not a number of at least one.
+    #[error("backoff factor {0} must be a finite number of at least 1")]
+    Factor(f64),
+    /// No attempt is allowed at all.
+    #[error("backoff allows no attempt; use a temporary child instead")]
+    NoAttempts,
+}
+
+/// The delays between consecutive restarts of one child.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct Backoff {
+    /// Ceiling of the first delay.
+    pub min: Duration,
+    /// Ceiling of every delay.
+    pub max: Duration,
+    /// Growth from one attempt to the next. Default 2.
+    pub factor: f64,
+    /// Default [`Jitter::Full`].
+    pub jitter: Jitter,
+    /// Whether the first restart after a stable run happens at once. Default yes. A restart that
+    /// failed to *start* always waits at least a millisecond.
+    pub first_immediate: bool,
+    /// How long an incarnation must have been up for the attempts to count from one again.
+    /// Default: `max`.
+    pub reset_after: Duration,
+    /// After so many consecutive attempts the supervisor gives up as if its intensity were
+    /// exhausted. Default: no limit.
+    pub max_attempts: Option<u32>,
+}
+
+impl Backoff {
+    /// Exponential delays between `min` and `max` with full jitter, the first restart at once.
+    #[must_use]
+    pub fn new(min: Duration, max: Duration) -> Self {
+        Self {
+            min,
+            max,
+            factor: 2.0,
+            jitter: Jitter::Full,
+            first_immediate: true,
+            reset_after: max,
+            max_attempts: None,
+        }
+    }
+
+    /// Sets the growth from one attempt to the next.
+    #[must_use]
+    pub fn factor(mut self, factor: f64) -> Self {
+        self.factor = factor;
+        self
+    }
+
+    /// Sets how delays are spread.
+    #[must_use]
+    pub fn jitter(mut self, jitter: Jitter) -> Self {
+        self.jitter = jitter;
+        self
+    }
+
+    /// Sets whether the first restart happens at once.
+    #[must_use]
+    pub fn first_immediate(mut self, yes: bool) -> Self {
+        self.first_immediate = yes;
+        self
+    }
+
+    /// Sets how long a run must last to count as stable.
+    #[must_use]
+    pub fn reset_after(mut self, uptime: Duration) -> Self {
+        self.reset_after = uptime;
+        self
+    }
+
+    /// Sets after how many consecutive attempts the supervisor gives up.
+    #[must_use]
+    pub fn max_attempts(mut self, attempts: u32) -> Self {
+        self.max_attempts = Some(attempts);
+        self
+    }
+
+    /// Whether the values make sense together.
+    ///
+    /// # Errors
+    /// Names the first value that does not.
+    pub fn check(&self) -> Result<(), BackoffError> {
+        if self.min > self.max {
+            return Err(BackoffError::MinAboveMax {
+                min: self.min,
+                max: self.max,
+            });
+        }
+        if !self.factor.is_finite() || self.factor < 1.0 {
+            return Err(BackoffError::Factor(self.factor));
+        }
+        if self.max_attempts == Some(0) {
+            return Err(BackoffError::NoAttempts);
+        }
+        Ok(())
+    }
+
+    /// The longest the given attempt may wait; attempts count from one.
+    #[must_use]
+    pub fn ceiling(&self, attempt: u32) -> Duration {
+        let steps = if self.first_immediate {
+            match attempt {
+                0 | 1 => return Duration::ZERO,
+                n => n - 2,
+            }
+        } else {
+            attempt.saturating_sub(1)
+        };
+        let max = self.max.as_secs_f64();
+        let grown = self.min.as_secs_f64() * self.factor.powf(f64::from(steps));
+        // Not `min`: an infinite or undefined product must give the cap too.
+        if grown < max {
+            Duration::from_secs_f64(grown).min(self.max)
+        } else {
+            self.max
+        }
+    }
+
+    /// How long the given attempt waits; attempts count from one, `random` lies within `0.0..=1.0`.
+    ///
+    /// ```
+    /// use mainstay_supervisors::backoff::{Backoff, Jitter};
+    /// use std::time::Duration;
+    ///
+    /// let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1)).jitter(Jitter::None);
+    /// let delays: Vec<u128> = (1..=6).map(|n| backoff.delay(n, 0.5).as_millis()).collect();
+    /// assert_eq!(delays, [0, 100, 200, 400, 800, 1000]);
+    /// ```
+    #[must_use]
+    pub fn delay(&self, attempt: u32, random: f64) -> Duration {
+        let ceiling = self.ceiling(attempt);
+        let random = if random.is_finite() {
+            random.clamp(0.0, 1.0)
+        } else {
+            1.0
+        };
+        match self.jitter {
+            Jitter::Full => ceiling.mul_f64(random).min(ceiling),
+            Jitter::Equal => (ceiling / 2 + (ceiling / 2).mul_f64(random)).min(ceiling),
+            Jitter::None => ceiling,
+        }
+    }
+}
+
+impl Default for Backoff {
+    /// The first restart at once, then from 50 ms to 5 s; 5 s of uptime count as stable.
+    fn default() -> Self {
+        Self::new(Duration::from_millis(50), Duration::from_secs(5))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn without_an_immediate_first_the_first_delay_is_min() {
+        let backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(1))
+            .first_immediate(false)
+            .jitter(Jitter::None);
+        assert_eq!(backoff.delay(1, 0.0), Duration::from_millis(10));
+        assert_eq!(backoff.delay(2, 0.0), Duration::from_millis(20));
+    }
+
+    #[test]
+    fn nonsense_is_refused_by_name() {
+        let (short, long) = (Duration::from_millis(1), Duration::from_secs(1));
+        assert!(matches!(
+            Backoff::new(long, short).check(),
+            Err(BackoffError::MinAboveMax { .. })
+        ));
+        assert!(matches!(
+            Backoff::new(short, long).factor(f64::NAN).check(),
+            Err(BackoffError::Factor(_))
+        ));
+        assert!(matches!(
+            Backoff::new(short, long).factor(0.5).check(),
+            Err(BackoffError::Factor(_))
+        ));
+        assert_eq!(
+            Backoff::new(short, long).max_attempts(0).check(),
+            Err(BackoffError::NoAttempts)
+        );
+    }
+
+    fn any_backoff() -> impl Strategy<Value = Backoff> {
+        (
+            0u64..10_000,
+            0u64..100_000,
+            1.0f64..100.0,
+            prop_oneof![Just(Jitter::Full), Just(Jitter::Equal), Just(Jitter::None)],
+            any::<bool>(),
+        )
+            .prop_map(|(min, more, factor, jitter, first)| {
+                Backoff::new(
+                    Duration::from_millis(min),
+                    Duration::from_millis(min + more),
+                )
+                .factor(factor)
+                .jitter(jitter)
+                .first_immediate(first)
+            })
+    }
+
+    proptest! {
+        #[test]
+        fn no_delay_exceeds_the_cap(backoff in any_backoff(), attempt: u32, random: f64) {
+            prop_assert!(backoff.delay(attempt, random) <= backoff.max);
+        }
+
+        #[test]
+        fn ceilings_never_shrink(backoff in any_backoff(), attempt in 0u32..1_000_000) {
+            prop_assert!(backoff.ceiling(attempt) <= backoff.ceiling(attempt + 1));
+        }
+
+        #[test]
+        fn equal_jitter_keeps_half(backoff in any_backoff(), attempt in 0u32..100, random in 0.0f64..=1.0) {
+            let backoff = backoff.jitter(Jitter::Equal);
+            prop_assert!(backoff.delay(attempt, random) >= backoff.ceiling(attempt) / 2);
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! Handles on a running supervisor.
+//!
+//! A [`Root`] owns its tree, a [`SupervisorRef`] only knows one; both speak to keepers and inboxes,
+//! never to a supervisor's mailbox.
+//!
+//! Invariants: a shutdown can be asked for any number of times and every caller gets the report; no
+//! wait here is longer than its plan, apart from `wait` itself.
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use futures_util::future::{BoxFuture, join_all};
+use ractor::ActorCell;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+use crate::exit::{ExitReason, ShutdownCause};
+use crate::id::{ChildId, Generation, SupervisorPath};
+use crate::policy::ChildKind;
+use crate::runtime::inbox::{Inbox, Letter};
+use crate::runtime::keeper::{Command, Keeper, Ledger, Reports};
+use crate::runtime::launch::{Order, Refusal};
+use crate::runtime::record::Record;
+use crate::runtime::supervisor::launch;
+use crate::shutdown::{ShutdownPlan, ShutdownReport, StopOrder};
+use crate::snapshot::{NodeStatus, TreeSnapshot};
+use crate::spec::{SpecError, StartContext, SupervisorSpec};
+
+/// How long a supervisor may take to describe itself.
+const DESCRIBE: Duration = Duration::from_secs(1);
+/// What is set aside of a plan for killing the supervisor itself.
+const RESERVE: Duration = Duration::from_millis(250);
+
+struct Shared {
+    cell: ActorCell,
+    record: Arc<Record>,
+    inbox: Inbox,
+    /// To the supervisor's own keeper.
+    commands: mpsc::UnboundedSender<Command>,
+    doom: watch::Sender<bool>,
+    ledger: Arc<Ledger>,
+    /// When a shutdown was first asked for.
+    asked: OnceLock<Instant>,
+    /// From then to the end.
+    took: OnceLock<Duration>,
+}
+
+/// A reference to a running supervisor. Does not keep it alive.
+#[derive(Clone)]
+pub struct SupervisorRef {
+    shared: Arc<Shared>,
+}
+
+impl fmt::Debug for SupervisorRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SupervisorRef").field(self.path()).finish()
+    }
+}
+
+impl SupervisorRef {
+    pub(crate) fn new(
+        cell: ActorCell,
+        record: Arc<Record>,
+        inbox: Inbox,
+        commands: mpsc::UnboundedSender<Command>,
+        doom: watch::Sender<bool>,
+        ledger: Arc<Ledger>,
+    ) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                cell,
+                record,
+                inbox,
+                commands,
+                doom,
+                ledger,
+                asked: OnceLock::new(),
+                took: OnceLock::new(),
+            }),
+        }
+    }
+
+    /// The supervisor's actor.
+    #[must_use]
+    pub fn cell(&self) -> &ActorCell {
+        &self.shared.cell
+    }
+
+    /// Where the supervisor stands.
+    #[must_use]
+    pub fn path(&self) -> &SupervisorPath {
+        &self.shared.record.path
+    }
+
+    /// The supervisor's incarnation.
+    #[must_use]
+    pub fn generation(&self) -> Generation {
+        self.shared.record.generation
+    }
+
+    /// Ends the supervisor and everything beneath it, depth first in reverse start order, and waits
+    /// for it. A second call joins the first and can only shorten its time.
+    ///
+    /// A child whose spec says so is restarted by its own supervisor afterwards.
+    pub async fn shutdown(&self, plan: ShutdownPlan) -> ShutdownReport {
+        let shared = &self.shared;
+        let asked = *shared.asked.get_or_init(Instant::now);
+        let reserve = RESERVE.min(plan.total / 8);
+        let patience = plan.total.saturating_sub(reserve);
+        let order = StopOrder {
+            last: true,
+            patience: Some(patience),
+            grace: reserve,
+            deadline: Some((Instant::now() + patience).into_std()),
+        };
+        // A keeper that is done has closed the record, or its supervisor is about to.
+        let _ = shared
+            .commands
+            .send(Command::Stop(order, plan.reason.into()));
+        self.wait().await;
+        let mut report = shared.ledger.report();
+        report.took = *shared.took.get_or_init(|| asked.elapsed());
+        report
+    }
+
+    /// Waits until the supervisor has ended, and tells how.
+    pub async fn wait(&self) -> Arc<ExitReason> {
+        self.shared.record.ended().await
+    }
+
+    /// A picture of the tree from here down. Parts that do not answer are marked, not waited for.
+    pub async fn snapshot(&self) -> TreeSnapshot {
+        self.describe(Instant::now() + DESCRIBE).await
+    }
+
+    fn describe(&self, deadline: Instant) -> BoxFuture<'_, TreeSnapshot> {
+        Box::pin(async move {
+            let record = &self.shared.record;
+            let mut node = TreeSnapshot {
+                path: record.path.clone(),
+                id: record.id.clone(),
+                kind: ChildKind::Supervisor,
+                strategy: None,
+                restart: None,
+                status: NodeStatus::Unreachable,
+                generation: record.generation,
+                uptime: None,
+                restarts: 0,
+                window: None,
+                attempts: 0,
+                next_restart: None,
+                last_exit: record.exit(),
+                children: Vec::new(),
+            };
+            if node.last_exit.is_some() {
+                node.status = NodeStatus::Idle;
+                return node;
+            }
+            let (reply, answer) = oneshot::channel();
+            self.shared.inbox.put(Letter::Describe(reply));
+            let Ok(Ok(description)) = tokio::time::timeout_at(deadline, answer).await else {
+                return node;
+            };
+            node.status = NodeStatus::Running;
+            node.strategy = Some(description.strategy);
+            node.window = Some(description.window);
+            node.children = description.children;
+            let below = description.below;
+            let deeper = join_all(below.iter().map(|(_, child)| child.describe(deadline))).await;
+            for ((at, _), found) in below.iter().zip(deeper) {
+                if let Some(child) = node.children.get_mut(*at) {
+                    child.status = found.status;
+                    child.window = found.window;
+                    child.children = found.children;
+                }
+            }
+            node
+        })
+    }
+
+    /// Has nobody beneath survive.
+    pub(crate) fn doom(&self) {
+        self.shared.doom.send_replace(true);
+    }
+
+    pub(crate) fn end_by(&self, deadline: Option<std::time::Instant>, text: Arc<str>) {
+        self.shared.inbox.put(Letter::Shutdown { deadline, text });
+    }
+
+    pub(crate) fn ledger(&self) -> Arc<Ledger> {
+        self.shared.ledger.clone()
+    }
+}
+
+/// The owner of a tree. Shut it down and wait: dropped before, it can only kill.
+#[derive(Debug)]
+#[must_use = "dropping the root kills the tree"]
+pub struct Root {
+    supervisor: SupervisorRef,
+}
+
+impl Deref for Root {
+    type Target = SupervisorRef;
+
+    fn deref(&self) -> &SupervisorRef {
+        &self.supervisor
+    }
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        if self.supervisor.shared.record.exit().is_none() {
+            tracing::error!(
+                            target: "supervisors",
+            { supervisor.path = %self.supervisor.path() },
+            "the root of a running tree was dropped: the tree is killed"
+            );
+            self.supervisor.doom();
+            self.supervisor.cell().kill();
+        }
+    }
+}
+
+/// Why a tree does not stand.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartFailure {
+    /// The spec makes no sense.
+    #[error("invalid supervisor spec")]
+    Spec(#[from] SpecError),
+    /// A child did not start; those before it were ended again.
+    #[error("failed to start child {child}")]
+    Child {
+        /// That child.
+        child: ChildId,
+        /// Why it did not start.
+        #[source]
+        reason: Arc<ExitReason>,
+    },
+    /// The supervisor itself did not start, or was ended before its children were up.
+    #[error("failed to start the supervisor")]
+    Supervisor(#[source] Arc<ExitReason>),
+}
+
+impl SupervisorSpec {
+    /// Starts the tree and waits until every child is ready.
+    ///
+    /// # Errors
+    /// When the spec is wrong or a child does not start; then nothing is left running.
+    pub async fn start(self) -> Result<Root, StartFailure> {
+        let supervisor = self.start_top(None).await?;
+        Ok(Root { supervisor })
+    }
+
+    /// Starts the tree as a child of an actor that is not one of this crate's supervisors. That
+    /// actor gets ractor's events, and takes the tree down with it.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_under(self, cell: ActorCell) -> Result<SupervisorRef, StartFailure> {
+        self.start_top(Some(cell)).await
+    }
+
+    async fn start_top(self, above: Option<ActorCell>) -> Result<SupervisorRef, StartFailure> {
+        self.check()?;
+        let name = self.name.clone().unwrap_or_else(|| "root".to_owned());
+        let id = ChildId::from(name.as_str());
+        let path = SupervisorPath::root(&name);
+        let generation = Generation(1);
+        let record = Record::new(id.clone(), path.clone(), generation, Vec::new());
+        let (commands, orders) = mpsc::unbounded_channel();
+        let (ready, readiness) = oneshot::channel();
+        let (doom, doomed) = watch::channel(false);
+        let (starter, started) = oneshot::channel();
+        let order = Order {
+            context: StartContext {
+                id,
+                path,
+                generation,
+                attempt: 0,
+                previous: None,
+            },
+            name: None,
+            supervisor: above,
+            record: record.clone(),
+            ready,
+        };
+        let launching = launch(Arc::new(self), &[], commands, order);
+        let keeper = Keeper {
+            record,
+            start_timeout: None,
+            commands: orders,
+            doom: doomed,
+            reports: Reports::Starter(Some(starter)),
+        };
+        let minding = async move {
+            // Nobody stands above a root's keeper, so nobody dooms it.
+            let _doom = doom;
+            keeper.mind(launching, readiness).await;
+        };
+        tokio::spawn(minding);
+        match started.await {
+            Ok(Ok(supervisor)) => Ok(supervisor),
+            Ok(Err(Refusal::Failed(reason))) => Err(start_failure(reason)),
+            Ok(Err(Refusal::Ignored | Refusal::Postponed(_))) | Err(_) => {
+                Err(StartFailure::Supervisor(Arc::new(ExitReason::Cancelled)))
+            }
+        }
+    }
+}
+
+fn start_failure(reason: Arc<ExitReason>) -> StartFailure {
+    if let ExitReason::StartFailed(inner) = &*reason
+        && let ExitReason::Ended(ShutdownCause::StartFailed { child, reason }) = &**inner
+    {
+        return StartFailure::Child {
+            child: child.clone(),
+            reason: reason.clone(),
+        };
+    }
+    StartFailure::Supervisor(reason)
+}

@@ -1,0 +1,328 @@
+//! What a supervisor decides: a pure machine.
+//!
+//! It has its own floor because restart semantics are worth testing with plain values: it knows no
+//! actor, no clock, no timer and no random number. The shell tells it what happened and when, and
+//! carries out what it answers.
+//!
+//! ```text
+//! child     Idle ─Start→ Starting ─started→ Running ─told→ Stopping ─ended→ Idle
+//!                            └─postponed, failed─┐   └─ended─┐
+//!                                     Waiting ←──┴───────────┘
+//! sequence  Stopping (reverse order) → Waiting (for the delay) → Starting (in order)
+//! machine   Up → Ending (reverse order) → Ended
+//! ```
+//!
+//! Invariants: every `Start` is answered by exactly one `Refused`, or by `Started` and then
+//! `Exited`; a child has one incarnation at a time; a restart is booked before it is acted upon; an
+//! answer for another incarnation than the present one changes nothing; one deadline is asked for
+//! by `next_timeout`, so there are no timers that could be stale.
+
+mod child;
+mod decide;
+mod sequence;
+mod view;
+mod window;
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod scenarios;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub(crate) use child::ChildPlan;
+use child::{Child, Phase};
+use sequence::Sequence;
+use window::Window;
+
+use crate::event::SupervisorEventKind;
+use crate::exit::{ExitReason, ShutdownCause};
+use crate::id::{ChildId, Generation};
+use crate::policy::{AutoShutdown, Intensity, Strategy, Verdict};
+use crate::shutdown::{Parting, StopOrder};
+
+/// Why an incarnation did not become ready.
+#[derive(Debug, Clone)]
+pub(crate) enum StartRefusal {
+    Ignored,
+    Postponed(Duration),
+    Failed {
+        reason: Arc<ExitReason>,
+        judged: Judged,
+    },
+}
+
+/// What the shell adds to an end: the verdict of the child's `classify`, and a random number.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Judged {
+    pub(crate) verdict: Verdict,
+    /// Within `0.0..=1.0`.
+    pub(crate) random: f64,
+}
+
+/// What happened.
+#[derive(Debug, Clone)]
+pub(crate) enum Input {
+    Boot,
+    Started {
+        child: ChildId,
+        generation: Generation,
+    },
+    Refused {
+        child: ChildId,
+        generation: Generation,
+        refusal: StartRefusal,
+    },
+    Exited {
+        child: ChildId,
+        generation: Generation,
+        reason: Arc<ExitReason>,
+        parting: Parting,
+        judged: Judged,
+    },
+    Tick,
+    Shutdown {
+        deadline: Option<Instant>,
+    },
+}
+
+/// What the shell has to do, in this order.
+#[derive(Debug, Clone)]
+#[must_use]
+pub(crate) enum Action {
+    /// Report.
+    Notice {
+        child: Option<ChildId>,
+        generation: Generation,
+        kind: SupervisorEventKind,
+    },
+    /// Tell the child's addresses what follows.
+    Settle {
+        child: ChildId,
+        generation: Generation,
+        standing: Standing,
+    },
+    Start {
+        child: ChildId,
+        generation: Generation,
+        attempt: u32,
+        previous: Option<Arc<ExitReason>>,
+    },
+    /// May come again for one incarnation, with a tighter order.
+    Stop {
+        child: ChildId,
+        generation: Generation,
+        order: StopOrder,
+    },
+    /// All children are up for the first time.
+    Ready,
+    /// End now; nothing is left to be ended.
+    Exit(ShutdownCause),
+}
+
+/// What follows an end.
+#[derive(Debug, Clone)]
+pub(crate) enum Standing {
+    Restarting,
+    Down(Arc<ExitReason>),
+}
+
+#[derive(Debug)]
+enum Mode {
+    Up,
+    Ending {
+        cause: ShutdownCause,
+        deadline: Option<Instant>,
+    },
+    Ended,
+}
+
+/// The rules of one supervisor.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rules {
+    pub(crate) strategy: Strategy,
+    pub(crate) intensity: Intensity,
+    pub(crate) auto_shutdown: AutoShutdown,
+}
+
+#[derive(Debug)]
+pub(crate) struct Machine {
+    rules: Rules,
+    /// In start order. A child that is forgotten stays as `gone`, so that positions hold.
+    children: Vec<Child>,
+    window: Window,
+    mode: Mode,
+    /// The boot, or the restart of a group.
+    sequence: Option<Sequence>,
+    /// Until all children were up once.
+    booting: bool,
+    out: Vec<Action>,
+}
+
+impl Machine {
+    pub(crate) fn new(rules: Rules, children: impl IntoIterator<Item = ChildPlan>) -> Self {
+        Self {
+            rules,
+            children: children.into_iter().map(Child::new).collect(),
+            window: Window::new(rules.intensity),
+            mode: Mode::Up,
+            sequence: None,
+            booting: false,
+            out: Vec::new(),
+        }
+    }
+
+    /// Takes in what happened at `now`.
+    pub(crate) fn step(&mut self, now: Instant, input: Input) -> Vec<Action> {
+        match input {
+            Input::Boot => {
+                self.booting = true;
+                self.sequence = Some(Sequence::boot());
+            }
+            Input::Started { child, generation } => self.on_started(now, &child, generation),
+            Input::Refused {
+                child,
+                generation,
+                refusal,
+            } => self.on_refused(now, &child, generation, refusal),
+            Input::Exited {
+                child,
+                generation,
+                reason,
+                parting,
+                judged,
+            } => self.on_exited(now, &child, generation, reason, parting, judged),
+            Input::Tick => {}
+            Input::Shutdown { deadline } => self.on_shutdown(now, deadline),
+        }
+        self.start_due(now);
+        self.advance(now);
+        std::mem::take(&mut self.out)
+    }
+
+    /// When `Tick` is wanted next.
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        if !matches!(self.mode, Mode::Up) {
+            return None;
+        }
+        let waiting = self.children.iter().filter_map(|child| match child.phase {
+            Phase::Waiting { until } => Some(until),
+            Phase::Idle | Phase::Starting { .. } | Phase::Running { .. } | Phase::Stopping => None,
+        });
+        let sequence = self.sequence.as_ref().and_then(Sequence::due);
+        waiting.chain(sequence).min()
+    }
+
+    /// Whether `Exit` was answered.
+    #[cfg(test)]
+    pub(crate) fn has_ended(&self) -> bool {
+        matches!(self.mode, Mode::Ended)
+    }
+
+    fn on_started(&mut self, now: Instant, id: &ChildId, generation: Generation) {
+        let Some(at) = self.present(id, generation) else {
+            return;
+        };
+        let child = &mut self.children[at];
+        // One that was told to stop meanwhile goes on stopping.
+        if let Phase::Starting { since } = child.phase {
+            child.phase = Phase::Running { since: now };
+            let kind = match child.ended_at.take() {
+                Some(ended) => SupervisorEventKind::ChildRestarted {
+                    took: now.saturating_duration_since(ended),
+                },
+                None => SupervisorEventKind::ChildStarted {
+                    took: now.saturating_duration_since(since),
+                },
+            };
+            self.notice(at, kind);
+        }
+    }
+
+    fn on_shutdown(&mut self, now: Instant, deadline: Option<Instant>) {
+        match &mut self.mode {
+            Mode::Up => self.end(ShutdownCause::Requested, deadline),
+            Mode::Ending {
+                deadline: known, ..
+            } => {
+                let tighter = match (*known, deadline) {
+                    (Some(known), Some(new)) => new < known,
+                    (None, Some(_)) => true,
+                    (_, None) => false,
+                };
+                if tighter {
+                    *known = deadline;
+                    let stopping = self
+                        .children
+                        .iter()
+                        .position(|child| matches!(child.phase, Phase::Stopping));
+                    if let Some(at) = stopping {
+                        self.order_stop(now, at);
+                    }
+                }
+            }
+            Mode::Ended => {}
+        }
+    }
+
+    /// Begins to end.
+    fn end(&mut self, cause: ShutdownCause, deadline: Option<Instant>) {
+        if !matches!(self.mode, Mode::Up) {
+            return;
+        }
+        self.notice_self(SupervisorEventKind::Shutdown {
+            cause: cause.clone(),
+        });
+        self.mode = Mode::Ending { cause, deadline };
+        self.sequence = None;
+        for at in 0..self.children.len() {
+            let child = &mut self.children[at];
+            let waiting = matches!(child.phase, Phase::Waiting { .. });
+            let planned = std::mem::take(&mut child.planned);
+            if waiting || (planned && matches!(child.phase, Phase::Idle)) {
+                child.phase = Phase::Idle;
+                self.settle_down(at);
+            }
+        }
+    }
+
+    fn present(&self, id: &ChildId, generation: Generation) -> Option<usize> {
+        self.children
+            .iter()
+            .position(|child| child.plan.id == *id && !child.gone)
+            .filter(|at| self.children[*at].generation == generation)
+    }
+
+    fn notice(&mut self, at: usize, kind: SupervisorEventKind) {
+        let child = &self.children[at];
+        self.out.push(Action::Notice {
+            child: Some(child.plan.id.clone()),
+            generation: child.generation,
+            kind,
+        });
+    }
+
+    fn notice_self(&mut self, kind: SupervisorEventKind) {
+        self.out.push(Action::Notice {
+            child: None,
+            generation: Generation::default(),
+            kind,
+        });
+    }
+
+    fn settle(&mut self, at: usize, standing: Standing) {
+        let child = &self.children[at];
+        self.out.push(Action::Settle {
+            child: child.plan.id.clone(),
+            generation: child.generation,
+            standing,
+        });
+    }
+
+    fn settle_down(&mut self, at: usize) {
+        if let Some(reason) = self.children[at].last_exit.clone() {
+            self.settle(at, Standing::Down(reason));
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! What the machine knows of one child.
+//!
+//! Plain data; the rules that move it are in `decide` and `sequence`.
+//!
+//! Invariants: the generation is that of the present incarnation, or of the last one.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::backoff::Backoff;
+use crate::exit::ExitReason;
+use crate::id::{ChildId, Generation};
+use crate::policy::{ChildKind, Restart, Shutdown};
+
+/// The part of a child's spec that decisions need.
+#[derive(Debug, Clone)]
+pub(crate) struct ChildPlan {
+    pub(crate) id: ChildId,
+    pub(crate) kind: ChildKind,
+    pub(crate) restart: Restart,
+    pub(crate) significant: bool,
+    pub(crate) shutdown: Shutdown,
+    pub(crate) backoff: Backoff,
+    /// Given out by an earlier run of the supervisor.
+    pub(crate) last_generation: Generation,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Phase {
+    /// No process.
+    Idle,
+    Starting {
+        since: Instant,
+    },
+    Running {
+        since: Instant,
+    },
+    /// Told to end; also one that was still starting.
+    Stopping,
+    /// To be started then.
+    Waiting {
+        until: Instant,
+    },
+}
+
+#[derive(Debug)]
+pub(super) struct Child {
+    pub(super) plan: ChildPlan,
+    pub(super) phase: Phase,
+    pub(super) generation: Generation,
+    /// Consecutive restarts; zero again after a stable run.
+    pub(super) attempts: u32,
+    /// Restarts in this run of the supervisor.
+    pub(super) restarts: u64,
+    pub(super) last_exit: Option<Arc<ExitReason>>,
+    /// When the last incarnation ended; taken when the next is up.
+    pub(super) ended_at: Option<Instant>,
+    /// Has no process now, but a sequence will start it again.
+    pub(super) planned: bool,
+    /// Was started in this run of the supervisor.
+    pub(super) started: bool,
+    /// A temporary child that has ended; kept for its position only.
+    pub(super) gone: bool,
+}
+
+impl Child {
+    pub(super) fn new(plan: ChildPlan) -> Self {
+        Self {
+            generation: plan.last_generation,
+            plan,
+            phase: Phase::Idle,
+            attempts: 0,
+            restarts: 0,
+            last_exit: None,
+            ended_at: None,
+            planned: false,
+            started: false,
+            gone: false,
+        }
+    }
+
+    /// Whether there is, or may be, a process.
+    pub(super) fn is_live(&self) -> bool {
+        match self.phase {
+            Phase::Starting { .. } | Phase::Running { .. } | Phase::Stopping => true,
+            Phase::Idle | Phase::Waiting { .. } => false,
+        }
+    }
+
+    /// Whether it counts as active for auto-shutdown: one that restarts does.
+    pub(super) fn is_active(&self) -> bool {
+        !self.gone
+            && (self.is_live() || self.planned || matches!(self.phase, Phase::Waiting { .. }))
+    }
+
+    pub(super) fn is_temporary(&self) -> bool {
+        self.plan.restart == Restart::Temporary
+    }
+}

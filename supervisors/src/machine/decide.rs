@@ -1,0 +1,304 @@
+//! What follows the end of a child: restart, leave, escalate, give up.
+//!
+//! Apart from the order in which things are then done, which is `sequence`'s.
+//!
+//! Invariants: an end is reported first, then booked, then acted upon; while the supervisor ends, no
+//! end has a consequence; in a group that is being stopped, only an escalation has.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::child::Phase;
+use super::sequence::Stage;
+use super::{Judged, Machine, Mode, Standing, StartRefusal};
+use crate::event::SupervisorEventKind;
+use crate::exit::{ExitReason, ShutdownCause};
+use crate::id::{ChildId, Generation};
+use crate::policy::{AutoShutdown, Restart, Strategy, Verdict};
+use crate::shutdown::Parting;
+
+/// A restart that failed to start never happens again at once.
+const AFTER_FAILED_START: Duration = Duration::from_millis(1);
+
+impl Machine {
+    pub(super) fn on_refused(
+        &mut self,
+        now: Instant,
+        id: &ChildId,
+        generation: Generation,
+        refusal: StartRefusal,
+    ) {
+        let Some(at) = self.present(id, generation) else {
+            return;
+        };
+        match self.children[at].phase {
+            Phase::Starting { .. } => {}
+            Phase::Stopping => {
+                let reason = match refusal {
+                    StartRefusal::Failed { reason, .. } => reason,
+                    StartRefusal::Ignored | StartRefusal::Postponed(_) => {
+                        Arc::new(ExitReason::Cancelled)
+                    }
+                };
+                self.stopped(now, at, reason);
+                return;
+            }
+            Phase::Idle | Phase::Running { .. } | Phase::Waiting { .. } => return,
+        }
+        match refusal {
+            StartRefusal::Ignored => {
+                self.notice(at, SupervisorEventKind::ChildIgnored);
+                self.retire(at);
+                self.settle_down(at);
+                if let Some(sequence) = &mut self.sequence {
+                    sequence.pass(at);
+                }
+            }
+            StartRefusal::Postponed(delay) => {
+                self.notice(at, SupervisorEventKind::ChildPostponed { delay });
+                self.children[at].phase = Phase::Waiting { until: now + delay };
+                self.settle(at, Standing::Restarting);
+            }
+            StartRefusal::Failed { reason, judged } => {
+                self.notice(
+                    at,
+                    SupervisorEventKind::ChildStartFailed {
+                        reason: reason.clone(),
+                    },
+                );
+                let child = &mut self.children[at];
+                child.phase = Phase::Idle;
+                child.last_exit = Some(reason.clone());
+                child.ended_at = Some(now);
+                let first = self.booting
+                    && self
+                        .sequence
+                        .as_ref()
+                        .is_some_and(|sequence| sequence.starts(at));
+                if first {
+                    self.settle(at, Standing::Down(reason.clone()));
+                    let child = id.clone();
+                    self.end(ShutdownCause::StartFailed { child, reason }, None);
+                } else {
+                    self.judge(now, at, None, reason, judged);
+                }
+            }
+        }
+    }
+
+    pub(super) fn on_exited(
+        &mut self,
+        now: Instant,
+        id: &ChildId,
+        generation: Generation,
+        reason: Arc<ExitReason>,
+        parting: Parting,
+        judged: Judged,
+    ) {
+        let Some(at) = self.present(id, generation) else {
+            return;
+        };
+        match self.children[at].phase {
+            Phase::Stopping => {
+                match parting {
+                    Parting::Graceful => {}
+                    Parting::Killed => self.notice(at, SupervisorEventKind::ChildKilled),
+                    Parting::Abandoned => self.notice(at, SupervisorEventKind::ChildAbandoned),
+                }
+                self.stopped(now, at, reason);
+            }
+            Phase::Running { since } => {
+                let child = &mut self.children[at];
+                child.phase = Phase::Idle;
+                child.last_exit = Some(reason.clone());
+                child.ended_at = Some(now);
+                let uptime = now.saturating_duration_since(since);
+                self.judge(now, at, Some(uptime), reason, judged);
+            }
+            Phase::Idle | Phase::Starting { .. } | Phase::Waiting { .. } => {}
+        }
+    }
+
+    /// A child ended because it was told to.
+    fn stopped(&mut self, now: Instant, at: usize, reason: Arc<ExitReason>) {
+        let child = &mut self.children[at];
+        child.last_exit = Some(reason.clone());
+        child.ended_at = Some(now);
+        child.phase = Phase::Idle;
+        self.notice(
+            at,
+            SupervisorEventKind::ChildStopped {
+                reason: reason.clone(),
+            },
+        );
+        if !self.children[at].planned {
+            self.retire(at);
+            self.settle(at, Standing::Down(reason));
+        }
+    }
+
+    /// A child ended by itself, after `uptime`; without, it failed to start again.
+    fn judge(
+        &mut self,
+        now: Instant,
+        at: usize,
+        uptime: Option<Duration>,
+        reason: Arc<ExitReason>,
+        judged: Judged,
+    ) {
+        let up = matches!(self.mode, Mode::Up);
+        let bystander = up
+            && self.sequence.as_ref().is_some_and(|sequence| {
+                sequence.from <= at && matches!(sequence.stage, Stage::Stopping)
+            });
+        let child = &self.children[at];
+        let wanted = match (judged.verdict, child.plan.restart) {
+            (Verdict::DontRestart | Verdict::Escalate, _) | (_, Restart::Temporary) => false,
+            (_, Restart::Permanent) => true,
+            (_, Restart::Transient) => !reason.is_normal(),
+        };
+        let escalates = up && judged.verdict == Verdict::Escalate;
+        if bystander && !escalates {
+            let restarts = child.planned;
+            self.report_exit(at, uptime, &reason, restarts);
+            if !restarts {
+                self.retire(at);
+                self.settle(at, Standing::Down(reason));
+            }
+        } else if up && wanted {
+            self.plan_restart(now, at, uptime, &reason, judged);
+        } else {
+            self.report_exit(at, uptime, &reason, false);
+            self.retire(at);
+            self.settle(at, Standing::Down(reason.clone()));
+            let child = self.children[at].plan.id.clone();
+            if escalates {
+                self.notice(
+                    at,
+                    SupervisorEventKind::Escalated {
+                        reason: reason.clone(),
+                    },
+                );
+                self.end(ShutdownCause::Escalated { child, reason }, None);
+            } else if up && self.triggers_shutdown(at) {
+                self.notice(
+                    at,
+                    SupervisorEventKind::AutoShutdown {
+                        reason: reason.clone(),
+                    },
+                );
+                self.end(ShutdownCause::AutoShutdown { child, reason }, None);
+            }
+        }
+    }
+
+    fn plan_restart(
+        &mut self,
+        now: Instant,
+        at: usize,
+        uptime: Option<Duration>,
+        reason: &Arc<ExitReason>,
+        judged: Judged,
+    ) {
+        let child = &mut self.children[at];
+        let backoff = child.plan.backoff;
+        let proved = uptime.is_some_and(|uptime| uptime >= backoff.reset_after);
+        let (counted, stable, at_least) = match judged.verdict {
+            Verdict::Uncounted { stable, at_least } => (false, stable, at_least),
+            Verdict::Default | Verdict::DontRestart | Verdict::Escalate => {
+                (true, proved, Duration::ZERO)
+            }
+        };
+        if stable {
+            child.attempts = 0;
+        }
+        child.attempts = child.attempts.saturating_add(1);
+        let attempt = child.attempts;
+
+        let spent = backoff.max_attempts.is_some_and(|max| attempt > max);
+        if spent || (counted && !self.window.book(now)) {
+            self.report_exit(at, uptime, reason, false);
+            self.retire(at);
+            self.settle(at, Standing::Down(reason.clone()));
+            self.notice(
+                at,
+                SupervisorEventKind::Exhausted {
+                    reason: reason.clone(),
+                },
+            );
+            let cause = ShutdownCause::Exhausted {
+                child: self.children[at].plan.id.clone(),
+                reason: reason.clone(),
+            };
+            self.end(cause, None);
+            return;
+        }
+
+        let mut delay = backoff.delay(attempt, judged.random).max(at_least);
+        if uptime.is_none() {
+            delay = delay.max(AFTER_FAILED_START);
+        }
+        self.report_exit(at, uptime, reason, true);
+        let due = now + delay;
+        let group = match self.rules.strategy {
+            Strategy::OneForOne => {
+                self.children[at].phase = Phase::Waiting { until: due };
+                self.settle(at, Standing::Restarting);
+                vec![self.children[at].plan.id.clone()]
+            }
+            Strategy::OneForAll => self.plan_group(at, 0, due),
+            Strategy::RestForOne => self.plan_group(at, at, due),
+        };
+        self.notice(
+            at,
+            SupervisorEventKind::RestartPlanned {
+                delay,
+                attempt,
+                counted,
+                group,
+            },
+        );
+    }
+
+    /// A failed start was reported already.
+    fn report_exit(
+        &mut self,
+        at: usize,
+        uptime: Option<Duration>,
+        reason: &Arc<ExitReason>,
+        restarts: bool,
+    ) {
+        if let Some(uptime) = uptime {
+            self.notice(
+                at,
+                SupervisorEventKind::ChildExited {
+                    reason: reason.clone(),
+                    uptime,
+                    restarts,
+                },
+            );
+        }
+    }
+
+    /// The child is not started again; a temporary one is forgotten.
+    pub(super) fn retire(&mut self, at: usize) {
+        let child = &mut self.children[at];
+        child.phase = Phase::Idle;
+        child.planned = false;
+        child.gone = child.is_temporary();
+    }
+
+    fn triggers_shutdown(&self, at: usize) -> bool {
+        if !self.children[at].plan.significant {
+            return false;
+        }
+        match self.rules.auto_shutdown {
+            AutoShutdown::Never => false,
+            AutoShutdown::AnySignificant => true,
+            AutoShutdown::AllSignificant => !self
+                .children
+                .iter()
+                .any(|child| child.plan.significant && child.is_active()),
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! The words a spec is written in: restart types, strategies, limits, verdicts.
+//!
+//! Plain data, apart from the specs that carry factories, so that the machine can use it without
+//! knowing an actor.
+//!
+//! Invariants: every type is `Copy` and comparable; defaults are OTP's, except that the intensity
+//! window is exact instead of having a grain of one second.
+
+use std::time::Duration;
+
+/// When an ended child is started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Restart {
+    /// Always. The default.
+    #[default]
+    Permanent,
+    /// Only after an abnormal end: failure, panic, kill, cancelled task.
+    Transient,
+    /// Never; the spec is forgotten with the child.
+    Temporary,
+}
+
+/// How a child is asked to end, and how long it may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Shutdown {
+    /// It is killed at once; its `post_stop` does not run.
+    Kill,
+    /// It is stopped, and killed when it has not ended after this long. Workers default to 5 s.
+    Timeout(Duration),
+    /// It is stopped and waited for, bounded only by the total of a [`ShutdownPlan`](crate::ShutdownPlan).
+    /// The default of sub-supervisors.
+    Infinite,
+}
+
+/// Who is restarted along with a child that ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Strategy {
+    /// Nobody.
+    OneForOne,
+    /// All children.
+    OneForAll,
+    /// The children that stand after it.
+    RestForOne,
+}
+
+/// Whether a supervisor ends when its significant children have ended by themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum AutoShutdown {
+    /// No. The default; significant children are then refused.
+    #[default]
+    Never,
+    /// With the first of them.
+    AnySignificant,
+    /// With the last of them.
+    AllSignificant,
+}
+
+/// How many restarts a supervisor may make within a sliding window before it gives up.
+///
+/// The window is exact: a restart counts until it is *older* than `within`, so one made exactly
+/// `within` ago still counts. `max_restarts` of zero ends the supervisor at the first failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Intensity {
+    /// Restarts allowed within the window. Default 3.
+    pub max_restarts: u32,
+    /// Length of the window. Default 5 s.
+    pub within: Duration,
+}
+
+impl Intensity {
+    /// At most `max_restarts` restarts `within` a sliding window.
+    #[must_use]
+    pub fn new(max_restarts: u32, within: Duration) -> Self {
+        Self {
+            max_restarts,
+            within,
+        }
+    }
+}
+
+impl Default for Intensity {
+    fn default() -> Self {
+        Self::new(3, Duration::from_secs(5))
+    }
+}
+
+/// What a child's `classify` makes of an end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Verdict {
+    /// The restart type decides, and the restart counts.
+    #[default]
+    Default,
+    /// The restart type and the backoff decide, but the restart does not count against the intensity.
+    ///
+    /// For losses that are nobody's fault, as of a network.
+    Uncounted {
+        /// Whether the incarnation proved stable. `true` resets the backoff's attempt counter;
+        /// `false` lets it grow, however long the incarnation was up.
+        stable: bool,
+        /// The restart waits at least this long, whatever the backoff says.
+        at_least: Duration,
+    },
+    /// The child is not restarted, whatever its restart type.
+    DontRestart,
+    /// The supervisor ends at once, with [`ShutdownCause::Escalated`](crate::ShutdownCause::Escalated).
+    Escalate,
+}
+
+/// Whether a child works or supervises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ChildKind {
+    /// An actor.
+    Worker,
+    /// A sub-supervisor.
+    Supervisor,
+}

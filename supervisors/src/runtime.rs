@@ -1,0 +1,23 @@
+//! The shell: a ractor actor that owns a machine and carries out its actions.
+//!
+//! ```text
+//! supervisor   the actor: feeds its inbox to the machine, carries out actions, never waits
+//!   keeper     a task per incarnation: start, readiness, end, stop with limits, kill, abandon
+//!     launch   calls the factory and spawns, in a task of its own that can be given up
+//!       wrapper  the actor around the user's actor: sees how callbacks truly end
+//! ```
+//!
+//! Apart from the machine so that everything that touches ractor, tokio and the clock is here.
+//!
+//! Invariants: no callback of the supervisor waits for a child; the supervisor learns of ends from
+//! keepers alone, never from ractor's events, so that events of strangers, monitors, dead
+//! incarnations and forgers cannot move it; an incarnation is replaced only after its task has
+//! ended and its state is dropped, or after it was abandoned.
+
+pub(crate) mod inbox;
+pub(crate) mod keeper;
+pub(crate) mod launch;
+pub(crate) mod record;
+pub(crate) mod supervisor;
+pub(crate) mod telemetry;
+pub(crate) mod wrapper;

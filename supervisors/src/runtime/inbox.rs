@@ -1,0 +1,92 @@
+//! The supervisor's own queue.
+//!
+//! ractor drops what waits in a mailbox when its actor is stopped. A supervisor that was stopped
+//! still has to hear its keepers while it ends, so everything meant for it waits here and the
+//! mailbox only carries wake-ups.
+//!
+//! Invariants: what was put in is handled, or dropped with the supervisor's state, and nothing else.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use ractor::ActorRef;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::handle::SupervisorRef;
+use crate::id::{ChildId, Generation};
+use crate::policy::Strategy;
+use crate::runtime::launch::Refusal;
+use crate::runtime::record::Obituary;
+use crate::shutdown::Parting;
+use crate::snapshot::TreeSnapshot;
+
+/// The mailbox message: look into the inbox.
+pub(crate) struct Wake;
+
+crate::message!(Wake);
+
+/// What a supervisor can be told.
+pub(crate) enum Letter {
+    /// Start the children.
+    Boot,
+    /// The incarnation is ready.
+    Started {
+        child: ChildId,
+        generation: Generation,
+    },
+    /// The incarnation never became ready, and nothing of it is left.
+    Refused {
+        child: ChildId,
+        generation: Generation,
+        refusal: Refusal,
+    },
+    /// The incarnation has ended, and nothing of it is left.
+    Exited {
+        child: ChildId,
+        generation: Generation,
+        parting: Parting,
+        obituary: Obituary,
+    },
+    /// The timer rang.
+    Tick,
+    /// End in good order.
+    Shutdown {
+        deadline: Option<Instant>,
+        text: Arc<str>,
+    },
+    /// Tell what stands here; sub-supervisors are asked by whoever asks.
+    Describe(oneshot::Sender<Description>),
+}
+
+/// One supervisor's own part of a snapshot.
+pub(crate) struct Description {
+    pub(crate) strategy: Strategy,
+    pub(crate) window: (u32, u32),
+    pub(crate) children: Vec<TreeSnapshot>,
+    /// Which of the children are supervisors that can be asked, by position.
+    pub(crate) below: Vec<(usize, SupervisorRef)>,
+}
+
+/// The sending side.
+#[derive(Clone)]
+pub(crate) struct Inbox {
+    letters: mpsc::UnboundedSender<Letter>,
+    supervisor: ActorRef<Wake>,
+}
+
+impl Inbox {
+    pub(crate) fn new(supervisor: ActorRef<Wake>, letters: mpsc::UnboundedSender<Letter>) -> Self {
+        Self {
+            letters,
+            supervisor,
+        }
+    }
+
+    /// Drops the letter when the supervisor is gone; an obituary then closes its record.
+    pub(crate) fn put(&self, letter: Letter) {
+        if self.letters.send(letter).is_ok() {
+            // One that is ending no longer reads its mailbox, but empties the inbox all the same.
+            let _ = self.supervisor.send_message(Wake);
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Calls a factory and spawns what it made.
+//!
+//! The type of the user's actor ends here: a launcher knows it, everything above sees a cell, a join
+//! handle and the key to a vault.
+//!
+//! Invariants: a launch runs in a task of its own, so that a `pre_start` that hangs can be given up;
+//! a start that was given up and completes nevertheless dies at once.
+
+use std::any::TypeId;
+use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use ractor::{Actor, ActorCell, SpawnErr};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::exit::{ExitReason, PanicInfo};
+use crate::handle::SupervisorRef;
+use crate::runtime::record::Record;
+use crate::runtime::wrapper::{Contents, Supervised};
+use crate::spec::{StartContext, StartError};
+
+/// Everything a launch needs beside the factory.
+pub(crate) struct Order {
+    pub(crate) context: StartContext,
+    pub(crate) name: Option<String>,
+    pub(crate) supervisor: Option<ActorCell>,
+    pub(crate) record: Arc<Record>,
+    pub(crate) ready: oneshot::Sender<()>,
+}
+
+/// What runs after a launch; not necessarily ready yet.
+pub(crate) struct Launched {
+    pub(crate) cell: ActorCell,
+    pub(crate) join: JoinHandle<()>,
+    pub(crate) contents: Arc<dyn Contents>,
+    /// Set when it is a supervisor, with what tells that its descendants are gone.
+    pub(crate) supervisor: Option<(SupervisorRef, crate::runtime::keeper::Census)>,
+}
+
+/// Why nothing runs.
+#[derive(Debug, Clone)]
+pub(crate) enum Refusal {
+    Ignored,
+    Postponed(Duration),
+    Failed(Arc<ExitReason>),
+}
+
+pub(crate) trait Launcher: Send + Sync {
+    fn message_type(&self) -> TypeId;
+    fn launch(&self, order: Order) -> BoxFuture<'static, Result<Launched, Refusal>>;
+}
+
+pub(crate) struct ActorLauncher<A, F> {
+    make: Arc<F>,
+    actor: PhantomData<fn() -> A>,
+}
+
+impl<A, F> ActorLauncher<A, F> {
+    pub(crate) fn new(make: F) -> Self {
+        Self {
+            make: Arc::new(make),
+            actor: PhantomData,
+        }
+    }
+}
+
+impl<A, F> Launcher for ActorLauncher<A, F>
+where
+    A: Actor,
+    F: Fn(StartContext) -> Result<(A, A::Arguments), StartError> + Send + Sync + 'static,
+{
+    fn message_type(&self) -> TypeId {
+        TypeId::of::<A::Msg>()
+    }
+
+    fn launch(&self, order: Order) -> BoxFuture<'static, Result<Launched, Refusal>> {
+        let make = self.make.clone();
+        Box::pin(async move {
+            let context = order.context;
+            let made = catch_unwind(AssertUnwindSafe(|| make(context)));
+            let (actor, arguments) = match made {
+                Ok(Ok(made)) => made,
+                Ok(Err(StartError::Ignore)) => return Err(Refusal::Ignored),
+                Ok(Err(StartError::Postpone(delay))) => return Err(Refusal::Postponed(delay)),
+                Ok(Err(StartError::Failed(error))) => {
+                    return Err(Refusal::Failed(Arc::new(ExitReason::Failed(error.into()))));
+                }
+                Err(payload) => {
+                    let info = PanicInfo::from_payload(&*payload);
+                    return Err(Refusal::Failed(Arc::new(ExitReason::Panicked(info))));
+                }
+            };
+            let wrapped = Supervised::new(actor, order.record.clone(), Some(order.ready));
+            let contents = wrapped.contents();
+            let (cell, join) = spawn(
+                wrapped,
+                arguments,
+                order.name,
+                order.supervisor,
+                &order.record,
+            )
+            .await?;
+            Ok(Launched {
+                cell,
+                join,
+                contents,
+                supervisor: None,
+            })
+        })
+    }
+}
+
+/// Spawns a wrapped actor, linked when there is a supervisor.
+pub(crate) async fn spawn<A: Actor>(
+    actor: Supervised<A>,
+    arguments: A::Arguments,
+    name: Option<String>,
+    supervisor: Option<ActorCell>,
+    record: &Record,
+) -> Result<(ActorCell, JoinHandle<()>), Refusal> {
+    let spawned = match supervisor {
+        Some(supervisor) => Actor::spawn_linked(name, actor, arguments, supervisor).await,
+        None => Actor::spawn(name, actor, arguments).await,
+    };
+    match spawned {
+        Ok((actor, join)) => {
+            if record.start_cancelled() {
+                actor.kill();
+            }
+            Ok((actor.get_cell(), join))
+        }
+        Err(error) => Err(Refusal::Failed(Arc::new(match record.failure() {
+            Some(failure) => failure,
+            None => match error {
+                SpawnErr::StartupFailed(error) => ExitReason::Failed(error.into()),
+                other => ExitReason::Failed(Arc::new(other)),
+            },
+        }))),
+    }
+}

@@ -1,0 +1,556 @@
+//! The supervisor actor: a machine with a mailbox.
+//!
+//! Dull on purpose: letters become inputs, actions become keepers, commands and reports.
+//!
+//! Invariants: `handle` never waits; ractor's supervision events are used for one thing only, the
+//! text of a stop, and cannot cause anything; a foreign stop ends the children in order too, in
+//! `post_stop`; a supervisor that is dropped dooms its children.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
+
+use futures_util::future::BoxFuture;
+use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::AbortHandle;
+
+use crate::event::{SupervisorEvent, SupervisorEventKind};
+use crate::exit::ExitReason;
+use crate::handle::SupervisorRef;
+use crate::id::{ChildId, Generation, SupervisorPath};
+use crate::machine::{Action, ChildPlan, Input, Judged, Machine, Rules, Standing, StartRefusal};
+use crate::policy::Verdict;
+use crate::runtime::inbox::{Description, Inbox, Letter, Wake};
+use crate::runtime::keeper::{Census, Command, Keeper, Ledger, Reports, Token};
+use crate::runtime::launch::{Launched, Order, Refusal, spawn};
+use crate::runtime::record::{Obituary, Record};
+use crate::runtime::telemetry::announce;
+use crate::runtime::wrapper::Supervised;
+use crate::snapshot::{NodeStatus, TreeSnapshot};
+use crate::spec::{ChildSpec, Launch, Observer, StartContext, SupervisorSpec};
+
+pub(crate) struct Supervisor;
+
+pub(crate) struct Arguments {
+    spec: Arc<SupervisorSpec>,
+    record: Arc<Record>,
+    observers: Vec<Observer>,
+    ready: oneshot::Sender<()>,
+    commands: mpsc::UnboundedSender<Command>,
+    token: Token,
+    /// Where the reference is put once the actor exists.
+    reference: Arc<OnceLock<SupervisorRef>>,
+}
+
+/// Starts a supervisor; its own keeper commands it through `commands`.
+pub(crate) fn launch(
+    spec: Arc<SupervisorSpec>,
+    inherited: &[Observer],
+    commands: mpsc::UnboundedSender<Command>,
+    order: Order,
+) -> BoxFuture<'static, Result<Launched, Refusal>> {
+    let observers = spec.observers.iter().chain(inherited).cloned().collect();
+    Box::pin(async move {
+        let (token, census): (Token, Census) = mpsc::channel(1);
+        let reference = Arc::new(OnceLock::new());
+        let arguments = Arguments {
+            spec,
+            record: order.record.clone(),
+            observers,
+            ready: order.ready,
+            commands,
+            token,
+            reference: reference.clone(),
+        };
+        let wrapped = Supervised::new(Supervisor, order.record.clone(), None);
+        let contents = wrapped.contents();
+        let (cell, join) = spawn(
+            wrapped,
+            arguments,
+            order.name,
+            order.supervisor,
+            &order.record,
+        )
+        .await?;
+        let Some(reference) = reference.get().cloned() else {
+            cell.kill();
+            return Err(Refusal::Failed(Arc::new(ExitReason::Cancelled)));
+        };
+        Ok(Launched {
+            cell,
+            join,
+            contents,
+            supervisor: Some((reference, census)),
+        })
+    })
+}
+
+/// The supervisor's hand on one incarnation.
+struct Charge {
+    generation: Generation,
+    commands: mpsc::UnboundedSender<Command>,
+    record: Arc<Record>,
+    /// Set by the launch when the child is a supervisor; for snapshots.
+    supervisor: Option<Arc<OnceLock<SupervisorRef>>>,
+}
+
+pub(crate) struct State {
+    machine: Machine,
+    specs: HashMap<ChildId, ChildSpec>,
+    spec: Arc<SupervisorSpec>,
+    path: SupervisorPath,
+    record: Arc<Record>,
+    observers: Vec<Observer>,
+    charges: HashMap<ChildId, Charge>,
+    /// ractor's texts of stops, by actor; taken when the keeper reports.
+    letters: mpsc::UnboundedReceiver<Letter>,
+    inbox: Inbox,
+    ledger: Arc<Ledger>,
+    doom: watch::Sender<bool>,
+    token: Token,
+    ready: Option<oneshot::Sender<()>>,
+    reference: SupervisorRef,
+    timer: Option<(std::time::Instant, AbortHandle)>,
+    /// What stopped children are told.
+    text: Arc<str>,
+    ended: bool,
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        self.doom.send_replace(true);
+        if let Some((_, timer)) = &self.timer {
+            timer.abort();
+        }
+    }
+}
+
+fn now() -> std::time::Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+#[cfg_attr(feature = "async-trait", ractor::async_trait)]
+impl Actor for Supervisor {
+    type Msg = Wake;
+    type State = State;
+    type Arguments = Arguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Wake>,
+        arguments: Arguments,
+    ) -> Result<State, ActorProcessingErr> {
+        let (sender, letters) = mpsc::unbounded_channel();
+        let inbox = Inbox::new(myself.clone(), sender);
+        let (doom, _) = watch::channel(false);
+        let ledger = Arc::new(Ledger::default());
+        let spec = arguments.spec;
+        let reference = SupervisorRef::new(
+            myself.get_cell(),
+            arguments.record.clone(),
+            inbox.clone(),
+            arguments.commands,
+            doom.clone(),
+            ledger.clone(),
+        );
+        // Nobody else sets it.
+        let _ = arguments.reference.set(reference.clone());
+        let rules = Rules {
+            strategy: spec.strategy,
+            intensity: spec.intensity,
+            auto_shutdown: spec.auto_shutdown,
+        };
+        let machine = Machine::new(rules, spec.children.iter().map(plan));
+        inbox.put(Letter::Boot);
+        Ok(State {
+            machine,
+            specs: spec
+                .children
+                .iter()
+                .map(|child| (child.id.clone(), child.clone()))
+                .collect(),
+            path: arguments.record.path.clone(),
+            spec,
+            record: arguments.record,
+            observers: arguments.observers,
+            charges: HashMap::new(),
+            letters,
+            inbox,
+            ledger,
+            doom,
+            token: arguments.token,
+            ready: Some(arguments.ready),
+            reference,
+            timer: None,
+            text: "shutdown".into(),
+            ended: false,
+        })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Wake>,
+        _: Wake,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        while let Ok(letter) = state.letters.try_recv() {
+            state.read(letter);
+        }
+        if state.ended {
+            myself.stop(None);
+        }
+        Ok(())
+    }
+
+    /// Stopped by somebody else, or at the end of its own: whoever is left is ended in order.
+    async fn post_stop(
+        &self,
+        _: ActorRef<Wake>,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        if !state.ended {
+            let text = state.text.clone();
+            state.read(Letter::Shutdown {
+                deadline: None,
+                text,
+            });
+        }
+        while !state.ended {
+            match state.letters.recv().await {
+                Some(letter) => state.read(letter),
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// ractor's default would end the supervisor with any child, and with anybody it monitors.
+    async fn handle_supervisor_evt(
+        &self,
+        _: ActorRef<Wake>,
+        event: SupervisionEvent,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        // ractor sends it before the task ends, and this port comes before the mailbox: the text
+        // is there when the keeper reports.
+        if let SupervisionEvent::ActorTerminated(who, _, text) = event {
+            state.note_text(who.get_id(), text);
+        }
+        Ok(())
+    }
+}
+
+fn plan(child: &ChildSpec) -> ChildPlan {
+    ChildPlan {
+        id: child.id.clone(),
+        kind: child.kind(),
+        restart: child.restart,
+        significant: child.significant,
+        shutdown: child.shutdown,
+        backoff: child.backoff,
+        last_generation: Generation(child.last_generation.load(Ordering::SeqCst)),
+    }
+}
+
+impl State {
+    fn note_text(&self, who: ActorId, text: Option<String>) {
+        if let Some(record) = Record::of(who)
+            && self
+                .charges
+                .get(&record.id)
+                .is_some_and(|charge| Arc::ptr_eq(&charge.record, &record))
+        {
+            record.note_text(text);
+        }
+    }
+
+    fn read(&mut self, letter: Letter) {
+        let mut obituary = None;
+        let input = match letter {
+            Letter::Boot => Input::Boot,
+            Letter::Started { child, generation } => Input::Started { child, generation },
+            Letter::Refused {
+                child,
+                generation,
+                refusal,
+            } => Input::Refused {
+                refusal: match refusal {
+                    Refusal::Ignored => StartRefusal::Ignored,
+                    Refusal::Postponed(delay) => StartRefusal::Postponed(delay),
+                    Refusal::Failed(reason) => StartRefusal::Failed {
+                        judged: self.judge(&child, &reason),
+                        reason,
+                    },
+                },
+                child,
+                generation,
+            },
+            Letter::Exited {
+                child,
+                generation,
+                parting,
+                obituary: mut notice,
+            } => {
+                notice.complete();
+                let reason = notice.reason.clone();
+                obituary = Some(notice);
+                Input::Exited {
+                    judged: self.judge(&child, &reason),
+                    child,
+                    generation,
+                    reason,
+                    parting,
+                }
+            }
+            Letter::Tick => {
+                self.timer = None;
+                Input::Tick
+            }
+            Letter::Shutdown { deadline, text } => {
+                self.text = text;
+                Input::Shutdown { deadline }
+            }
+            Letter::Describe(reply) => {
+                // Whoever asked may have gone.
+                let _ = reply.send(self.describe());
+                return;
+            }
+        };
+        let actions = self.machine.step(now(), input);
+        for action in actions {
+            self.carry_out(action, &mut obituary);
+        }
+        drop(obituary);
+        self.arm_timer();
+    }
+
+    /// The child's own judgement of its end.
+    fn judge(&self, child: &ChildId, reason: &ExitReason) -> Judged {
+        let classify = self.specs.get(child).and_then(|spec| spec.classify.clone());
+        let verdict = match classify {
+            None => Verdict::Default,
+            Some(classify) => {
+                catch_unwind(AssertUnwindSafe(|| classify(reason))).unwrap_or_else(|_| {
+                    tracing::error!(
+                                            target: "supervisors",
+                    { supervisor.path = %self.path, child.id = child.as_str() },
+                    "classify panicked"
+                    );
+                    Verdict::Default
+                })
+            }
+        };
+        Judged {
+            verdict,
+            random: fastrand::f64(),
+        }
+    }
+
+    fn carry_out(&mut self, action: Action, obituary: &mut Option<Obituary>) {
+        // Observers and addresses know first, then monitors, and only then is the end acted upon.
+        if !matches!(action, Action::Notice { .. } | Action::Settle { .. }) {
+            drop(obituary.take());
+        }
+        match action {
+            Action::Notice {
+                child,
+                generation,
+                kind,
+            } => self.announce(child, generation, kind),
+            Action::Settle {
+                child,
+                generation,
+                standing,
+            } => {
+                if let Some(spec) = self.specs.get(&child) {
+                    for binding in &spec.bindings {
+                        match &standing {
+                            Standing::Restarting => binding.restarting(generation),
+                            Standing::Down(reason) => binding.down(generation, reason),
+                        }
+                    }
+                }
+            }
+            Action::Start {
+                child,
+                generation,
+                attempt,
+                previous,
+            } => self.start(&child, generation, attempt, previous),
+            Action::Stop {
+                child,
+                generation,
+                order,
+            } => {
+                if let Some(charge) = self.charges.get(&child)
+                    && charge.generation == generation
+                {
+                    // A keeper that is done has reported, and the report is on its way.
+                    let _ = charge
+                        .commands
+                        .send(Command::Stop(order, self.text.clone()));
+                }
+            }
+            Action::Ready => {
+                if let Some(ready) = self.ready.take() {
+                    let _ = ready.send(());
+                }
+            }
+            Action::Exit(cause) => {
+                self.record.note_cause(cause);
+                self.ended = true;
+            }
+        }
+    }
+
+    fn announce(&self, child: Option<ChildId>, generation: Generation, kind: SupervisorEventKind) {
+        let event = SupervisorEvent {
+            path: self.path.clone(),
+            child,
+            generation,
+            kind,
+        };
+        announce(&self.observers, &event);
+    }
+
+    fn start(
+        &mut self,
+        child: &ChildId,
+        generation: Generation,
+        attempt: u32,
+        previous: Option<Arc<ExitReason>>,
+    ) {
+        let Some(spec) = self.specs.get(child) else {
+            return;
+        };
+        spec.last_generation
+            .fetch_max(generation.0, Ordering::SeqCst);
+        let path = self.path.child(child);
+        let record = Record::new(
+            child.clone(),
+            path.clone(),
+            generation,
+            spec.bindings.clone(),
+        );
+        let (commands, orders) = mpsc::unbounded_channel();
+        let (ready, readiness) = oneshot::channel();
+        let order = Order {
+            context: StartContext {
+                id: child.clone(),
+                path,
+                generation,
+                attempt,
+                previous,
+            },
+            name: spec.registered.clone(),
+            supervisor: Some(self.reference.cell().clone()),
+            record: record.clone(),
+            ready,
+        };
+        let (launch, supervisor) = match &spec.launch {
+            Launch::Actor(launcher) => (launcher.launch(order), None),
+            Launch::Supervisor(below) => {
+                let reference = Arc::new(OnceLock::new());
+                let known = reference.clone();
+                let launching = launch(below.clone(), &self.observers, commands.clone(), order);
+                let launching: BoxFuture<'static, _> = Box::pin(async move {
+                    let launched = launching.await;
+                    if let Ok(Launched {
+                        supervisor: Some((supervisor, _)),
+                        ..
+                    }) = &launched
+                    {
+                        // Nobody else sets it.
+                        let _ = known.set(supervisor.clone());
+                    }
+                    launched
+                });
+                (launching, Some(reference))
+            }
+        };
+        let keeper = Keeper {
+            record: record.clone(),
+            start_timeout: spec.start_timeout,
+            commands: orders,
+            doom: self.doom.subscribe(),
+            reports: Reports::Supervisor {
+                inbox: self.inbox.clone(),
+                ledger: self.ledger.clone(),
+                _token: self.token.clone(),
+            },
+        };
+        self.charges.insert(
+            child.clone(),
+            Charge {
+                generation,
+                commands,
+                record,
+                supervisor,
+            },
+        );
+        tokio::spawn(keeper.mind(launch, readiness));
+    }
+
+    /// One timer, always for the machine's next deadline.
+    fn arm_timer(&mut self) {
+        let due = self.machine.next_timeout();
+        if self.timer.as_ref().map(|(at, _)| *at) == due {
+            return;
+        }
+        if let Some((_, timer)) = self.timer.take() {
+            timer.abort();
+        }
+        if let Some(due) = due {
+            let inbox = self.inbox.clone();
+            let timer = tokio::spawn(async move {
+                tokio::time::sleep_until(due.into()).await;
+                inbox.put(Letter::Tick);
+            });
+            self.timer = Some((due, timer.abort_handle()));
+        }
+    }
+
+    fn describe(&self) -> Description {
+        let now = now();
+        let mut below = Vec::new();
+        let mut children = Vec::new();
+        for view in self.machine.view(now) {
+            let charge = self.charges.get(&view.plan.id);
+            if view.status == NodeStatus::Running
+                && let Some(supervisor) = charge
+                    .and_then(|charge| charge.supervisor.as_ref())
+                    .and_then(|reference| reference.get())
+            {
+                below.push((children.len(), supervisor.clone()));
+            }
+            let strategy = match self.specs.get(&view.plan.id).map(|spec| &spec.launch) {
+                Some(Launch::Supervisor(spec)) => Some(spec.strategy),
+                Some(Launch::Actor(_)) | None => None,
+            };
+            children.push(TreeSnapshot {
+                path: self.path.child(&view.plan.id),
+                id: view.plan.id.clone(),
+                kind: view.plan.kind,
+                strategy,
+                restart: Some(view.plan.restart),
+                status: view.status,
+                generation: view.generation,
+                uptime: view.uptime,
+                restarts: view.restarts,
+                window: None,
+                attempts: view.attempts,
+                next_restart: view.next_restart,
+                last_exit: view.last_exit,
+                children: Vec::new(),
+            });
+        }
+        Description {
+            strategy: self.spec.strategy,
+            window: self.machine.window(now),
+            children,
+            below,
+        }
+    }
+}

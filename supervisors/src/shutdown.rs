@@ -1,0 +1,82 @@
+//! What a shutdown may take and what it came to.
+//!
+//! Plain data, shared by the machine (which divides the time), the keepers (which spend it) and the
+//! caller (who gets the report).
+//!
+//! Invariants: an order's patience comes before its grace; whatever outlives both is abandoned.
+
+use std::time::{Duration, Instant};
+
+use crate::id::SupervisorPath;
+
+/// How long the end of a tree may take.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ShutdownPlan {
+    /// When this has passed, nothing is waited for any more. Default 20 s.
+    pub total: Duration,
+    /// Told to the actors that are stopped. Default `shutdown`.
+    pub reason: String,
+}
+
+impl ShutdownPlan {
+    /// A plan that takes at most `total`.
+    #[must_use]
+    pub fn within(total: Duration) -> Self {
+        Self {
+            total,
+            ..Self::default()
+        }
+    }
+
+    /// Sets the text that stopped actors are told.
+    #[must_use]
+    pub fn reason(mut self, reason: impl Into<String>) -> Self {
+        self.reason = reason.into();
+        self
+    }
+}
+
+impl Default for ShutdownPlan {
+    fn default() -> Self {
+        Self {
+            total: Duration::from_secs(20),
+            reason: "shutdown".to_owned(),
+        }
+    }
+}
+
+/// How a tree ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ShutdownReport {
+    /// From the first request to the end.
+    pub took: Duration,
+    /// Descendants that ended in good order.
+    pub graceful: usize,
+    /// Descendants that had to be killed.
+    pub killed: Vec<SupervisorPath>,
+    /// Descendants that did not even die of the kill. Their tasks may still run.
+    pub abandoned: Vec<SupervisorPath>,
+}
+
+/// How one incarnation is to be ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct StopOrder {
+    /// Whether it is part of the supervisor's own end, and goes into the report.
+    pub(crate) last: bool,
+    /// It is killed when it has not ended after this long; `None` waits without limit.
+    pub(crate) patience: Option<Duration>,
+    /// It is abandoned when it has not ended this long after the kill.
+    pub(crate) grace: Duration,
+    /// When a sub-supervisor must have ended; it divides this among its own children.
+    pub(crate) deadline: Option<Instant>,
+}
+
+/// How an incarnation took its order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Parting {
+    Graceful,
+    Killed,
+    Abandoned,
+}

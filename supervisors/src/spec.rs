@@ -1,0 +1,421 @@
+//! What a supervisor is told about itself and its children.
+//!
+//! Specs are values: cloned, stored and re-used at each restart of the supervisor they describe.
+//!
+//! Invariants: a spec holds nothing of a running incarnation; everything that can be wrong with it
+//! is found by [`SupervisorSpec::check`] and named by a [`SpecError`].
+
+use std::any::TypeId;
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use ractor::Actor;
+
+use crate::address::{Address, Binding};
+use crate::backoff::{Backoff, BackoffError};
+use crate::event::SupervisorEvent;
+use crate::exit::{BoxError, ExitReason};
+use crate::id::{ChildId, Generation, SupervisorPath};
+use crate::policy::{AutoShutdown, ChildKind, Intensity, Restart, Shutdown, Strategy, Verdict};
+use crate::runtime::launch::{ActorLauncher, Launcher};
+
+/// Default limit of a worker's start.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+/// Default limit of a worker's shutdown, as in OTP.
+const SHUTDOWN: Duration = Duration::from_secs(5);
+
+/// What a factory is told about the incarnation it makes.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct StartContext {
+    /// The child.
+    pub id: ChildId,
+    /// The child's place in the tree.
+    pub path: SupervisorPath,
+    /// The incarnation being made.
+    pub generation: Generation,
+    /// Zero for the first start, else the how manyth consecutive restart attempt this is.
+    pub attempt: u32,
+    /// How the previous incarnation ended.
+    pub previous: Option<Arc<ExitReason>>,
+}
+
+/// Why a factory makes no actor.
+#[derive(Debug)]
+pub enum StartError {
+    /// The child is not wanted now. Its spec stays, without a process.
+    Ignore,
+    /// Ask again after this long. Costs neither intensity nor an attempt.
+    Postpone(Duration),
+    /// The start failed.
+    Failed(BoxError),
+}
+
+impl StartError {
+    /// A failed start with a typed error.
+    pub fn failed(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+pub(crate) type Classify = Arc<dyn Fn(&ExitReason) -> Verdict + Send + Sync>;
+pub(crate) type Observer = Arc<dyn Fn(&SupervisorEvent) + Send + Sync>;
+
+/// What stands behind a child.
+#[derive(Clone)]
+pub(crate) enum Launch {
+    Actor(Arc<dyn Launcher>),
+    Supervisor(Arc<SupervisorSpec>),
+}
+
+/// How one child is made, restarted and stopped.
+///
+/// A clone describes the same child: generations go on counting over all clones, and an
+/// [`Address`] given to one is filled by all.
+#[derive(Clone)]
+pub struct ChildSpec {
+    pub(crate) id: ChildId,
+    pub(crate) launch: Launch,
+    pub(crate) restart: Restart,
+    pub(crate) significant: bool,
+    pub(crate) shutdown: Shutdown,
+    pub(crate) backoff: Backoff,
+    pub(crate) start_timeout: Option<Duration>,
+    pub(crate) classify: Option<Classify>,
+    pub(crate) registered: Option<String>,
+    pub(crate) bindings: Vec<Arc<dyn Binding>>,
+    /// The last generation given out; survives restarts of the enclosing supervisor.
+    pub(crate) last_generation: Arc<AtomicU64>,
+}
+
+impl ChildSpec {
+    /// A child that is an actor. `make` is called for each incarnation, in a task of its own; it
+    /// should be cheap and must not block. A panic in it is a failed start.
+    ///
+    /// Defaults: permanent, 5 s to stop, 30 s to start.
+    pub fn actor<A, F>(id: impl Into<ChildId>, make: F) -> Self
+    where
+        A: Actor,
+        F: Fn(StartContext) -> Result<(A, A::Arguments), StartError> + Send + Sync + 'static,
+    {
+        Self::new(
+            id.into(),
+            Launch::Actor(Arc::new(ActorLauncher::new(make))),
+            Shutdown::Timeout(SHUTDOWN),
+            Some(START_TIMEOUT),
+        )
+    }
+
+    /// A child that is a supervisor. Defaults: permanent, no limit to stop or start beyond those of
+    /// its own children.
+    pub fn supervisor(id: impl Into<ChildId>, spec: SupervisorSpec) -> Self {
+        Self::new(
+            id.into(),
+            Launch::Supervisor(Arc::new(spec)),
+            Shutdown::Infinite,
+            None,
+        )
+    }
+
+    fn new(id: ChildId, launch: Launch, shutdown: Shutdown, start: Option<Duration>) -> Self {
+        Self {
+            id,
+            launch,
+            restart: Restart::default(),
+            significant: false,
+            shutdown,
+            backoff: Backoff::default(),
+            start_timeout: start,
+            classify: None,
+            registered: None,
+            bindings: Vec::new(),
+            last_generation: Arc::new(AtomicU64::new(0)),
+        }
+    }
+
+    /// When the child is started again. Default [`Restart::Permanent`].
+    #[must_use]
+    pub fn restart(mut self, restart: Restart) -> Self {
+        self.restart = restart;
+        self
+    }
+
+    /// Whether the child's own end can end the supervisor, see [`AutoShutdown`]. Default no.
+    #[must_use]
+    pub fn significant(mut self, yes: bool) -> Self {
+        self.significant = yes;
+        self
+    }
+
+    /// How the child is asked to end.
+    #[must_use]
+    pub fn shutdown(mut self, shutdown: Shutdown) -> Self {
+        self.shutdown = shutdown;
+        self
+    }
+
+    /// How long restarts wait. Default [`Backoff::default`].
+    #[must_use]
+    pub fn backoff(mut self, backoff: Backoff) -> Self {
+        self.backoff = backoff;
+        self
+    }
+
+    /// How long a start may take, from the factory's call to the end of `post_start`.
+    #[must_use]
+    pub fn start_timeout(mut self, limit: Duration) -> Self {
+        self.start_timeout = Some(limit);
+        self
+    }
+
+    /// Judges each end the child comes to by itself, failed restarts included. A panic in it is
+    /// taken as [`Verdict::Default`].
+    #[must_use]
+    pub fn classify(
+        mut self,
+        judge: impl Fn(&ExitReason) -> Verdict + Send + Sync + 'static,
+    ) -> Self {
+        self.classify = Some(Arc::new(judge));
+        self
+    }
+
+    /// Registers each incarnation under a name of ractor's, for humans. Nothing here resolves by it.
+    #[must_use]
+    pub fn registered(mut self, name: impl Into<String>) -> Self {
+        self.registered = Some(name.into());
+        self
+    }
+
+    /// Fills `address` with each incarnation, over restarts of the child and of its supervisors.
+    #[must_use]
+    pub fn address<M: ractor::Message>(mut self, address: &Address<M>) -> Self {
+        self.bindings.push(address.binding());
+        self
+    }
+
+    /// The child's id.
+    #[must_use]
+    pub fn id(&self) -> &ChildId {
+        &self.id
+    }
+
+    pub(crate) fn kind(&self) -> ChildKind {
+        match self.launch {
+            Launch::Actor(_) => ChildKind::Worker,
+            Launch::Supervisor(_) => ChildKind::Supervisor,
+        }
+    }
+
+    fn check(&self, auto_shutdown: AutoShutdown) -> Result<(), SpecError> {
+        let id = || self.id.clone();
+        if self.id.as_str().is_empty() {
+            return Err(SpecError::EmptyId);
+        }
+        if self.significant && self.restart == Restart::Permanent {
+            return Err(SpecError::SignificantPermanent { child: id() });
+        }
+        if self.significant && auto_shutdown == AutoShutdown::Never {
+            return Err(SpecError::SignificantNever { child: id() });
+        }
+        if self.start_timeout == Some(Duration::ZERO) {
+            return Err(SpecError::ZeroStartTimeout { child: id() });
+        }
+        self.backoff.check().map_err(|source| SpecError::Backoff {
+            child: id(),
+            source,
+        })?;
+        let takes = match &self.launch {
+            Launch::Actor(launcher) => Some(launcher.message_type()),
+            Launch::Supervisor(_) => None,
+        };
+        if self
+            .bindings
+            .iter()
+            .any(|binding| takes != Some(binding.message_type()))
+        {
+            return Err(SpecError::AddressType { child: id() });
+        }
+        if let Launch::Supervisor(spec) = &self.launch {
+            spec.check().map_err(|source| SpecError::Nested {
+                child: id(),
+                source: Box::new(source),
+            })?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for ChildSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChildSpec")
+            .field("id", &self.id)
+            .field("kind", &self.kind())
+            .field("restart", &self.restart)
+            .field("significant", &self.significant)
+            .field("shutdown", &self.shutdown)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A supervisor and its children, in start order.
+#[derive(Clone)]
+pub struct SupervisorSpec {
+    pub(crate) name: Option<String>,
+    pub(crate) strategy: Strategy,
+    pub(crate) intensity: Intensity,
+    pub(crate) auto_shutdown: AutoShutdown,
+    pub(crate) children: Vec<ChildSpec>,
+    pub(crate) observers: Vec<Observer>,
+}
+
+impl SupervisorSpec {
+    /// A supervisor without children. Defaults: 3 restarts in 5 s, no auto-shutdown.
+    #[must_use]
+    pub fn new(strategy: Strategy) -> Self {
+        Self {
+            name: None,
+            strategy,
+            intensity: Intensity::default(),
+            auto_shutdown: AutoShutdown::Never,
+            children: Vec::new(),
+            observers: Vec::new(),
+        }
+    }
+
+    /// How many restarts are too many.
+    #[must_use]
+    pub fn intensity(mut self, intensity: Intensity) -> Self {
+        self.intensity = intensity;
+        self
+    }
+
+    /// Whether the end of significant children ends the supervisor.
+    #[must_use]
+    pub fn auto_shutdown(mut self, mode: AutoShutdown) -> Self {
+        self.auto_shutdown = mode;
+        self
+    }
+
+    /// Adds a child after those already there.
+    #[must_use]
+    pub fn child(mut self, child: ChildSpec) -> Self {
+        self.children.push(child);
+        self
+    }
+
+    /// Adds children after those already there.
+    #[must_use]
+    pub fn children(mut self, children: impl IntoIterator<Item = ChildSpec>) -> Self {
+        self.children.extend(children);
+        self
+    }
+
+    /// The first part of the paths when this supervisor is a root. Default `root`.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Calls `observe` with each event of this supervisor and of all supervisors beneath it.
+    ///
+    /// It is called inside the supervisor, before an end is acted upon: it should be quick and must
+    /// not block. A panic in it is reported and otherwise without effect.
+    #[must_use]
+    pub fn observe(mut self, observe: impl Fn(&SupervisorEvent) + Send + Sync + 'static) -> Self {
+        self.observers.push(Arc::new(observe));
+        self
+    }
+
+    /// Whether the spec makes sense.
+    ///
+    /// # Errors
+    /// Names the first thing that does not, sub-supervisors included.
+    pub fn check(&self) -> Result<(), SpecError> {
+        if self.intensity.within.is_zero() {
+            return Err(SpecError::ZeroWindow);
+        }
+        let mut seen = HashSet::new();
+        for child in &self.children {
+            child.check(self.auto_shutdown)?;
+            if !seen.insert(&child.id) {
+                return Err(SpecError::DuplicateId {
+                    child: child.id.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for SupervisorSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SupervisorSpec")
+            .field("strategy", &self.strategy)
+            .field("intensity", &self.intensity)
+            .field("auto_shutdown", &self.auto_shutdown)
+            .field("children", &self.children)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is wrong with a spec.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SpecError {
+    /// Two children have one id.
+    #[error("child id {child} is used twice")]
+    DuplicateId {
+        /// That id.
+        child: ChildId,
+    },
+    /// A child has no name.
+    #[error("a child id is empty")]
+    EmptyId,
+    /// A permanent child never ends for good, so it cannot be significant.
+    #[error("child {child} is significant and permanent")]
+    SignificantPermanent {
+        /// That child.
+        child: ChildId,
+    },
+    /// A significant child without effect.
+    #[error("child {child} is significant but its supervisor never shuts down for it")]
+    SignificantNever {
+        /// That child.
+        child: ChildId,
+    },
+    /// No start could ever be quick enough.
+    #[error("start timeout of child {child} is zero")]
+    ZeroStartTimeout {
+        /// That child.
+        child: ChildId,
+    },
+    /// No restart could ever be within the window.
+    #[error("intensity window is zero")]
+    ZeroWindow,
+    /// The address is for other messages than the child's, or the child is a supervisor.
+    #[error("address of child {child} is for another message type")]
+    AddressType {
+        /// That child.
+        child: ChildId,
+    },
+    /// A child's backoff makes no sense.
+    #[error("backoff of child {child} is invalid")]
+    Backoff {
+        /// That child.
+        child: ChildId,
+        /// What is wrong with it.
+        source: BackoffError,
+    },
+    /// A sub-supervisor's spec is wrong.
+    #[error("sub-supervisor {child} is invalid")]
+    Nested {
+        /// That sub-supervisor.
+        child: ChildId,
+        /// What is wrong with it.
+        source: Box<SpecError>,
+    },
+}
