@@ -8,3 +8,5 @@ pub mod frame;
 pub mod platform;
 pub mod protocol;
 pub mod session;
+#[cfg(feature = "testing")]
+pub mod testing;

@@ -1,0 +1,156 @@
+//! The accept loop of a test server, and the owner of its connections' tasks.
+//!
+//! A file of its own because both servers share it, and because the promise "nothing outlives its
+//! server" is kept here and nowhere else.
+//!
+//! Invariants: the accept task owns every connection task; dropping the [`Listener`] ends all of
+//! them; at most [`MOST_CONNECTIONS`] exist at once, later ones are dropped unserved.
+
+use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::certificate::{CertificateOptions, Certificates, StartError};
+
+/// How many connections a test server serves at once.
+pub(super) const MOST_CONNECTIONS: usize = 4096;
+
+/// Where and how to listen.
+#[derive(Debug, Clone, Default)]
+pub(super) struct ListenOptions {
+    pub(super) tls: bool,
+    pub(super) ipv6: bool,
+    /// 0 lets the system choose.
+    pub(super) port: u16,
+    pub(super) certificate: CertificateOptions,
+}
+
+/// A bound address, not yet served.
+pub(super) struct Bound {
+    tcp: TcpListener,
+    pub(super) address: SocketAddr,
+    pub(super) certificates: Option<Certificates>,
+}
+
+impl Bound {
+    pub(super) async fn bind(options: &ListenOptions) -> Result<Self, StartError> {
+        let ip = match options.ipv6 {
+            true => IpAddr::V6(Ipv6Addr::LOCALHOST),
+            false => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        };
+        let certificates = match options.tls {
+            true => Some(Certificates::make(&options.certificate)?),
+            false => None,
+        };
+        let tcp = TcpListener::bind((ip, options.port))
+            .await
+            .map_err(StartError::Bind)?;
+        let address = tcp.local_addr().map_err(StartError::Bind)?;
+        Ok(Self {
+            tcp,
+            address,
+            certificates,
+        })
+    }
+
+    /// Serves every connection with `serve`, which gets its number, counted from 1.
+    pub(super) fn serve<S, F>(self, mut serve: S) -> Listener
+    where
+        S: FnMut(u64, TcpStream) -> F + Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let accepted = Arc::new(AtomicU64::new(0));
+        let (stop, stopped) = oneshot::channel();
+        let count = Arc::clone(&accepted);
+        let tcp = self.tcp;
+        let task = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
+            let mut stopped = stopped;
+            loop {
+                tokio::select! {
+                    stream = tcp.accept() => {
+                        // An accept can fail for want of file descriptors; the next may succeed,
+                        // but only after others had a chance to run.
+                        let Ok((stream, _)) = stream else {
+                            tokio::task::yield_now().await;
+                            continue;
+                        };
+                        if connections.len() < MOST_CONNECTIONS {
+                            let number = count.fetch_add(1, Ordering::SeqCst) + 1;
+                            let _ = stream.set_nodelay(true);
+                            connections.spawn(serve(number, stream));
+                        }
+                    }
+                    Some(_) = connections.join_next() => {}
+                    _ = &mut stopped => break,
+                }
+            }
+            drop(tcp);
+            connections.shutdown().await;
+        });
+        Listener {
+            address: self.address,
+            certificates: self.certificates,
+            accepted,
+            stop: Some(stop),
+            task,
+        }
+    }
+}
+
+/// A served address.
+#[derive(Debug)]
+pub(super) struct Listener {
+    pub(super) address: SocketAddr,
+    pub(super) certificates: Option<Certificates>,
+    accepted: Arc<AtomicU64>,
+    /// Taken by the first `stop`.
+    stop: Option<oneshot::Sender<()>>,
+    task: JoinHandle<()>,
+}
+
+impl Listener {
+    pub(super) fn accepted(&self) -> u64 {
+        self.accepted.load(Ordering::SeqCst)
+    }
+
+    /// The scheme and authority of the server's URL.
+    ///
+    /// With TLS over IPv4 the host is `localhost`, as a certificate usually has names.
+    pub(super) fn origin(&self) -> String {
+        let (address, port) = (self.address, self.address.port());
+        match (&self.certificates, address.is_ipv4()) {
+            (Some(_), true) => format!("wss://localhost:{port}"),
+            (Some(_), false) => format!("wss://{address}"),
+            (None, _) => format!("ws://{address}"),
+        }
+    }
+
+    pub(super) fn ca_certificate_pem(&self) -> Option<&str> {
+        Some(self.certificates.as_ref()?.ca_pem.as_str())
+    }
+
+    pub(super) fn ca_certificate_der(&self) -> Option<&[u8]> {
+        Some(self.certificates.as_ref()?.ca_der.as_ref())
+    }
+
+    /// Ends every connection without a word and returns when no task is left.
+    pub(super) async fn stop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+            let _ = (&mut self.task).await;
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        // The task owns the others and takes them along.
+        self.task.abort();
+    }
+}
