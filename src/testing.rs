@@ -2,8 +2,9 @@
 //! chosen by the test.
 //!
 //! It is public and stands behind the feature `testing`, so that programs on top of this crate can
-//! test their own reconnecting with the very faults this crate is tested with.
-//! [`ScriptedServer`] plays scripts or obeys the test frame by frame.
+//! test their own reconnecting with the very faults this crate is tested with. Two servers:
+//! [`ScriptedServer`] plays scripts or obeys the test frame by frame; [`deribit::DeribitSimulator`]
+//! behaves like a venue, until a [`deribit::Fault`] is injected.
 //!
 //! Invariants: servers listen on the loopback only; every task ends with its server; every queue and
 //! every log has a bound; every wait has a deadline; nothing a client sends makes a server panic.
@@ -11,6 +12,7 @@
 
 mod certificate;
 mod connection;
+pub mod deribit;
 mod driver;
 mod handshake;
 mod journal;
