@@ -6,8 +6,8 @@
 //! Invariants: a value that cannot work is refused by `build` with the option's name, the value and the
 //! remedy; header values and certificates never appear in `Debug`.
 
-pub mod endpoint;
-pub mod tls;
+pub(crate) mod endpoint;
+pub(crate) mod tls;
 
 use std::fmt;
 use std::time::Duration;
@@ -16,8 +16,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use mainstay_supervisors::backoff::Backoff;
 
 use crate::error::ConfigError;
-use endpoint::Endpoint;
-use tls::Tls;
+pub use endpoint::Endpoint;
+pub use tls::Tls;
 
 /// Which of the two layers retries when a connection is lost. Exactly one does.
 ///
@@ -87,6 +87,14 @@ pub struct Liveness {
     pub quiet: Duration,
     /// How long the answer to that ping (or anything else) may take. Default 10 s.
     pub grace: Duration,
+}
+
+impl Liveness {
+    /// A ping after `quiet` without a frame, and the end after `grace` more.
+    #[must_use]
+    pub fn new(quiet: Duration, grace: Duration) -> Self {
+        Self { quiet, grace }
+    }
 }
 
 impl Default for Liveness {

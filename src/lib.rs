@@ -1,4 +1,41 @@
 //! Supervised sessions on realtime WebSocket APIs that tell the truth about every interruption.
+//!
+//! **Start here:** [`Session::start`] with a venue's platform gives a restored, authenticated, typed
+//! stream; [`Client::connect`] opens a bare connection. Either way a supervision tree stands behind the
+//! handle, and a [`Subscription`] yields [`Event::Data`], [`Event::Gap`] and [`Event::Resynced`] in
+//! order, whatever happens to the connection or to an actor.
+//!
+//! ```no_run
+//! use mainstay::adapters::deribit::{self, Deribit, Interval};
+//! use mainstay::{Config, Event, Session};
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let config = Config::builder(deribit::TEST_URL).build()?;
+//! let session = Session::start(Deribit::new(), config).await?;
+//! let mut ticker = session.subscribe(deribit::ticker("BTC-PERPETUAL", Interval::Ms100)).await?;
+//! while let Some(event) = ticker.next().await {
+//!     match event {
+//!         Event::Data(tick) => println!("mark {}", tick.mark_price),
+//!         Event::Gap(gap) => println!("interrupted: {}", gap.cause),
+//!         Event::Resynced(resynced) => println!("again in epoch {}", resynced.epoch),
+//!         other => println!("{other:?}"),
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Layout
+//!
+//! Imports go downward only; `tests/architecture.rs` holds the table.
+//!
+//! | floor | module | what lives there |
+//! |---|---|---|
+//! | 0 | [`error`], [`close`], [`config`], [`frame`], [`telemetry`] | plain data |
+//! | 1 | [`protocol`] | pure machines: no clock, no socket, no task |
+//! | 2 | [`platform`], [`adapters`] | what a venue must tell us, and the venues we ship |
+//! | 3 | [`session`] | the actors of one connection, the data plane, the user's handle |
+//! | – | `testing` (feature `testing`) | scripted server and venue simulators |
 
 pub mod adapters;
 pub mod close;
@@ -8,5 +45,24 @@ pub mod frame;
 pub mod platform;
 pub mod protocol;
 pub mod session;
+pub mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
+
+pub use bytes;
+pub use http;
+pub use mainstay_supervisors as supervisors;
+
+pub use config::Config;
+pub use frame::Frame;
+pub use platform::{Channel, Message, Platform};
+pub use protocol::call::Call;
+pub use protocol::continuity::{Epoch, Gap, Resynced};
+#[cfg(feature = "testing")]
+pub use session::Part;
+pub use session::handshake::Handshake;
+pub use session::plane::SessionState;
+pub use session::statistics::Statistics;
+pub use session::subscription::{Data, Event, Subscription};
+pub use session::transport::TransportEnd;
+pub use session::{Client, Session};

@@ -1,4 +1,558 @@
-//! One supervised session: its connection, its actors, and the handle of its user.
+//! One supervised session: its actors, its data plane, and the handle that a user holds.
+//!
+//! Start here: [`Session::start`] for a session with a venue's platform, [`Client::connect`] for a bare
+//! connection. Behind the handle stands a supervision tree (`tree`), beside it the data plane
+//! (`plane`), on which frames travel without crossing a mailbox.
+//!
+//! Invariants: the handle stays valid through every restart; the last handle's drop ends the session;
+//! no frame passes through an actor.
 
-#[cfg_attr(not(test), expect(dead_code, reason = "goes when the Transport dials"))]
-pub(crate) mod dial;
+mod adapter;
+mod client;
+mod clock;
+mod connection;
+mod dial;
+pub(crate) mod handshake;
+mod heartbeat_manager;
+mod line;
+mod pending;
+pub(crate) mod plane;
+mod request;
+mod routes;
+pub(crate) mod statistics;
+mod subscriber;
+pub(crate) mod subscription;
+mod subscription_manager;
+mod task;
+pub(crate) mod transport;
+mod tree;
+mod wire;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use mainstay_supervisors::{
+    ChildSpec, Root, ShutdownPlan, ShutdownReport, SupervisorRef, TreeSnapshot,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+use tokio::sync::{oneshot, watch};
+use tokio::time::{Instant, timeout_at};
+
+use crate::close::CloseReason;
+use crate::config::{Config, Queue, ReconnectOwner};
+use crate::error::{DecodeError, EndReason, Recovery, RequestError, StartError, SubscribeError};
+use crate::frame::Frame;
+use crate::platform::{Channel, ChannelKind, JsonRpc, Message, Platform};
+use crate::protocol::call::Call;
+use adapter::AdapterMessage;
+use handshake::Handshake;
+use plane::{Plane, SessionState};
+use statistics::Statistics;
+use subscriber::Subscriber;
+use subscription::Subscription;
+use subscription_manager::SubscriptionMessage;
+use task::OwnedTask;
+use transport::TransportEnd;
+use tree::Addresses;
+
+/// Takes an actor's reports to whoever stands above, without either knowing the other.
+pub(crate) type Sink<E> = Arc<dyn Fn(E) + Send + Sync>;
+
+/// A supervised session. Cheap to clone; all clones are the same session.
+///
+/// It stays valid through every reconnect and restart. When the last clone is dropped the tree is
+/// killed; call [`Session::shutdown`] first for a closing handshake.
+#[derive(Clone)]
+pub struct Session {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    plane: Arc<Plane>,
+    platform: Arc<dyn Platform>,
+    config: Arc<Config>,
+    addresses: Addresses,
+    /// The tree, if this session owns it. Taken by nobody: its drop ends the tree.
+    root: Mutex<Option<Root>>,
+    /// Ends the plane when the tree has ended.
+    _watcher: Mutex<Option<OwnedTask>>,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // The tree is killed with its root; nobody else is left to tell the subscriptions.
+        self.plane.end(&EndReason::Shutdown);
+    }
+}
+
+/// An actor of a session, for showing what happens when it fails.
+#[cfg(feature = "testing")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Part {
+    /// The Client.
+    Client,
+    /// The Adapter.
+    Adapter,
+}
+
+impl Session {
+    /// Starts a supervised session and waits until it is live: connected, authenticated, restored.
+    ///
+    /// # Errors
+    ///
+    /// The first failure, at once, unless the configuration asks to retry the first connection too;
+    /// a failure that another attempt cannot cure in any case. Nothing is left running then.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future kills what has been started.
+    pub async fn start<P: Platform>(platform: P, config: Config) -> Result<Self, StartError> {
+        let (session, tree) = Self::assemble(platform, config, true);
+        session.start_tree(tree).await?;
+        session.until_live().await?;
+        Ok(session)
+    }
+
+    /// A session and the child spec of its tree, to be started within a tree of the user's own.
+    ///
+    /// The handle works as soon as that tree runs it. Await [`Session::live`] to know.
+    pub fn supervised<P: Platform>(id: &str, platform: P, config: Config) -> (Self, ChildSpec) {
+        let (session, tree) = Self::assemble(platform, config, true);
+        (session, ChildSpec::supervisor(id, tree))
+    }
+
+    fn assemble<P: Platform>(
+        platform: P,
+        config: Config,
+        with_adapter: bool,
+    ) -> (Self, mainstay_supervisors::SupervisorSpec) {
+        let plane = Plane::new(platform.name());
+        let (platform, config) = (Arc::new(platform), Arc::new(config));
+        let addresses = Addresses::new(with_adapter);
+        let tree = tree::session(&plane, &platform, &config, &addresses);
+        let shared = Shared {
+            plane,
+            platform,
+            config,
+            addresses,
+            root: Mutex::new(None),
+            _watcher: Mutex::new(None),
+        };
+        (
+            Self {
+                shared: Arc::new(shared),
+            },
+            tree,
+        )
+    }
+
+    async fn start_tree(
+        &self,
+        tree: mainstay_supervisors::SupervisorSpec,
+    ) -> Result<(), StartError> {
+        let root = tree
+            .start()
+            .await
+            .map_err(|error| StartError::Tree(error.to_string()))?;
+        let supervisor = SupervisorRef::clone(&root);
+        let plane = Arc::clone(&self.shared.plane);
+        let watcher = OwnedTask::spawn(async move {
+            let reason = supervisor.wait().await;
+            plane.end(&end_reason(&reason));
+        });
+        *lock(&self.shared._watcher) = Some(watcher);
+        *lock(&self.shared.root) = Some(root);
+        Ok(())
+    }
+
+    async fn until_live(&self) -> Result<(), StartError> {
+        let limit = self.shared.config.start_timeout;
+        let deadline = Instant::now() + limit;
+        let retry = self.shared.config.reconnect.retry_first;
+        let mut state = self.shared.plane.watch_state();
+        let mut first_end = self.shared.plane.watch_first_end();
+        let outcome = timeout_at(deadline, async {
+            tokio::select! {
+                biased;
+                reason = first_end.wait_for(Option::is_some), if !retry => {
+                    Err(reason.ok().and_then(|reason| reason.clone()).map_or(
+                        StartError::Timeout(limit),
+                        start_error,
+                    ))
+                }
+                state = state.wait_for(|state| matches!(state, SessionState::Live { .. } | SessionState::Ended(_))) => {
+                    match state.ok().as_deref() {
+                        Some(SessionState::Ended(EndReason::Fatal(reason))) => Err(start_error(reason.clone())),
+                        Some(SessionState::Ended(reason)) => Err(StartError::Tree(reason.to_string())),
+                        _ => Ok(()),
+                    }
+                }
+            }
+        })
+        .await
+        .unwrap_or(Err(StartError::Timeout(limit)));
+        if outcome.is_err() {
+            self.shutdown().await;
+        }
+        outcome
+    }
+
+    /// Subscribes to a channel and waits for the venue's confirmation.
+    ///
+    /// While the session is down the wish is kept and asked for when it is live again.
+    ///
+    /// # Errors
+    ///
+    /// [`SubscribeError`]: refused, not confirmed within the configured request timeout, or ended.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future withdraws the wish.
+    pub async fn subscribe<M: Message>(
+        &self,
+        channel: Channel<M>,
+    ) -> Result<Subscription<M>, SubscribeError> {
+        self.subscribe_with(channel, self.shared.config.queue).await
+    }
+
+    /// [`Session::subscribe`] with a queue of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::subscribe`].
+    pub async fn subscribe_with<M: Message>(
+        &self,
+        channel: Channel<M>,
+        queue: Queue,
+    ) -> Result<Subscription<M>, SubscribeError> {
+        let name = channel.name();
+        let limit = self.shared.config.request_timeout;
+        let deadline = Instant::now() + limit;
+        let kind = self.shared.platform.channel(name);
+        let subscriber = Subscriber::new(Some(Arc::clone(name)), kind, queue);
+        let subscription = self.subscription(&subscriber);
+        let (reply, confirmed) = oneshot::channel();
+        let ended = || SubscribeError::Ended {
+            channel: name.to_string(),
+        };
+        let message = SubscriptionMessage::Subscribe(subscriber, reply);
+        let within = deadline.saturating_duration_since(Instant::now());
+        if self
+            .shared
+            .addresses
+            .manager
+            .cast_when_up(message, within)
+            .await
+            .is_err()
+        {
+            return Err(ended());
+        }
+        match timeout_at(deadline, confirmed).await {
+            Ok(Ok(Ok(()))) => Ok(subscription),
+            Ok(Ok(Err(error))) => Err(error),
+            Ok(Err(_)) => Err(ended()),
+            Err(_) => Err(SubscribeError::Timeout {
+                channel: name.to_string(),
+                limit,
+            }),
+        }
+    }
+
+    /// Everything that is neither an answer nor a message of a subscribed channel: on a plain
+    /// connection, every message.
+    #[must_use]
+    pub fn messages(&self) -> Subscription<Frame> {
+        self.messages_with(self.shared.config.queue)
+    }
+
+    /// [`Session::messages`] with a queue of its own.
+    #[must_use]
+    pub fn messages_with(&self, queue: Queue) -> Subscription<Frame> {
+        let subscriber = Subscriber::new(None, ChannelKind::events(), queue);
+        self.shared.plane.admit(&subscriber);
+        self.subscription(&subscriber)
+    }
+
+    fn subscription<M: Message>(&self, subscriber: &Arc<Subscriber>) -> Subscription<M> {
+        let manager = self.shared.addresses.manager.clone();
+        Subscription::new(
+            Arc::clone(subscriber),
+            Arc::clone(&self.shared.plane),
+            manager,
+        )
+    }
+
+    /// Sends a request and reads its result as `R`, within the configured request timeout.
+    ///
+    /// While the session is not live it waits for that, up to the same deadline; it is written at most
+    /// once and never repeated.
+    ///
+    /// # Errors
+    ///
+    /// [`RequestError`] says whether it was answered, not sent, or of unknown fate.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future withdraws a request that has not been written; one that has is forgotten.
+    pub async fn request<R: DeserializeOwned>(
+        &self,
+        method: impl Into<std::borrow::Cow<'static, str>>,
+        params: &impl Serialize,
+    ) -> Result<R, RequestError> {
+        let call = Call::new(method, params)?;
+        let method = call.method().to_owned();
+        let result = self.call(call, self.shared.config.request_timeout).await?;
+        serde_json::from_str(result.get()).map_err(|error| RequestError::Undecodable {
+            method,
+            source: DecodeError::new("result", error.to_string()),
+        })
+    }
+
+    /// Sends a call and returns its result unparsed, within `limit`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::request`].
+    pub async fn call(&self, call: Call, limit: Duration) -> Result<Box<RawValue>, RequestError> {
+        let deadline = Instant::now() + limit;
+        let method = call.method().to_owned();
+        let line = self.live_line(&method, deadline).await?;
+        let plane = &self.shared.plane;
+        let answer = request::perform(plane, &line, call, limit, deadline).await?;
+        match self.shared.platform.decode(answer.payload()) {
+            Ok(Ok(result)) => Ok(result),
+            Ok(Err(error)) => {
+                if self.shared.platform.recovery(&error) == Recovery::Reauthenticate {
+                    self.unauthorized(error.to_string());
+                }
+                Err(RequestError::Answered { method, error })
+            }
+            Err(source) => Err(RequestError::Undecodable { method, source }),
+        }
+    }
+
+    /// Sends a frame as it is and waits until it has been written.
+    ///
+    /// # Errors
+    ///
+    /// [`RequestError::NotSent`] or [`RequestError::Unknown`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future withdraws a frame that has not been written.
+    pub async fn send(&self, frame: Frame) -> Result<(), RequestError> {
+        let limit = self.shared.config.request_timeout;
+        let deadline = Instant::now() + limit;
+        let line = self.live_line("frame", deadline).await?;
+        request::send(&self.shared.plane, &line, frame, limit, deadline).await
+    }
+
+    async fn live_line(
+        &self,
+        method: &str,
+        deadline: Instant,
+    ) -> Result<Arc<line::Line>, RequestError> {
+        let not_sent = |detail: String| RequestError::NotSent {
+            method: method.to_owned(),
+            detail,
+        };
+        let mut state = self.shared.plane.watch_state();
+        let settled = |state: &SessionState| {
+            matches!(state, SessionState::Live { .. } | SessionState::Ended(_))
+        };
+        loop {
+            match timeout_at(deadline, state.wait_for(settled)).await {
+                Ok(Ok(state)) => {
+                    if let SessionState::Ended(reason) = &*state {
+                        return Err(not_sent(format!("the session is over: {reason}")));
+                    }
+                }
+                Ok(Err(_)) => return Err(not_sent("the session is over".to_owned())),
+                Err(_) => {
+                    let state = self.state();
+                    return Err(not_sent(format!(
+                        "the session was not live in time: {state}"
+                    )));
+                }
+            }
+            if let Some(line) = self.shared.plane.line() {
+                return Ok(line);
+            }
+            // The line has closed and the state has yet to say so.
+            if timeout_at(deadline, state.changed()).await.is_err() {
+                return Err(not_sent("the connection ended".to_owned()));
+            }
+        }
+    }
+
+    fn unauthorized(&self, detail: String) {
+        if let Some(adapter) = &self.shared.addresses.adapter {
+            // An Adapter that is down authenticates afresh when it is back.
+            let _ = adapter.cast(AdapterMessage::Unauthorized(detail));
+        }
+    }
+
+    /// What the session is doing now.
+    #[must_use]
+    pub fn state(&self) -> SessionState {
+        self.shared.plane.watch_state().borrow().clone()
+    }
+
+    /// Follows what the session is doing; only the latest state is kept.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<SessionState> {
+        self.shared.plane.watch_state()
+    }
+
+    /// Waits until the session is live.
+    ///
+    /// # Errors
+    ///
+    /// The reason, if it is over for good. It waits as long as that takes; cancel safe.
+    pub async fn live(&self) -> Result<(), EndReason> {
+        let mut state = self.shared.plane.watch_state();
+        let settled = state
+            .wait_for(|state| matches!(state, SessionState::Live { .. } | SessionState::Ended(_)))
+            .await;
+        match settled.ok().as_deref() {
+            Some(SessionState::Ended(reason)) => Err(reason.clone()),
+            Some(_) => Ok(()),
+            None => Err(EndReason::Shutdown),
+        }
+    }
+
+    /// Waits until the session is over for good, and says why. Cancel safe.
+    pub async fn ended(&self) -> EndReason {
+        let mut state = self.shared.plane.watch_state();
+        let ended = state
+            .wait_for(|state| matches!(state, SessionState::Ended(_)))
+            .await;
+        match ended.ok().as_deref() {
+            Some(SessionState::Ended(reason)) => reason.clone(),
+            _ => EndReason::Shutdown,
+        }
+    }
+
+    /// How the present connection was opened, or the last one; `None` before the first.
+    #[must_use]
+    pub fn handshake(&self) -> Option<Arc<Handshake>> {
+        self.shared.plane.handshake()
+    }
+
+    /// What the session has counted so far.
+    #[must_use]
+    pub fn statistics(&self) -> Statistics {
+        self.shared.plane.counters.snapshot()
+    }
+
+    /// The supervision tree as it is now; `None` if the session's tree is the user's own.
+    pub async fn inspect(&self) -> Option<TreeSnapshot> {
+        let supervisor = self.supervisor()?;
+        Some(supervisor.snapshot().await)
+    }
+
+    /// Ends the session: closing handshake, then the actors in reverse order, within the configured
+    /// shutdown timeout. Later calls wait for the first one's end.
+    pub async fn shutdown(&self) -> Option<ShutdownReport> {
+        let supervisor = self.supervisor()?;
+        let plan = ShutdownPlan::within(self.shared.config.shutdown_timeout);
+        let report = supervisor.shutdown(plan).await;
+        self.shared.plane.end(&EndReason::Shutdown);
+        Some(report)
+    }
+
+    fn supervisor(&self) -> Option<SupervisorRef> {
+        lock(&self.shared.root)
+            .as_ref()
+            .map(|root| SupervisorRef::clone(root))
+    }
+
+    /// Makes one of the session's actors panic, to show what happens then.
+    #[cfg(feature = "testing")]
+    pub fn crash(&self, part: Part) {
+        // One that is down cannot be made to panic.
+        match part {
+            Part::Client => {
+                let _ = self
+                    .shared
+                    .addresses
+                    .client
+                    .cast(client::ClientMessage::Crash);
+            }
+            Part::Adapter => {
+                if let Some(adapter) = &self.shared.addresses.adapter {
+                    let _ = adapter.cast(AdapterMessage::Crash);
+                }
+            }
+        }
+    }
+}
+
+/// The standalone door: one supervised connection without a venue's platform.
+#[derive(Debug)]
+pub enum Client {}
+
+impl Client {
+    /// Opens a bare connection to `url`, supervised, with layer 1 seeking it again when it is lost.
+    ///
+    /// Requests are JSON-RPC 2.0; everything that is not an answer comes from [`Session::messages`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::start`].
+    pub async fn connect(url: impl Into<String>) -> Result<Session, StartError> {
+        let config = Config::builder(url)
+            .reconnect_owner(ReconnectOwner::Client)
+            .build()?;
+        Self::connect_with(config).await
+    }
+
+    /// [`Client::connect`] with a configuration.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::start`].
+    pub async fn connect_with(config: Config) -> Result<Session, StartError> {
+        let (session, tree) = Session::assemble(JsonRpc, config, false);
+        session.start_tree(tree).await?;
+        session.until_live().await?;
+        Ok(session)
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("platform", &self.shared.platform.name())
+            .field("endpoint", &self.shared.config.endpoint)
+            .field("state", &self.state())
+            .finish_non_exhaustive()
+    }
+}
+
+fn start_error(reason: CloseReason) -> StartError {
+    match reason {
+        CloseReason::NotOpened(error) => StartError::Connect((*error).clone()),
+        CloseReason::NotEstablished { step, detail, .. } => StartError::Refused { step, detail },
+        other => StartError::Closed(other),
+    }
+}
+
+fn end_reason(reason: &mainstay_supervisors::ExitReason) -> EndReason {
+    use mainstay_supervisors::{ExitReason, ShutdownCause};
+    if let Some(end) = reason.downcast_ref::<TransportEnd>() {
+        return EndReason::Fatal(end.reason.clone());
+    }
+    match reason {
+        ExitReason::Ended(ShutdownCause::Requested) => EndReason::Shutdown,
+        other => EndReason::Exhausted(other.to_string()),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

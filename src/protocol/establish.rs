@@ -77,6 +77,8 @@ pub enum Action {
     AuthorizationLost {
         /// The connection's epoch.
         epoch: Epoch,
+        /// When it was last known to be good.
+        since: Instant,
         /// What the venue said.
         detail: String,
     },
@@ -124,6 +126,8 @@ enum State {
 
 #[derive(Debug)]
 struct Held {
+    /// When it was granted or renewed.
+    since: Instant,
     renewal: Option<Call>,
     /// When to renew; moved while a renewal is under way or failed.
     renew_at: Option<Instant>,
@@ -208,8 +212,21 @@ impl Establish {
                 self.next_step()
             }
             Some(Purpose::Renew) => {
+                let late = self.expired(now);
+                let since = self.held.as_ref().map_or(now, |held| held.since);
                 self.hold(grant, now);
-                Vec::new()
+                match self.epoch() {
+                    Some(epoch) if late => {
+                        let detail = "the renewal came after the end of the grant".to_owned();
+                        let lost = Action::AuthorizationLost {
+                            epoch,
+                            since,
+                            detail,
+                        };
+                        vec![lost, Action::AskPrivateWishes]
+                    }
+                    _ => Vec::new(),
+                }
             }
             Some(Purpose::Regrant) => {
                 self.hold(grant, now);
@@ -237,7 +254,7 @@ impl Establish {
             Purpose::Subscribe(batch) => {
                 if failure.recovery == Recovery::Reauthenticate && self.regrants < REGRANTS {
                     // The channels stay wanted, and are asked for again with the private ones.
-                    let mut actions = self.reauthorize(failure.detail);
+                    let mut actions = self.reauthorize(failure.detail, now);
                     actions.extend(self.live_if_restored());
                     return actions;
                 }
@@ -283,9 +300,9 @@ impl Establish {
     }
 
     /// Somebody was told by the venue that we are not authorized.
-    pub fn on_unauthorized(&mut self, detail: String) -> Vec<Action> {
+    pub fn on_unauthorized(&mut self, detail: String, now: Instant) -> Vec<Action> {
         match self.state {
-            State::Restoring { .. } | State::Live { .. } => self.reauthorize(detail),
+            State::Restoring { .. } | State::Live { .. } => self.reauthorize(detail, now),
             State::Offline | State::Opening { .. } | State::Abandoned => Vec::new(),
         }
     }
@@ -412,6 +429,7 @@ impl Establish {
         let grant = grant.unwrap_or_default();
         self.ever_granted = true;
         self.held = Some(Held {
+            since: now,
             renewal: grant.renewal,
             renew_at: grant.lasts.map(|lasts| now + lasts.mul_f64(RENEW_AFTER)),
             expires_at: grant.lasts.map(|lasts| now + lasts),
@@ -419,13 +437,7 @@ impl Establish {
     }
 
     fn renewal_failed(&mut self, failure: Failure, now: Instant) -> Vec<Action> {
-        let expired = match &self.held {
-            Some(Held {
-                expires_at: Some(expires_at),
-                ..
-            }) => now >= *expires_at,
-            _ => false,
-        };
+        let expired = self.expired(now);
         match failure.recovery {
             Recovery::Retry | Recovery::RetryAfter(_) | Recovery::Reconcile if !expired => {
                 if let Some(held) = &mut self.held {
@@ -434,12 +446,17 @@ impl Establish {
                 }
                 Vec::new()
             }
-            _ => self.reauthorize(failure.detail),
+            _ => self.reauthorize(failure.detail, now),
         }
     }
 
+    fn expired(&self, now: Instant) -> bool {
+        let end = self.held.as_ref().and_then(|held| held.expires_at);
+        end.is_some_and(|end| now >= end)
+    }
+
     /// Gives the grant up and authenticates afresh, once.
-    fn reauthorize(&mut self, detail: String) -> Vec<Action> {
+    fn reauthorize(&mut self, detail: String, now: Instant) -> Vec<Action> {
         let Some(epoch) = self.epoch() else {
             return Vec::new();
         };
@@ -450,12 +467,19 @@ impl Establish {
         {
             return Vec::new();
         }
-        self.held = None;
+        let since = self.held.take().map_or(now, |held| held.since);
         self.regrants += 1;
         self.in_flight
             .retain(|_, purpose| !matches!(purpose, Purpose::Renew));
         let authenticate = self.authenticate(Purpose::Regrant);
-        vec![Action::AuthorizationLost { epoch, detail }, authenticate]
+        vec![
+            Action::AuthorizationLost {
+                epoch,
+                since,
+                detail,
+            },
+            authenticate,
+        ]
     }
 
     fn abandon(&mut self, epoch: Epoch, step: String, failure: Failure) -> Vec<Action> {

@@ -139,6 +139,10 @@ impl Ledger {
     /// The connection of `epoch` may be asked. Returns what to ask for, in the order of the wishes.
     #[must_use]
     pub fn on_ready(&mut self, epoch: Epoch) -> Vec<Arc<str>> {
+        if self.ready != Some(epoch) {
+            // The end of the one before may never have been said: who should have said it has failed.
+            self.on_closed();
+        }
         self.ready = Some(epoch);
         self.ask_where(|wish| wish.status == Status::Wanted)
     }
@@ -295,6 +299,15 @@ mod tests {
         assert!(ledger.on_confirmed("a", first()));
         ledger.on_closed();
         assert_eq!(ledger.counts(), (1, 0));
+        assert_eq!(ledger.on_ready(first().next()), [name("a")]);
+    }
+
+    #[test]
+    fn a_new_connection_voids_the_confirmations_of_one_whose_end_was_never_told() {
+        let mut ledger = Ledger::new();
+        let _ = ledger.on_ready(first());
+        let _ = ledger.wish(&name("a"));
+        assert!(ledger.on_confirmed("a", first()));
         assert_eq!(ledger.on_ready(first().next()), [name("a")]);
     }
 

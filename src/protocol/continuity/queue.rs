@@ -155,7 +155,7 @@ impl<T> ContinuityQueue<T> {
         Pushed::Queued
     }
 
-    /// Announces a gap in `epoch`. Returns whether it did: not while the consumer is, or will be, in a
+    /// Announces a gap in `epoch` that began at `now`. Returns whether it did: not while the consumer is, or will be, in a
     /// gap already, not before anything could be missed, and not for an epoch that is long over.
     pub fn interrupt(&mut self, cause: GapCause, epoch: Epoch, now: Instant) -> bool {
         if self.is_ended() || epoch < self.epoch {
@@ -260,6 +260,12 @@ impl<T> ContinuityQueue<T> {
     #[must_use]
     pub fn is_ended(&self) -> bool {
         !matches!(self.end, End::Open)
+    }
+
+    /// When data last came in.
+    #[must_use]
+    pub fn last_received(&self) -> Option<Instant> {
+        self.received
     }
 
     /// How many messages this queue has dropped for want of room.

@@ -286,8 +286,17 @@ fn a_refused_renewal_loses_the_authorization_and_authenticates_afresh() {
 #[test]
 fn many_reports_of_a_lost_authorization_authenticate_once() {
     let mut machine = live(Instant::now());
-    assert_eq!(machine.on_unauthorized("expired".to_owned()).len(), 2);
-    assert!(machine.on_unauthorized("expired".to_owned()).is_empty());
+    assert_eq!(
+        machine
+            .on_unauthorized("expired".to_owned(), Instant::now())
+            .len(),
+        2
+    );
+    assert!(
+        machine
+            .on_unauthorized("expired".to_owned(), Instant::now())
+            .is_empty()
+    );
 }
 
 #[test]
@@ -342,4 +351,23 @@ fn nothing_is_subscribed_before_the_last_step_has_succeeded() {
     let _ = machine.on_opened(first(), vec![Step::Authenticate]);
     assert!(machine.on_wishes(first(), vec![batch(&["a"])]).is_empty());
     assert!(machine.on_released(vec![batch(&["a"])]).is_empty());
+}
+
+#[test]
+fn a_renewal_that_comes_too_late_tells_of_the_hole_that_it_left() {
+    let now = Instant::now();
+    let mut machine = live(now);
+    let at = machine
+        .next_timeout()
+        .expect("a grant that ends is renewed");
+    let tag = called(&machine.on_tick(at), "renew");
+    let late = now + Duration::from_secs(11);
+    let actions = machine.on_result(tag, grant(10), &[], late);
+    assert!(
+        matches!(
+            actions[..],
+            [Action::AuthorizationLost { .. }, Action::AskPrivateWishes]
+        ),
+        "{actions:?}"
+    );
 }

@@ -1,0 +1,326 @@
+//! The Adapter actor: makes an open connection a live session, and keeps it one.
+//!
+//! It speaks for one venue through a [`Platform`] and leaves every decision to the pure `Establish`
+//! machine: steps, authentication, renewal, restoring. It monitors the Client and starts over with
+//! each connection, whichever layer brought it.
+//!
+//! Invariants: calls run in tasks that it owns, never in a handler; an answer of an earlier connection
+//! changes nothing; credentials pass through and are not kept.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use mainstay_supervisors::{Address, Down, MonitorRef, monitor};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use serde_json::value::RawValue;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::client::{ClientEvent, ClientMessage};
+use super::plane::Plane;
+use super::subscriber::Subscriber;
+use super::task::OwnedTask;
+use super::{Sink, clock, request};
+use crate::close::{CloseReason, GapCause};
+use crate::config::Config;
+use crate::error::{Recovery, RequestError};
+use crate::frame::Frame;
+use crate::platform::{Moment, Platform};
+use crate::protocol::call::{Call, Grant};
+use crate::protocol::continuity::Epoch;
+use crate::protocol::establish::{Action, Establish, Failure, Tag};
+
+/// Speaks for the venue `P`.
+pub(crate) struct Adapter<P>(std::marker::PhantomData<fn() -> P>);
+
+impl<P> Adapter<P> {
+    pub(crate) fn new() -> Self {
+        Self(std::marker::PhantomData)
+    }
+}
+
+/// What an Adapter is told.
+#[derive(Debug)]
+pub(crate) enum AdapterMessage {
+    /// From the Client.
+    Client(ClientEvent),
+    /// From the monitor on the Client.
+    ClientDown(Down),
+    /// A call of its own has ended.
+    Ended(Tag, Result<Frame, RequestError>),
+    /// Channels to subscribe on the connection of this epoch.
+    Subscribe(Epoch, Vec<Arc<str>>),
+    /// Channels that nobody wants any more.
+    Release(Vec<Arc<str>>),
+    /// The venue told somebody that we are not authorized.
+    Unauthorized(String),
+    /// From its own timer.
+    Tick,
+    /// Panic, to show what happens then.
+    #[cfg(feature = "testing")]
+    Crash,
+}
+
+mainstay_supervisors::message!(AdapterMessage);
+
+impl From<Down> for AdapterMessage {
+    fn from(down: Down) -> Self {
+        Self::ClientDown(down)
+    }
+}
+
+/// What an Adapter reports to the keeper of the wishes.
+#[derive(Debug, Clone)]
+pub(crate) enum AdapterEvent {
+    /// The connection is ready for subscriptions.
+    Ready(Epoch),
+    /// The private channels have to be asked for again.
+    PrivateLost,
+    /// These channels are subscribed.
+    Confirmed(Epoch, Vec<Arc<str>>),
+    /// These were refused.
+    Refused(Epoch, Vec<Arc<str>>, String),
+    /// The connection is over.
+    Closed,
+}
+
+/// What an Adapter is made of.
+pub(crate) struct AdapterArguments<P> {
+    pub(crate) plane: Arc<Plane>,
+    pub(crate) platform: Arc<P>,
+    pub(crate) config: Arc<Config>,
+    pub(crate) client: Address<ClientMessage>,
+    pub(crate) events: Sink<AdapterEvent>,
+}
+
+/// What it remembers.
+pub(crate) struct AdapterState<P> {
+    arguments: AdapterArguments<P>,
+    establish: Establish,
+    /// Calls under way; ended with the actor.
+    calls: JoinSet<()>,
+    /// The only timer.
+    timer: Option<OwnedTask>,
+    /// The monitor on the present Client.
+    monitor: Option<MonitorRef>,
+}
+
+#[cfg_attr(feature = "async-trait", ractor::async_trait)]
+impl<P: Platform> Actor for Adapter<P> {
+    type Msg = AdapterMessage;
+    type State = AdapterState<P>;
+    type Arguments = AdapterArguments<P>;
+
+    async fn pre_start(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        arguments: Self::Arguments,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        Ok(AdapterState {
+            arguments,
+            establish: Establish::new(),
+            calls: JoinSet::new(),
+            timer: None,
+            monitor: None,
+        })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        let actions = match message {
+            AdapterMessage::Client(ClientEvent::Started(client)) => {
+                state.monitor = Some(monitor(&myself, client));
+                Vec::new()
+            }
+            AdapterMessage::Client(ClientEvent::Opened(epoch)) => {
+                state.calls.abort_all();
+                state
+                    .establish
+                    .on_opened(epoch, state.arguments.platform.opening())
+            }
+            AdapterMessage::Client(ClientEvent::Closed) => state.closed(),
+            AdapterMessage::ClientDown(down) => state.client_down(&down),
+            AdapterMessage::Ended(tag, result) => state.ended(tag, result),
+            AdapterMessage::Subscribe(epoch, channels) => {
+                let batches = state.arguments.platform.subscribe(&channels);
+                state.establish.on_wishes(epoch, batches)
+            }
+            AdapterMessage::Release(channels) => {
+                let batches = state.arguments.platform.unsubscribe(&channels);
+                state.establish.on_released(batches)
+            }
+            AdapterMessage::Unauthorized(detail) => {
+                state.establish.on_unauthorized(detail, clock::now())
+            }
+            AdapterMessage::Tick => state.establish.on_tick(clock::now()),
+            #[cfg(feature = "testing")]
+            AdapterMessage::Crash => panic!("the adapter was told to panic"),
+        };
+        for action in actions {
+            state.perform(&myself, action);
+        }
+        state.arm(&myself);
+        Ok(())
+    }
+}
+
+impl<P: Platform> AdapterState<P> {
+    fn closed(&mut self) -> Vec<Action> {
+        self.calls.abort_all();
+        self.establish.on_closed();
+        (self.arguments.events)(AdapterEvent::Closed);
+        Vec::new()
+    }
+
+    fn client_down(&mut self, down: &Down) -> Vec<Action> {
+        // An earlier Client's end says nothing about the present one.
+        if self
+            .monitor
+            .as_ref()
+            .is_none_or(|monitor| monitor.reference() != down.reference)
+        {
+            return Vec::new();
+        }
+        self.monitor = None;
+        self.closed()
+    }
+
+    fn ended(&mut self, tag: Tag, result: Result<Frame, RequestError>) -> Vec<Action> {
+        let now = clock::now();
+        let result = match self.read(result) {
+            Ok(result) => result,
+            Err(failure) => return self.establish.on_failure(tag, failure, now),
+        };
+        if self.establish.grants(tag) {
+            return match self.arguments.platform.granted(&result) {
+                Ok(grant) => self.establish.on_result(tag, Some(grant), &[], now),
+                Err(error) => {
+                    let failure = Failure {
+                        detail: error.to_string(),
+                        recovery: Recovery::Retry,
+                    };
+                    self.establish.on_failure(tag, failure, now)
+                }
+            };
+        }
+        let confirmed = match self.establish.batch(tag) {
+            Some(batch) => self.arguments.platform.confirmed(batch, &result),
+            None => Vec::new(),
+        };
+        self.establish.on_result(tag, None, &confirmed, now)
+    }
+
+    /// The result, or what the platform thinks of its absence.
+    fn read(&self, result: Result<Frame, RequestError>) -> Result<Box<RawValue>, Failure> {
+        let frame = result.map_err(|error| Failure {
+            detail: crate::error::chain(&error),
+            recovery: error.recovery(),
+        })?;
+        match self.arguments.platform.decode(frame.payload()) {
+            Ok(Ok(result)) => Ok(result),
+            Ok(Err(error)) => Err(Failure {
+                detail: error.to_string(),
+                recovery: self.arguments.platform.recovery(&error),
+            }),
+            Err(error) => Err(Failure {
+                detail: error.to_string(),
+                recovery: Recovery::Retry,
+            }),
+        }
+    }
+
+    fn perform(&mut self, myself: &ActorRef<AdapterMessage>, action: Action) {
+        match action {
+            Action::Call { tag, call } => self.call(myself, tag, call),
+            Action::Authenticate { tag } => {
+                let moment = Moment::new(SystemTime::now(), fastrand::u64(..));
+                match self.arguments.platform.authenticate(&moment) {
+                    Some(call) => self.call(myself, tag, call),
+                    None => {
+                        let grant = Some(Grant::default());
+                        let actions = self.establish.on_result(tag, grant, &[], clock::now());
+                        for action in actions {
+                            self.perform(myself, action);
+                        }
+                    }
+                }
+            }
+            Action::AskWishes { epoch } => (self.arguments.events)(AdapterEvent::Ready(epoch)),
+            Action::AskPrivateWishes => (self.arguments.events)(AdapterEvent::PrivateLost),
+            Action::Live { epoch } => self.arguments.plane.live(epoch, true),
+            Action::Confirm { epoch, channels } => {
+                (self.arguments.events)(AdapterEvent::Confirmed(epoch, channels));
+            }
+            Action::Refuse {
+                epoch,
+                channels,
+                detail,
+            } => {
+                (self.arguments.events)(AdapterEvent::Refused(epoch, channels, detail));
+            }
+            Action::AuthorizationLost {
+                epoch,
+                since,
+                detail,
+            } => {
+                let cause = GapCause::AuthorizationLost { detail };
+                let private = |subscriber: &Subscriber| subscriber.kind.private;
+                self.arguments
+                    .plane
+                    .interrupt_where(private, &cause, epoch, since);
+            }
+            Action::Abandon {
+                epoch,
+                step,
+                detail,
+                recovery,
+            } => {
+                let reason = CloseReason::NotEstablished {
+                    step,
+                    detail,
+                    recovery,
+                };
+                // A Client that is gone has taken the connection with it.
+                let _ = self
+                    .arguments
+                    .client
+                    .cast(ClientMessage::Abandon(epoch, reason));
+            }
+        }
+    }
+
+    /// Runs a call in a task of its own and brings its end back as a message.
+    fn call(&mut self, myself: &ActorRef<AdapterMessage>, tag: Tag, call: Call) {
+        // What has ended is cleared away, so that the set stays as small as what is under way.
+        while self.calls.try_join_next().is_some() {}
+        let plane = Arc::clone(&self.arguments.plane);
+        let limit = self.arguments.config.limits.auth;
+        let myself = myself.clone();
+        self.calls.spawn(async move {
+            let deadline = Instant::now() + limit;
+            let result = match plane.line() {
+                Some(line) => request::perform(&plane, &line, call, limit, deadline).await,
+                None => Err(RequestError::NotSent {
+                    method: call.method().to_owned(),
+                    detail: "there is no connection".to_owned(),
+                }),
+            };
+            // An actor that is gone has no use for the answer.
+            let _ = myself.cast(AdapterMessage::Ended(tag, result));
+        });
+    }
+
+    fn arm(&mut self, myself: &ActorRef<AdapterMessage>) {
+        self.timer = self.establish.next_timeout().map(|at| {
+            let myself = myself.clone();
+            OwnedTask::spawn(async move {
+                tokio::time::sleep_until(Instant::from_std(at)).await;
+                let _ = myself.cast(AdapterMessage::Tick);
+            })
+        });
+    }
+}

@@ -1,0 +1,440 @@
+//! One open connection: the loop that owns the socket.
+//!
+//! A single task reads batches of frames, sorts them into their subscribers' queues and answers
+//! waiting callers; between batches it writes what is to be written. No lock is shared with a caller,
+//! and no frame crosses a mailbox.
+//!
+//! Invariants: reading never waits for writing or the other way round; a peer that does not read is
+//! given up after a deadline; when the loop ends, in whatever way, every caller and every
+//! subscription has been told.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::clock;
+use super::line::{Line, LineReceiver, Outbound, ReplyPort};
+use super::pending::Pending;
+use super::plane::Plane;
+use super::routes::Sorter;
+use super::subscriber::{BATCH, Subscriber};
+use super::wire::Wire;
+use crate::close::CloseReason;
+use crate::error::{ConnectError, Phase};
+use crate::frame::Frame;
+use crate::platform::{Platform, Route};
+use crate::protocol::continuity::Epoch;
+
+/// How long the closing handshake (RFC 6455, section 7.1.2) may take.
+const CLOSING: Duration = Duration::from_secs(2);
+/// Commands taken from the queue in one turn, so that reading is not starved.
+const COMMANDS: usize = 64;
+
+/// What the reader hands to the actors: rare frames, never data.
+#[derive(Debug)]
+pub(crate) enum Control {
+    /// A frame that the platform calls a heartbeat.
+    Heartbeat(Frame),
+    /// A pong.
+    Pong(Frame),
+}
+
+/// Takes a control frame. `false` if it had to be shed.
+pub(crate) type ControlSink = Arc<dyn Fn(Control) -> bool + Send + Sync>;
+
+/// The limits of a connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// How long written bytes may wait for the peer.
+    pub(crate) write: Duration,
+    /// How long the first frame may take.
+    pub(crate) first_data: Option<Duration>,
+}
+
+/// One open connection. See the module's documentation.
+pub(crate) struct Connection<W> {
+    wire: W,
+    plane: Arc<Plane>,
+    platform: Arc<dyn Platform>,
+    control: ControlSink,
+    limits: Limits,
+    outbound: LineReceiver,
+    pending: Pending,
+    sorter: Sorter,
+    batch: Vec<Frame>,
+    /// Frames handed to the wire and not yet flushed.
+    unflushed: Vec<ReplyPort>,
+    flushing: bool,
+    /// Runs while bytes wait for the peer.
+    stall: Option<Pin<Box<Sleep>>>,
+    /// Runs from the moment at which one side has begun to close.
+    closing: Option<(Pin<Box<Sleep>>, CloseReason)>,
+    /// Runs until the first frame has arrived.
+    first_data: Option<Pin<Box<Sleep>>>,
+    /// A subscriber for which reading waits, and until when.
+    waiting: Option<(Arc<Subscriber>, Pin<Box<Sleep>>)>,
+    /// Tells everybody, also when the task is dropped.
+    guard: Guard,
+}
+
+struct Guard {
+    plane: Arc<Plane>,
+    epoch: Epoch,
+    reason: Option<CloseReason>,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let reason = self
+            .reason
+            .take()
+            .unwrap_or_else(|| CloseReason::ActorEnded {
+                actor: "transport".to_owned(),
+                reason: "ended before its connection".to_owned(),
+            });
+        self.plane.closed(self.epoch, &reason);
+    }
+}
+
+/// Where a frame goes, once its route no longer borrows from it.
+enum Place {
+    Reply(u64),
+    Bin(usize),
+    Heartbeat,
+}
+
+/// What woke the loop.
+enum Turn {
+    /// A batch has been read.
+    Batch,
+    /// The connection is over.
+    Over(CloseReason),
+}
+
+impl<W: Wire> Connection<W> {
+    /// Opens the plane's line on `wire`.
+    pub(crate) fn open(
+        wire: W,
+        plane: Arc<Plane>,
+        platform: Arc<dyn Platform>,
+        control: ControlSink,
+        limits: Limits,
+        capacity: usize,
+    ) -> Self {
+        let (sender, outbound) = Line::channel(capacity);
+        let epoch = plane.open(sender);
+        Self {
+            wire,
+            platform,
+            control,
+            limits,
+            outbound,
+            pending: Pending::new(),
+            sorter: Sorter::new(&plane.routes),
+            batch: Vec::with_capacity(BATCH),
+            unflushed: Vec::new(),
+            flushing: false,
+            stall: None,
+            closing: None,
+            first_data: limits
+                .first_data
+                .map(|limit| Box::pin(tokio::time::sleep(limit))),
+            waiting: None,
+            guard: Guard {
+                plane: Arc::clone(&plane),
+                epoch,
+                reason: None,
+            },
+            plane,
+        }
+    }
+
+    /// Its epoch.
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.guard.epoch
+    }
+
+    /// Reads and writes until the connection is over, and says why it is.
+    pub(crate) async fn run(mut self) -> CloseReason {
+        let reason = loop {
+            match std::future::poll_fn(|cx| self.poll_turn(cx)).await {
+                Turn::Batch => self.route(),
+                Turn::Over(reason) => break reason,
+            }
+        };
+        self.fail_wire(&reason).await;
+        self.finish(&reason);
+        reason
+    }
+
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
+        if let Err(reason) = self.poll_write(cx) {
+            return Poll::Ready(Turn::Over(self.true_reason(reason)));
+        }
+        if let Some(reason) = self.poll_deadlines(cx) {
+            return Poll::Ready(Turn::Over(reason));
+        }
+        if self.poll_waiting(cx).is_pending() {
+            return Poll::Pending;
+        }
+        while self.batch.len() < BATCH {
+            match self.wire.poll_frame(cx) {
+                Poll::Ready(Ok(frame)) => self.batch.push(frame),
+                Poll::Ready(Err(reason)) => {
+                    if self.batch.is_empty() {
+                        return Poll::Ready(Turn::Over(self.true_reason(reason)));
+                    }
+                    // Reported again by the next poll, or replaced by the close frame in the batch.
+                    self.closing
+                        .get_or_insert_with(|| (Box::pin(sleep_until(Instant::now())), reason));
+                    break;
+                }
+                Poll::Pending => break,
+            }
+        }
+        if self.batch.is_empty() {
+            Poll::Pending
+        } else {
+            Poll::Ready(Turn::Batch)
+        }
+    }
+
+    /// Takes commands while the wire has room, then flushes.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<(), CloseReason> {
+        let mut taken = 0;
+        while self.closing.is_none() {
+            match self.wire.poll_ready(cx) {
+                Poll::Ready(ready) => ready?,
+                Poll::Pending => {
+                    self.flushing = true;
+                    break;
+                }
+            }
+            if taken == COMMANDS {
+                // The rest has its turn after the next batch.
+                cx.waker().wake_by_ref();
+                break;
+            }
+            match self.outbound.poll_recv(cx) {
+                Poll::Ready(Some(outbound)) => self.write(outbound)?,
+                Poll::Ready(None) | Poll::Pending => break,
+            }
+            taken += 1;
+        }
+        if self.flushing {
+            match self.wire.poll_flush(cx) {
+                Poll::Ready(flushed) => {
+                    flushed?;
+                    self.flushing = false;
+                    self.stall = None;
+                    for port in self.unflushed.drain(..) {
+                        port.flushed();
+                    }
+                }
+                Poll::Pending => {
+                    let limit = self.limits.write;
+                    self.stall
+                        .get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, outbound: Outbound) -> Result<(), CloseReason> {
+        match outbound {
+            Outbound::Request { call, mut port } => {
+                if port.is_abandoned() {
+                    return Ok(());
+                }
+                if !self.pending.has_room() {
+                    // Dropping the port says "not sent".
+                    return Ok(());
+                }
+                port.mark_written();
+                let id = self.pending.insert(port);
+                let text = self.platform.encode(id, &call);
+                self.send(Frame::text(text))
+            }
+            Outbound::Frame { frame, mut port } => {
+                if port.is_abandoned() {
+                    return Ok(());
+                }
+                port.mark_written();
+                self.unflushed.push(port);
+                self.send(frame)
+            }
+            Outbound::Close { code, reason } => {
+                let sent = self.send(Frame::Close(Some((code, reason.clone()))));
+                self.begin_closing(CloseReason::Local { reason });
+                sent
+            }
+        }
+    }
+
+    fn send(&mut self, frame: Frame) -> Result<(), CloseReason> {
+        self.flushing = true;
+        self.plane
+            .counters
+            .frames_out
+            .fetch_add(1, Ordering::Relaxed);
+        self.wire.start_send(frame)
+    }
+
+    fn begin_closing(&mut self, reason: CloseReason) {
+        self.closing
+            .get_or_insert_with(|| (Box::pin(tokio::time::sleep(CLOSING)), reason));
+    }
+
+    fn poll_deadlines(&mut self, cx: &mut Context<'_>) -> Option<CloseReason> {
+        if let Some((deadline, reason)) = &mut self.closing
+            && deadline.as_mut().poll(cx).is_ready()
+        {
+            return Some(reason.clone());
+        }
+        if is_over(&mut self.stall, cx) {
+            return Some(CloseReason::WriteStalled {
+                waited: self.limits.write,
+            });
+        }
+        if is_over(&mut self.first_data, cx) {
+            let limit = self.limits.first_data.unwrap_or_default();
+            let error = ConnectError::Timeout {
+                phase: Phase::FirstData,
+                limit,
+            };
+            return Some(CloseReason::NotOpened(Arc::new(error)));
+        }
+        None
+    }
+
+    /// Waits for room in a blocking subscriber's queue, but not for ever.
+    fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some((subscriber, deadline)) = &mut self.waiting {
+            if subscriber.poll_room(cx).is_pending() && deadline.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            self.waiting = None;
+        }
+        Poll::Ready(())
+    }
+
+    /// Once a close has begun, how it began is the reason, whatever comes after.
+    fn true_reason(&mut self, reason: CloseReason) -> CloseReason {
+        self.closing.take().map_or(reason, |(_, began)| began)
+    }
+
+    /// Sorts a batch into the subscribers' queues and answers callers.
+    fn route(&mut self) {
+        let now = clock::now();
+        self.first_data = None;
+        self.plane.touch(now);
+        self.sorter.renew(&self.plane.routes);
+        let (mut bytes, mut delivered, mut unwanted, mut shed) = (0u64, 0u64, 0u64, 0u64);
+        let frames = self.batch.len() as u64;
+        let mut batch = std::mem::take(&mut self.batch);
+        for frame in batch.drain(..) {
+            bytes += frame.payload().len() as u64;
+            match &frame {
+                Frame::Ping(_) => continue,
+                Frame::Pong(_) => {
+                    shed += u64::from(!(self.control)(Control::Pong(frame)));
+                    continue;
+                }
+                Frame::Close(close) => {
+                    let (code, reason) = match close {
+                        Some((code, reason)) => (Some(*code), reason.clone()),
+                        None => (None, String::new()),
+                    };
+                    if !matches!(self.closing, Some((_, CloseReason::Local { .. }))) {
+                        self.closing = None;
+                    }
+                    self.begin_closing(CloseReason::Peer { code, reason });
+                    continue;
+                }
+                Frame::Text(_) | Frame::Binary(_) => {}
+            }
+            let place = match self.platform.route(frame.payload()) {
+                Route::Reply(id) => Place::Reply(id),
+                Route::Notification(channel) => Place::Bin(self.sorter.place(Some(&channel))),
+                Route::Heartbeat => Place::Heartbeat,
+                Route::Unrouted => Place::Bin(self.sorter.place(None)),
+            };
+            let wanted = match place {
+                Place::Reply(id) => self.pending.answer(id, frame),
+                Place::Bin(bin) => {
+                    let wanted = self.sorter.put(bin, frame);
+                    delivered += u64::from(wanted);
+                    wanted
+                }
+                Place::Heartbeat => {
+                    shed += u64::from(!(self.control)(Control::Heartbeat(frame)));
+                    true
+                }
+            };
+            unwanted += u64::from(!wanted);
+        }
+        self.batch = batch;
+        if self.plane.delivers(self.guard.epoch) {
+            let waiting = &mut self.waiting;
+            self.sorter.deliver(self.guard.epoch, now, |subscriber| {
+                if let (None, Some(limit)) = (&waiting, subscriber.blocks()) {
+                    let deadline = Box::pin(tokio::time::sleep(limit));
+                    *waiting = Some((Arc::clone(subscriber), deadline));
+                }
+            });
+        } else {
+            self.sorter.discard();
+        }
+        let counters = &self.plane.counters;
+        counters.frames_in.fetch_add(frames, Ordering::Relaxed);
+        counters.bytes_in.fetch_add(bytes, Ordering::Relaxed);
+        counters.delivered.fetch_add(delivered, Ordering::Relaxed);
+        if unwanted > 0 {
+            counters.unwanted.fetch_add(unwanted, Ordering::Relaxed);
+        }
+        if shed > 0 {
+            counters.control_shed.fetch_add(shed, Ordering::Relaxed);
+        }
+    }
+
+    /// "Fail the WebSocket Connection" (RFC 6455, section 7.1.7): says why, if that still can be said.
+    async fn fail_wire(&mut self, reason: &CloseReason) {
+        let (code, text) = match reason {
+            CloseReason::Protocol { .. } => (1002, "protocol error"),
+            CloseReason::TooBig { .. } => (1009, "message too big"),
+            _ => return,
+        };
+        let close = Frame::Close(Some((code, text.to_owned())));
+        if self.wire.start_send(close).is_ok() {
+            let flush = std::future::poll_fn(|cx| self.wire.poll_flush(cx));
+            // Best effort: the peer has broken the rules already.
+            let _ = tokio::time::timeout(CLOSING, flush).await;
+        }
+    }
+
+    /// Tells everybody, with the reason.
+    fn finish(&mut self, reason: &CloseReason) {
+        self.guard.reason = Some(reason.clone());
+        self.pending.lose_all(reason);
+        for port in self.unflushed.drain(..) {
+            port.lost(reason);
+        }
+        for outbound in self.outbound.close() {
+            match outbound {
+                Outbound::Request { port, .. } | Outbound::Frame { port, .. } => port.lost(reason),
+                Outbound::Close { .. } => {}
+            }
+        }
+    }
+}
+
+fn is_over(timer: &mut Option<Pin<Box<Sleep>>>, cx: &mut Context<'_>) -> bool {
+    timer
+        .as_mut()
+        .is_some_and(|timer| timer.as_mut().poll(cx).is_ready())
+}

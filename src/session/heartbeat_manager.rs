@@ -1,0 +1,220 @@
+//! The HeartbeatManager actor: keeps one connection honest about being alive.
+//!
+//! Its own actor because it must act while everything else is busy: it answers the venue's heartbeats,
+//! pings when nothing arrives, and reports a loss. It decides nothing about the connection; the Client
+//! does.
+//!
+//! Invariants: one instance per connection; a heartbeat goes out by the urgent queue, past any crowd of
+//! requests; what the reader hands over is bounded and shed beyond that.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::sync::oneshot;
+
+use super::connection::Control;
+use super::line::{Fate, Line, Outbound, ReplyPort};
+use super::plane::Plane;
+use super::task::OwnedTask;
+use super::{Sink, clock};
+use crate::config;
+use crate::frame::Frame;
+use crate::platform::Platform;
+use crate::protocol::continuity::Epoch;
+use crate::protocol::liveness::{Liveness, LivenessAction};
+
+/// Control frames that may wait for the actor.
+pub(crate) const BACKLOG: usize = 256;
+/// Answers to the venue's heartbeats whose own answers may be outstanding.
+const ANSWERS: usize = 16;
+
+/// Watches one connection.
+#[derive(Debug)]
+pub(crate) struct HeartbeatManager;
+
+/// What a HeartbeatManager is told.
+#[derive(Debug)]
+pub(crate) enum HeartbeatMessage {
+    /// The connection of this epoch is open: watch it.
+    Watch(Epoch),
+    /// From the reader.
+    Control(Control),
+    /// From its own timer.
+    Tick,
+}
+
+mainstay_supervisors::message!(HeartbeatMessage);
+
+/// What a HeartbeatManager reports.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum HeartbeatEvent {
+    /// Nothing has arrived for this long, and a ping went unanswered.
+    Silent {
+        /// The connection's epoch.
+        epoch: Epoch,
+        /// How long.
+        quiet: std::time::Duration,
+    },
+}
+
+/// What a HeartbeatManager is made of.
+pub(crate) struct HeartbeatArguments {
+    pub(crate) plane: Arc<Plane>,
+    pub(crate) platform: Arc<dyn Platform>,
+    pub(crate) liveness: config::Liveness,
+    pub(crate) events: Sink<HeartbeatEvent>,
+}
+
+/// What it remembers.
+pub(crate) struct HeartbeatState {
+    arguments: HeartbeatArguments,
+    /// Set when a connection is watched.
+    watched: Option<Watched>,
+    /// The only timer; replaced when the machine asks for another time.
+    timer: Option<OwnedTask>,
+    /// Kept so that the answers' requests are not taken for abandoned.
+    answers: VecDeque<oneshot::Receiver<Fate>>,
+}
+
+struct Watched {
+    epoch: Epoch,
+    liveness: Liveness,
+}
+
+#[cfg_attr(feature = "async-trait", ractor::async_trait)]
+impl Actor for HeartbeatManager {
+    type Msg = HeartbeatMessage;
+    type State = HeartbeatState;
+    type Arguments = HeartbeatArguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        arguments: Self::Arguments,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        // Whatever was handed to a predecessor died with its mailbox.
+        arguments.plane.control_backlog.store(0, Ordering::Release);
+        if let Some(line) = arguments.plane.line() {
+            myself.cast(HeartbeatMessage::Watch(line.epoch))?;
+        }
+        Ok(HeartbeatState {
+            arguments,
+            watched: None,
+            timer: None,
+            answers: VecDeque::new(),
+        })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            HeartbeatMessage::Watch(epoch) => state.watch(epoch),
+            HeartbeatMessage::Control(control) => {
+                let backlog = &state.arguments.plane.control_backlog;
+                let _ = backlog.fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| {
+                    count.checked_sub(1)
+                });
+                match control {
+                    Control::Heartbeat(frame) => state.answer(&frame),
+                    Control::Pong(frame) => state.pong(&frame),
+                }
+            }
+            HeartbeatMessage::Tick => state.tick(),
+        }
+        state.arm(&myself);
+        Ok(())
+    }
+}
+
+impl HeartbeatState {
+    fn watch(&mut self, epoch: Epoch) {
+        if self
+            .watched
+            .as_ref()
+            .is_some_and(|watched| watched.epoch == epoch)
+        {
+            return;
+        }
+        let config::Liveness { quiet, grace } = self.arguments.liveness;
+        let liveness = Liveness::new(quiet, grace, clock::now());
+        self.watched = Some(Watched { epoch, liveness });
+    }
+
+    fn tick(&mut self) {
+        let Some(watched) = &mut self.watched else {
+            return;
+        };
+        watched
+            .liveness
+            .on_inbound(self.arguments.plane.last_inbound());
+        match watched.liveness.on_tick(clock::now(), fastrand::u64(..)) {
+            LivenessAction::None => {}
+            LivenessAction::Ping { payload } => {
+                let frame = Frame::Ping(bytes::Bytes::copy_from_slice(&payload));
+                self.send(|port| Outbound::Frame { frame, port });
+            }
+            LivenessAction::Lost { quiet } => {
+                let epoch = watched.epoch;
+                self.watched = None;
+                (self.arguments.events)(HeartbeatEvent::Silent { epoch, quiet });
+            }
+        }
+    }
+
+    fn pong(&mut self, frame: &Frame) {
+        let Some(watched) = &mut self.watched else {
+            return;
+        };
+        if let Some(time) = watched.liveness.on_pong(frame.payload(), clock::now()) {
+            self.arguments.plane.counters.round_trip(time);
+        }
+    }
+
+    fn answer(&mut self, frame: &Frame) {
+        if let Some(call) = self.arguments.platform.heartbeat(frame.payload()) {
+            self.send(|port| Outbound::Request { call, port });
+        }
+    }
+
+    fn send(&mut self, outbound: impl FnOnce(ReplyPort) -> Outbound) {
+        let Some(line) = self.line() else { return };
+        let (port, receiver) = ReplyPort::new();
+        if line.urgent.try_send(outbound(port)).is_err() {
+            // The peer reads nothing; the write deadline or silence will end this connection.
+            self.arguments
+                .plane
+                .counters
+                .control_shed
+                .fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        if self.answers.len() == ANSWERS {
+            self.answers.pop_front();
+        }
+        self.answers.push_back(receiver);
+    }
+
+    fn line(&self) -> Option<Arc<Line>> {
+        let line = self.arguments.plane.line()?;
+        let epoch = self.watched.as_ref().map(|watched| watched.epoch);
+        (epoch == Some(line.epoch)).then_some(line)
+    }
+
+    fn arm(&mut self, myself: &ActorRef<HeartbeatMessage>) {
+        self.timer = self.watched.as_ref().map(|watched| {
+            let at = tokio::time::Instant::from_std(watched.liveness.next_timeout());
+            let myself = myself.clone();
+            OwnedTask::spawn(async move {
+                tokio::time::sleep_until(at).await;
+                // An actor that is gone needs no timer.
+                let _ = myself.cast(HeartbeatMessage::Tick);
+            })
+        });
+    }
+}

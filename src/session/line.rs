@@ -1,0 +1,237 @@
+//! The way out: what callers hand to a connection, and how each learns its fate.
+//!
+//! A [`Line`] is the sending end of one open connection. With every request travels a [`ReplyPort`];
+//! wherever in the process it is dropped, its caller hears the truth: *not sent* if no byte was handed
+//! to the socket, *unknown* if one was.
+//!
+//! Invariants: the queue is bounded; a port resolves exactly once; a request whose caller has gone is
+//! not written.
+
+use std::task::{Context, Poll};
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::close::CloseReason;
+use crate::frame::Frame;
+use crate::protocol::call::Call;
+use crate::protocol::continuity::Epoch;
+
+/// The sending end of one connection.
+#[derive(Debug)]
+pub(crate) struct Line {
+    /// The connection's epoch.
+    pub(crate) epoch: Epoch,
+    /// Its queue.
+    pub(crate) sender: mpsc::Sender<Outbound>,
+    /// A queue of its own for heartbeats and closing, so that a crowd of requests cannot hold them up.
+    pub(crate) urgent: mpsc::Sender<Outbound>,
+}
+
+impl Line {
+    /// Both ends of a line whose queue holds `capacity` requests.
+    pub(crate) fn channel(capacity: usize) -> (LineSender, LineReceiver) {
+        let (sender, requests) = mpsc::channel(capacity);
+        let (urgent_sender, urgent) = mpsc::channel(URGENT);
+        (
+            LineSender {
+                sender,
+                urgent: urgent_sender,
+            },
+            LineReceiver { requests, urgent },
+        )
+    }
+}
+
+/// Heartbeats and close frames that may wait.
+const URGENT: usize = 64;
+
+/// The sending end before it has an epoch.
+#[derive(Debug)]
+pub(crate) struct LineSender {
+    sender: mpsc::Sender<Outbound>,
+    urgent: mpsc::Sender<Outbound>,
+}
+
+impl LineSender {
+    /// Gives it its epoch.
+    pub(crate) fn into_line(self, epoch: Epoch) -> Line {
+        Line {
+            epoch,
+            sender: self.sender,
+            urgent: self.urgent,
+        }
+    }
+}
+
+/// The connection's end of a line.
+#[derive(Debug)]
+pub(crate) struct LineReceiver {
+    requests: mpsc::Receiver<Outbound>,
+    urgent: mpsc::Receiver<Outbound>,
+}
+
+impl LineReceiver {
+    /// The next command, the urgent ones first.
+    pub(crate) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Outbound>> {
+        match self.urgent.poll_recv(cx) {
+            Poll::Ready(Some(outbound)) => Poll::Ready(Some(outbound)),
+            Poll::Ready(None) | Poll::Pending => self.requests.poll_recv(cx),
+        }
+    }
+
+    /// Takes no more, and hands back what waits.
+    pub(crate) fn close(&mut self) -> impl Iterator<Item = Outbound> {
+        self.urgent.close();
+        self.requests.close();
+        std::iter::from_fn(|| {
+            self.urgent
+                .try_recv()
+                .or_else(|_| self.requests.try_recv())
+                .ok()
+        })
+    }
+}
+
+/// What a connection is asked to write.
+#[derive(Debug)]
+pub(crate) enum Outbound {
+    /// A request; the connection chooses its id.
+    Request {
+        /// What to ask.
+        call: Call,
+        /// Where the answer goes.
+        port: ReplyPort,
+    },
+    /// A frame as it is.
+    Frame {
+        /// The frame.
+        frame: Frame,
+        /// Who hears that it was written.
+        port: ReplyPort,
+    },
+    /// A close frame (RFC 6455, section 5.5.1), after which nothing more is written.
+    Close {
+        /// The status code.
+        code: u16,
+        /// The reason text.
+        reason: String,
+    },
+}
+
+/// How a request or a frame ended, as the connection sees it.
+#[derive(Debug)]
+pub(crate) enum Fate {
+    /// The raw answer.
+    Answered(Frame),
+    /// Written to the socket; for frames that expect no answer.
+    Written,
+    /// The connection is gone.
+    Lost {
+        /// Whether a byte may have left.
+        written: bool,
+        /// Why, where that is known.
+        reason: Option<CloseReason>,
+    },
+}
+
+/// Resolves one caller, exactly once.
+#[derive(Debug)]
+pub(crate) struct ReplyPort {
+    /// Taken when the caller has been told.
+    sender: Option<oneshot::Sender<Fate>>,
+    written: bool,
+}
+
+impl ReplyPort {
+    /// A port and its caller's end.
+    pub(crate) fn new() -> (Self, oneshot::Receiver<Fate>) {
+        let (sender, receiver) = oneshot::channel();
+        (
+            Self {
+                sender: Some(sender),
+                written: false,
+            },
+            receiver,
+        )
+    }
+
+    /// From here on the fate is at best unknown.
+    pub(crate) fn mark_written(&mut self) {
+        self.written = true;
+    }
+
+    /// Whether nobody waits any more.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.sender.as_ref().is_none_or(oneshot::Sender::is_closed)
+    }
+
+    /// The answer came.
+    pub(crate) fn answer(mut self, frame: Frame) {
+        self.tell(Fate::Answered(frame));
+    }
+
+    /// The frame left.
+    pub(crate) fn flushed(mut self) {
+        self.tell(Fate::Written);
+    }
+
+    /// The connection ended.
+    pub(crate) fn lost(mut self, reason: &CloseReason) {
+        let written = self.written;
+        self.tell(Fate::Lost {
+            written,
+            reason: Some(reason.clone()),
+        });
+    }
+
+    fn tell(&mut self, fate: Fate) {
+        if let Some(sender) = self.sender.take() {
+            // A caller that has gone away does not want to know.
+            let _ = sender.send(fate);
+        }
+    }
+}
+
+impl Drop for ReplyPort {
+    fn drop(&mut self) {
+        let written = self.written;
+        self.tell(Fate::Lost {
+            written,
+            reason: None,
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_dropped_before_writing_says_not_sent() {
+        let (port, mut receiver) = ReplyPort::new();
+        drop(port);
+        assert!(matches!(
+            receiver.try_recv(),
+            Ok(Fate::Lost { written: false, .. })
+        ));
+    }
+
+    #[test]
+    fn a_port_dropped_after_writing_says_unknown() {
+        let (mut port, mut receiver) = ReplyPort::new();
+        port.mark_written();
+        drop(port);
+        assert!(matches!(
+            receiver.try_recv(),
+            Ok(Fate::Lost { written: true, .. })
+        ));
+    }
+
+    #[test]
+    fn a_port_whose_caller_has_gone_is_abandoned() {
+        let (port, receiver) = ReplyPort::new();
+        assert!(!port.is_abandoned());
+        drop(receiver);
+        assert!(port.is_abandoned());
+    }
+}

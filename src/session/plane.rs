@@ -1,0 +1,356 @@
+//! The data plane of one session: what its actors, its reader and its user share.
+//!
+//! It is no actor and has no task. It stands beside the tree so that frames need not cross a mailbox,
+//! and so that a subscription outlives whatever is restarted.
+//!
+//! Invariants: at most one line is open; epochs rise by one with each connection that opens; whoever
+//! closes an epoch, and in whatever way, every subscription is told of the gap exactly once.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use arc_swap::ArcSwapOption;
+use tokio::sync::{Semaphore, watch};
+use tracing::{info, warn};
+
+use super::clock;
+use super::handshake::Handshake;
+use super::line::{Line, LineSender};
+use super::routes::Routes;
+use super::statistics::Counters;
+use super::subscriber::Subscriber;
+use crate::close::{CloseReason, GapCause};
+use crate::error::EndReason;
+use crate::protocol::continuity::Epoch;
+use crate::telemetry;
+
+/// What a session is doing.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum SessionState {
+    /// Seeking a connection.
+    Connecting,
+    /// Open; authenticating, preparing, restoring.
+    Establishing {
+        /// The connection's epoch.
+        epoch: Epoch,
+    },
+    /// Authenticated and restored.
+    Live {
+        /// The connection's epoch.
+        epoch: Epoch,
+    },
+    /// Without a connection, waiting before the next attempt or about to make it.
+    Down {
+        /// Why the last one ended.
+        reason: CloseReason,
+    },
+    /// Over for good.
+    Ended(EndReason),
+}
+
+impl SessionState {
+    /// Whether requests and subscriptions go through.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        matches!(self, Self::Live { .. })
+    }
+}
+
+impl fmt::Display for SessionState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connecting => f.write_str("connecting"),
+            Self::Establishing { epoch } => write!(f, "establishing epoch {epoch}"),
+            Self::Live { epoch } => write!(f, "live in epoch {epoch}"),
+            Self::Down { reason } => write!(f, "down: {reason}"),
+            Self::Ended(reason) => write!(f, "ended: {reason}"),
+        }
+    }
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(crate) struct Plane {
+    /// The session's name in events.
+    name: Arc<str>,
+    pub(crate) routes: Routes,
+    pub(crate) counters: Counters,
+    /// One permit: whoever dials or holds a connection has it, so that there are never two sockets.
+    pub(crate) socket: Arc<Semaphore>,
+    /// Control frames on their way to the HeartbeatManager.
+    pub(crate) control_backlog: AtomicUsize,
+    line: ArcSwapOption<Line>,
+    /// How the present connection was opened, or the last one.
+    handshake: ArcSwapOption<Handshake>,
+    /// The epoch that opened last.
+    opened: AtomicU64,
+    /// The epoch that closed last.
+    closed: AtomicU64,
+    /// Frames of this epoch, and of older ones, are no longer delivered.
+    barred: AtomicU64,
+    /// When a frame last arrived, in microseconds since `began`.
+    inbound: AtomicU64,
+    began: Instant,
+    state: watch::Sender<SessionState>,
+    /// The first end of a connection or of an attempt; tells `start` that there will be no first one.
+    first_end: watch::Sender<Option<CloseReason>>,
+    /// Since when the session is live, for judging stability.
+    live_since: Mutex<Option<Instant>>,
+}
+
+impl Plane {
+    /// A plane without a connection.
+    pub(crate) fn new(name: &str) -> Arc<Self> {
+        Arc::new(Self {
+            name: Arc::from(name),
+            routes: Routes::default(),
+            counters: Counters::default(),
+            socket: Arc::new(Semaphore::new(1)),
+            control_backlog: AtomicUsize::new(0),
+            line: ArcSwapOption::empty(),
+            handshake: ArcSwapOption::empty(),
+            closed: AtomicU64::new(0),
+            opened: AtomicU64::new(0),
+            barred: AtomicU64::new(0),
+            inbound: AtomicU64::new(0),
+            began: clock::now(),
+            state: watch::Sender::new(SessionState::Connecting),
+            first_end: watch::Sender::new(None),
+            live_since: Mutex::new(None),
+        })
+    }
+
+    /// The line of the open connection.
+    pub(crate) fn line(&self) -> Option<Arc<Line>> {
+        self.line.load_full()
+    }
+
+    /// A connection is about to open.
+    pub(crate) fn keep_handshake(&self, handshake: Handshake) {
+        self.handshake.store(Some(Arc::new(handshake)));
+    }
+
+    /// How the present connection was opened, or the last one.
+    pub(crate) fn handshake(&self) -> Option<Arc<Handshake>> {
+        self.handshake.load_full()
+    }
+
+    /// The epoch that opened last.
+    pub(crate) fn epoch(&self) -> Epoch {
+        Epoch::new(self.opened.load(Ordering::Acquire))
+    }
+
+    /// Follows the state.
+    pub(crate) fn watch_state(&self) -> watch::Receiver<SessionState> {
+        self.state.subscribe()
+    }
+
+    /// Follows the first end.
+    pub(crate) fn watch_first_end(&self) -> watch::Receiver<Option<CloseReason>> {
+        self.first_end.subscribe()
+    }
+
+    /// An attempt begins.
+    pub(crate) fn connecting(&self) {
+        self.set_state(SessionState::Connecting);
+    }
+
+    /// A connection opened. Returns its epoch.
+    pub(crate) fn open(&self, sender: LineSender) -> Epoch {
+        let epoch = Epoch::new(self.opened.fetch_add(1, Ordering::AcqRel) + 1);
+        self.touch(clock::now());
+        self.line.store(Some(Arc::new(sender.into_line(epoch))));
+        self.counters.opened.fetch_add(1, Ordering::Relaxed);
+        info!(target: telemetry::CONNECTION, session = %self.name, %epoch, "opened");
+        self.set_state(SessionState::Establishing { epoch });
+        epoch
+    }
+
+    /// The session of this epoch is live. Those that listen to everything else are told so; channels
+    /// have been, by their confirmations, unless there is nobody who `confirms` them.
+    pub(crate) fn live(&self, epoch: Epoch, confirms: bool) {
+        if self.epoch() != epoch || self.line.load().is_none() {
+            return;
+        }
+        let now = clock::now();
+        *self
+            .live_since
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(now);
+        let table = self.routes.snapshot();
+        for subscriber in table.all().filter(|one| !confirms || one.channel.is_none()) {
+            subscriber.resync(epoch, now);
+        }
+        self.set_state(SessionState::Live { epoch });
+    }
+
+    /// Lets a subscriber in whom nobody confirms: from now on it can miss something if the session is
+    /// live, and if the session is over so is its subscription.
+    pub(crate) fn admit(&self, subscriber: &Arc<Subscriber>) {
+        self.routes.add(subscriber);
+        match &*self.state.borrow() {
+            SessionState::Live { epoch } => {
+                subscriber.resync(*epoch, clock::now());
+            }
+            SessionState::Ended(reason) => subscriber.end(reason.clone()),
+            SessionState::Connecting
+            | SessionState::Establishing { .. }
+            | SessionState::Down { .. } => {}
+        }
+    }
+
+    /// Since when the session has been live; taken away by the question.
+    pub(crate) fn take_live_since(&self) -> Option<Instant> {
+        self.live_since
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+
+    /// The connection of `epoch` ended.
+    ///
+    /// Only the first call for an epoch counts: who comes first knows the true reason.
+    pub(crate) fn closed(&self, epoch: Epoch, reason: &CloseReason) {
+        if self.closed.fetch_max(epoch.as_u64(), Ordering::AcqRel) >= epoch.as_u64() {
+            return;
+        }
+        if self
+            .line
+            .load()
+            .as_ref()
+            .is_some_and(|line| line.epoch == epoch)
+        {
+            self.line.store(None);
+        }
+        warn!(
+            target: telemetry::CONNECTION,
+            session = %self.name,
+            %epoch,
+            cause = reason.label(),
+            detail = %reason,
+            "closed"
+        );
+        self.bar(epoch);
+        self.interrupt_where(
+            |_| true,
+            &GapCause::ConnectionLost(reason.clone()),
+            epoch,
+            self.last_inbound(),
+        );
+        self.down(reason);
+    }
+
+    /// An attempt did not lead to a connection.
+    pub(crate) fn not_opened(&self, reason: &CloseReason) {
+        warn!(
+            target: telemetry::CONNECTION,
+            session = %self.name,
+            cause = reason.label(),
+            detail = %reason,
+            "not opened"
+        );
+        self.down(reason);
+    }
+
+    /// Something other than the connection's end interrupts every subscription; the connection will
+    /// follow. Said before that happens, so that the gap bears its true cause.
+    pub(crate) fn interrupt(&self, cause: &GapCause) {
+        let epoch = self.epoch();
+        self.bar(epoch);
+        self.interrupt_where(|_| true, cause, epoch, self.last_inbound());
+    }
+
+    /// Interrupts some subscriptions. `since` is when all was last known to be well: with the last
+    /// frame of the connection, or with what the subscription itself received after that.
+    pub(crate) fn interrupt_where(
+        &self,
+        which: impl Fn(&Subscriber) -> bool,
+        cause: &GapCause,
+        epoch: Epoch,
+        since: Instant,
+    ) {
+        let table = self.routes.snapshot();
+        let told = table
+            .all()
+            .filter(|subscriber| which(subscriber))
+            .filter(|subscriber| subscriber.interrupt(cause.clone(), epoch, since))
+            .count();
+        if told > 0 {
+            warn!(
+                target: telemetry::GAP,
+                session = %self.name,
+                %epoch,
+                cause = cause.label(),
+                subscriptions = told,
+                "gap"
+            );
+        }
+        self.counters.gap(cause.label(), told as u64);
+    }
+
+    /// The session is over for good.
+    pub(crate) fn end(&self, reason: &EndReason) {
+        self.line.store(None);
+        for subscriber in self.routes.snapshot().all() {
+            subscriber.end(reason.clone());
+        }
+        self.state.send_if_modified(|state| {
+            if matches!(state, SessionState::Ended(_)) {
+                return false;
+            }
+            info!(target: telemetry::SESSION, session = %self.name, state = %reason, "state changed");
+            *state = SessionState::Ended(reason.clone());
+            true
+        });
+    }
+
+    /// Whether frames of `epoch` are still delivered.
+    pub(crate) fn delivers(&self, epoch: Epoch) -> bool {
+        epoch.as_u64() > self.barred.load(Ordering::Acquire)
+    }
+
+    /// A frame arrived.
+    pub(crate) fn touch(&self, now: Instant) {
+        let since = now.saturating_duration_since(self.began).as_micros();
+        self.inbound
+            .store(u64::try_from(since).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// When a frame last arrived.
+    pub(crate) fn last_inbound(&self) -> Instant {
+        self.began + std::time::Duration::from_micros(self.inbound.load(Ordering::Relaxed))
+    }
+
+    fn bar(&self, epoch: Epoch) {
+        self.barred.fetch_max(epoch.as_u64(), Ordering::AcqRel);
+    }
+
+    fn down(&self, reason: &CloseReason) {
+        self.first_end.send_if_modified(|first| {
+            let unset = first.is_none();
+            if unset {
+                *first = Some(reason.clone());
+            }
+            unset
+        });
+        self.set_state(SessionState::Down {
+            reason: reason.clone(),
+        });
+    }
+
+    /// What has ended stays ended.
+    fn set_state(&self, next: SessionState) {
+        self.state.send_if_modified(|state| {
+            if matches!(state, SessionState::Ended(_)) {
+                return false;
+            }
+            info!(target: telemetry::SESSION, session = %self.name, state = %next, "state changed");
+            *state = next;
+            true
+        });
+    }
+}

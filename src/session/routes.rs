@@ -1,0 +1,210 @@
+//! Which subscribers listen to which channel, and the reader's own copy of that.
+//!
+//! The table changes rarely and is read for every frame: it is replaced whole, and a reader works on a
+//! snapshot which it renews between batches. In that copy it also collects a batch per channel.
+//!
+//! Invariants: a frame is delivered to every subscriber of its channel or, without one, to those that
+//! listen to everything else; within a channel the order of arrival is kept.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+
+use super::subscriber::Subscriber;
+use crate::frame::Frame;
+use crate::protocol::continuity::Epoch;
+
+/// The shared table.
+#[derive(Debug, Default)]
+pub(crate) struct Routes {
+    table: ArcSwap<Table>,
+    /// Serialises writers; readers never take it.
+    writing: Mutex<()>,
+}
+
+/// One state of the table.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Table {
+    channels: HashMap<Arc<str>, Vec<Arc<Subscriber>>>,
+    everything_else: Vec<Arc<Subscriber>>,
+}
+
+impl Routes {
+    /// Adds a subscriber.
+    pub(crate) fn add(&self, subscriber: &Arc<Subscriber>) {
+        self.change(|table| match &subscriber.channel {
+            Some(channel) => {
+                table
+                    .channels
+                    .entry(Arc::clone(channel))
+                    .or_default()
+                    .push(Arc::clone(subscriber));
+            }
+            None => table.everything_else.push(Arc::clone(subscriber)),
+        });
+    }
+
+    /// Removes a subscriber. Whether it was there.
+    pub(crate) fn remove(&self, subscriber: &Arc<Subscriber>) -> bool {
+        let mut found = false;
+        self.change(|table| {
+            let list = match &subscriber.channel {
+                Some(channel) => table.channels.get_mut(channel),
+                None => Some(&mut table.everything_else),
+            };
+            if let Some(list) = list {
+                let before = list.len();
+                list.retain(|other| !Arc::ptr_eq(other, subscriber));
+                found = list.len() < before;
+            }
+            table.channels.retain(|_, list| !list.is_empty());
+        });
+        found
+    }
+
+    /// The table as it is now.
+    pub(crate) fn snapshot(&self) -> Arc<Table> {
+        self.table.load_full()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Table)) {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut table = Table::clone(&self.table.load());
+        change(&mut table);
+        self.table.store(Arc::new(table));
+    }
+}
+
+impl Table {
+    /// Every subscriber.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Subscriber>> {
+        self.channels
+            .values()
+            .flatten()
+            .chain(&self.everything_else)
+    }
+
+    /// The subscribers of one channel.
+    pub(crate) fn of(&self, channel: &str) -> &[Arc<Subscriber>] {
+        self.channels.get(channel).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// The reader's copy, in which a batch is collected per channel.
+#[derive(Debug)]
+pub(crate) struct Sorter {
+    table: Arc<Table>,
+    /// Position of a channel in `bins`; the last bin is everything else.
+    index: HashMap<Arc<str>, usize>,
+    bins: Vec<Bin>,
+    /// The channel of the frame before, and its bin: what comes next is often the same.
+    last: Option<(Arc<str>, usize)>,
+    /// Bins that hold something, in the order in which they began to.
+    filled: Vec<usize>,
+}
+
+#[derive(Debug, Default)]
+struct Bin {
+    subscribers: Vec<Arc<Subscriber>>,
+    frames: Vec<Frame>,
+}
+
+impl Sorter {
+    /// A copy of the table as it is now.
+    pub(crate) fn new(routes: &Routes) -> Self {
+        let mut sorter = Self {
+            table: Arc::default(),
+            index: HashMap::new(),
+            bins: vec![Bin::default()],
+            last: None,
+            filled: Vec::new(),
+        };
+        sorter.build(routes.snapshot());
+        sorter
+    }
+
+    /// Renews the copy if the table has changed. Only between batches.
+    pub(crate) fn renew(&mut self, routes: &Routes) {
+        let current = routes.table.load();
+        if !Arc::ptr_eq(&current, &self.table) {
+            let current = Arc::clone(&current);
+            self.build(current);
+        }
+    }
+
+    /// The bin of a channel; without subscribers of its own, that of everything else.
+    pub(crate) fn place(&self, channel: Option<&str>) -> usize {
+        let rest = self.bins.len() - 1;
+        channel
+            .and_then(|channel| self.index.get(channel).copied())
+            .unwrap_or(rest)
+    }
+
+    /// Puts a frame into a bin. Whether anybody listens; if not, the frame is dropped.
+    pub(crate) fn put(&mut self, place: usize, frame: Frame) -> bool {
+        let Some(bin) = self
+            .bins
+            .get_mut(place)
+            .filter(|bin| !bin.subscribers.is_empty())
+        else {
+            return false;
+        };
+        if bin.frames.is_empty() {
+            self.filled.push(place);
+        }
+        bin.frames.push(frame);
+        true
+    }
+
+    /// Hands the batch out. Calls `blocked` for each subscriber that now asks the reader to wait.
+    pub(crate) fn deliver(
+        &mut self,
+        epoch: Epoch,
+        received: Instant,
+        mut blocked: impl FnMut(&Arc<Subscriber>),
+    ) {
+        for place in self.filled.drain(..) {
+            let bin = &mut self.bins[place];
+            if let Some((last, others)) = bin.subscribers.split_last() {
+                for subscriber in others {
+                    subscriber.deliver(bin.frames.iter().cloned(), epoch, received);
+                }
+                last.deliver(bin.frames.drain(..), epoch, received);
+            }
+            bin.frames.clear();
+            for subscriber in &bin.subscribers {
+                if subscriber.blocks().is_some() {
+                    blocked(subscriber);
+                }
+            }
+        }
+    }
+
+    /// Throws the batch away.
+    pub(crate) fn discard(&mut self) {
+        for place in self.filled.drain(..) {
+            self.bins[place].frames.clear();
+        }
+    }
+
+    fn build(&mut self, table: Arc<Table>) {
+        self.index.clear();
+        self.last = None;
+        self.bins.clear();
+        self.filled.clear();
+        for (channel, subscribers) in &table.channels {
+            self.index.insert(Arc::clone(channel), self.bins.len());
+            self.bins.push(Bin {
+                subscribers: subscribers.clone(),
+                frames: Vec::new(),
+            });
+        }
+        self.bins.push(Bin {
+            subscribers: table.everything_else.clone(),
+            frames: Vec::new(),
+        });
+        self.table = table;
+    }
+}

@@ -1,0 +1,201 @@
+//! The queue between a connection's reader and one subscription, as both sides hold it.
+//!
+//! A shell around the pure `ContinuityQueue`: a lock taken once per batch, one wake-up per batch, and
+//! the right to close. It outlives every connection and every actor: the user holds one end.
+//!
+//! Invariants: the reader never waits here (it asks [`Subscriber::poll_room`] instead); once the
+//! consumer has gone nothing is queued any more.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use crate::close::GapCause;
+use crate::config::{Overflow, Queue};
+use crate::error::EndReason;
+use crate::frame::Frame;
+use crate::platform::ChannelKind;
+use crate::protocol::continuity::{ContinuityQueue, Epoch, Item, OverflowRule};
+
+/// How far above its capacity a blocking queue may grow by one batch.
+pub(crate) const BATCH: usize = 256;
+
+/// One subscription's queue.
+#[derive(Debug)]
+pub(crate) struct Subscriber {
+    /// The channel, or `None` for whoever listens to all that has no other place.
+    pub(crate) channel: Option<Arc<str>>,
+    /// What kind of stream it is.
+    pub(crate) kind: ChannelKind,
+    rule: Queue,
+    /// Set when the consumer has gone.
+    gone: AtomicBool,
+    shared: Mutex<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    queue: ContinuityQueue<Frame>,
+    consumer: Option<Waker>,
+    /// The reader that waits for room under [`Overflow::Block`].
+    reader: Option<Waker>,
+}
+
+impl Subscriber {
+    /// An empty queue.
+    pub(crate) fn new(channel: Option<Arc<str>>, kind: ChannelKind, rule: Queue) -> Arc<Self> {
+        let (capacity, overflow) = match rule.overflow {
+            Overflow::DropOldest => (rule.capacity, OverflowRule::DropOldest),
+            Overflow::DropNewest => (rule.capacity, OverflowRule::DropNewest),
+            Overflow::Disconnect => (rule.capacity, OverflowRule::Disconnect),
+            Overflow::Block(_) => (
+                rule.capacity.saturating_add(BATCH),
+                OverflowRule::DropOldest,
+            ),
+        };
+        Arc::new(Self {
+            channel,
+            kind,
+            rule,
+            gone: AtomicBool::new(false),
+            shared: Mutex::new(Shared {
+                queue: ContinuityQueue::new(capacity, overflow, kind.restores_state),
+                consumer: None,
+                reader: None,
+            }),
+        })
+    }
+
+    /// Queues a batch of one epoch and wakes the consumer once.
+    pub(crate) fn deliver(
+        &self,
+        frames: impl Iterator<Item = Frame>,
+        epoch: Epoch,
+        received: Instant,
+    ) {
+        if self.gone.load(Ordering::Relaxed) {
+            return;
+        }
+        self.change(|queue| {
+            for frame in frames {
+                let _ = queue.push(frame, epoch, received);
+            }
+        });
+    }
+
+    /// Announces a gap since `since`, or since the last message if that came later. Whether it did:
+    /// not while a gap is open already.
+    pub(crate) fn interrupt(&self, cause: GapCause, epoch: Epoch, since: Instant) -> bool {
+        self.change(|queue| {
+            let since = queue
+                .last_received()
+                .map_or(since, |received| received.max(since));
+            queue.interrupt(cause, epoch, since)
+        })
+    }
+
+    /// Announces that the stream goes on, if a gap is open.
+    pub(crate) fn resync(&self, epoch: Epoch, now: Instant) -> bool {
+        self.change(|queue| queue.resync(epoch, now))
+    }
+
+    /// Nothing will follow what is queued.
+    pub(crate) fn end(&self, reason: EndReason) {
+        self.change(|queue| queue.end(reason));
+    }
+
+    /// The consumer has gone.
+    pub(crate) fn leave(&self) {
+        self.gone.store(true, Ordering::Relaxed);
+        let reader = self.lock().reader.take();
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+
+    /// Whether the consumer has gone.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Relaxed)
+    }
+
+    /// How long the reader may wait for room, if the rule says that it waits at all and there is none.
+    pub(crate) fn blocks(&self) -> Option<Duration> {
+        match self.rule.overflow {
+            Overflow::Block(limit)
+                if !self.is_gone() && self.lock().queue.len() >= self.rule.capacity =>
+            {
+                Some(limit)
+            }
+            _ => None,
+        }
+    }
+
+    /// Ready when the queue is below its capacity again, or nobody consumes it.
+    pub(crate) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.is_gone() {
+            return Poll::Ready(());
+        }
+        let mut shared = self.lock();
+        if shared.queue.len() < self.rule.capacity || shared.queue.is_ended() {
+            return Poll::Ready(());
+        }
+        shared.reader = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Takes up to `limit` items out. `Ready` with nothing added means that the subscription is over.
+    pub(crate) fn poll_items(
+        &self,
+        items: &mut VecDeque<Item<Frame>>,
+        limit: usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
+        let mut shared = self.lock();
+        while items.len() < limit {
+            match shared.queue.pop() {
+                Some(item) => items.push_back(item),
+                None => break,
+            }
+        }
+        if items.is_empty() && !shared.queue.is_ended() {
+            match &mut shared.consumer {
+                Some(waker) => waker.clone_from(cx.waker()),
+                none => *none = Some(cx.waker().clone()),
+            }
+            return Poll::Pending;
+        }
+        let reader = if shared.queue.len() < self.rule.capacity {
+            shared.reader.take()
+        } else {
+            None
+        };
+        drop(shared);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+        Poll::Ready(())
+    }
+
+    /// How many items wait.
+    pub(crate) fn depth(&self) -> usize {
+        self.lock().queue.len()
+    }
+
+    fn change<R>(&self, change: impl FnOnce(&mut ContinuityQueue<Frame>) -> R) -> R {
+        let mut shared = self.lock();
+        let result = change(&mut shared.queue);
+        let consumer = shared.consumer.take();
+        drop(shared);
+        if let Some(consumer) = consumer {
+            consumer.wake();
+        }
+        result
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        // The queue is never left half changed: no user code runs under the lock.
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,296 @@
+//! What the user holds of a subscription: a typed stream that says when it was interrupted.
+//!
+//! It decodes each message once, in the consumer's own task, and checks the venue's sequence numbers
+//! while it is at it. Everything that was lost, for whatever reason, comes as the same [`Event::Gap`].
+//!
+//! Invariants: in the order of arrival; after a gap comes `Resynced` or the end before the next data;
+//! nothing of an older epoch after a newer one; a duplicate by the venue's own numbers is not shown.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::ops::Deref;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use futures_util::Stream;
+use mainstay_supervisors::Address;
+
+use super::clock;
+use super::plane::Plane;
+use super::subscriber::Subscriber;
+use super::subscription_manager::SubscriptionMessage;
+use crate::close::GapCause;
+use crate::error::EndReason;
+use crate::frame::Frame;
+use crate::platform::Message;
+use crate::protocol::continuity::{Epoch, Gap, Item, Resynced};
+use crate::protocol::sequence::{SequenceCheck, Step, Verdict};
+
+/// Items taken out of the queue at once.
+const TAKE: usize = 64;
+
+/// What a subscription yields.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Event<M> {
+    /// A message.
+    Data(Data<M>),
+    /// Something may have been missed here; what follows is `Resynced` or `Ended`.
+    Gap(Gap),
+    /// The stream goes on. `complete` says whether what was missed still matters.
+    Resynced(Resynced),
+    /// The subscription is over; nothing follows.
+    Ended(EndReason),
+}
+
+/// A message with where and when it came from. Dereferences to the message.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Data<M> {
+    /// The message.
+    pub message: M,
+    /// The epoch of the connection that brought it.
+    pub epoch: Epoch,
+    /// When it was read from the socket.
+    pub received: Instant,
+}
+
+impl<M> Deref for Data<M> {
+    type Target = M;
+
+    fn deref(&self) -> &M {
+        &self.message
+    }
+}
+
+/// A stream of [`Event`]s of one channel.
+///
+/// Dropping it unsubscribes. It survives every reconnect and every restart in the session's tree; it
+/// ends with the session, or when the venue refuses its channel for good.
+pub struct Subscription<M> {
+    subscriber: Arc<Subscriber>,
+    plane: Arc<Plane>,
+    manager: Address<SubscriptionMessage>,
+    /// Taken out of the queue and not yet decoded.
+    taken: VecDeque<Item<Frame>>,
+    /// Decoded and not yet yielded; at most two.
+    ready: VecDeque<Event<M>>,
+    sequence: SequenceCheck,
+    /// Since when the sequence is broken and a snapshot is awaited.
+    broken_since: Option<Instant>,
+    over: bool,
+}
+
+impl<M: Message> Subscription<M> {
+    pub(crate) fn new(
+        subscriber: Arc<Subscriber>,
+        plane: Arc<Plane>,
+        manager: Address<SubscriptionMessage>,
+    ) -> Self {
+        Self {
+            subscriber,
+            plane,
+            manager,
+            taken: VecDeque::with_capacity(TAKE),
+            ready: VecDeque::new(),
+            sequence: SequenceCheck::new(),
+            broken_since: None,
+            over: false,
+        }
+    }
+
+    /// The next event; `None` once it is over.
+    ///
+    /// Cancel safe: an event that was not returned is returned by the next call.
+    pub async fn next(&mut self) -> Option<Event<M>> {
+        std::future::poll_fn(|cx| self.poll_event(cx)).await
+    }
+
+    /// The channel; `None` for [`Session::messages`](super::Session::messages).
+    #[must_use]
+    pub fn channel(&self) -> Option<&str> {
+        self.subscriber.channel.as_deref()
+    }
+
+    /// Messages and interruptions that wait to be taken.
+    #[must_use]
+    pub fn depth(&self) -> usize {
+        self.subscriber.depth() + self.taken.len() + self.ready.len()
+    }
+
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event<M>>> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Poll::Ready(Some(event));
+            }
+            if self.over {
+                return Poll::Ready(None);
+            }
+            match self.taken.pop_front() {
+                Some(item) => {
+                    if let Some(event) = self.read(item) {
+                        return Poll::Ready(Some(event));
+                    }
+                }
+                None => match self.subscriber.poll_items(&mut self.taken, TAKE, cx) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(()) if self.taken.is_empty() => {
+                        self.over = true;
+                        return Poll::Ready(None);
+                    }
+                    Poll::Ready(()) => self.sample(),
+                },
+            }
+        }
+    }
+
+    /// One sample of the way from socket to consumer for each batch that is taken.
+    fn sample(&self) {
+        let received = self.taken.iter().find_map(|item| match item {
+            Item::Data { received, .. } => Some(*received),
+            Item::Gap(_) | Item::Resynced(_) | Item::Ended(_) => None,
+        });
+        if let Some(received) = received {
+            self.plane
+                .counters
+                .delivery(clock::now().saturating_duration_since(received));
+        }
+    }
+
+    /// Reads one item. What it becomes is returned, or put into `ready` if that is not one event.
+    fn read(&mut self, item: Item<Frame>) -> Option<Event<M>> {
+        match item {
+            Item::Data {
+                payload,
+                epoch,
+                received,
+            } => match M::decode(&payload) {
+                Ok(message) => self.check(Data {
+                    message,
+                    epoch,
+                    received,
+                }),
+                Err(error) => {
+                    let cause = GapCause::Undecodable {
+                        detail: error.to_string(),
+                    };
+                    self.lost(cause, epoch, received, Some(1));
+                    None
+                }
+            },
+            Item::Gap(gap) => {
+                self.sequence.reset();
+                // A gap within a gap: the one that is open goes on.
+                match self.broken_since.take() {
+                    None => Some(Event::Gap(gap)),
+                    Some(_) => None,
+                }
+            }
+            Item::Resynced(resynced) => Some(Event::Resynced(resynced)),
+            Item::Ended(reason) => {
+                self.over = true;
+                Some(Event::Ended(reason))
+            }
+        }
+    }
+
+    fn check(&mut self, data: Data<M>) -> Option<Event<M>> {
+        let Some(step) = data.message.sequence() else {
+            return Some(Event::Data(data));
+        };
+        match self.sequence.on_step(step) {
+            Verdict::Contiguous => Some(Event::Data(data)),
+            Verdict::Resynced => {
+                let Some(since) = self.broken_since.take() else {
+                    return Some(Event::Data(data));
+                };
+                let length = data.received.saturating_duration_since(since);
+                let resynced = Resynced::new(data.epoch, true, length);
+                self.ready.push_back(Event::Resynced(resynced));
+                self.ready.push_back(Event::Data(data));
+                None
+            }
+            Verdict::Broken { expected, found } => {
+                let cause = GapCause::SequenceBreak { expected, found };
+                match step {
+                    // Deltas are worth nothing until a snapshot has come.
+                    Step::Linked { .. } | Step::Range { .. } => self.broken(cause, &data),
+                    Step::Snapshot { .. } | Step::Next { .. } | Step::Run { .. } => {
+                        self.lost(
+                            cause,
+                            data.epoch,
+                            data.received,
+                            found.checked_sub(expected),
+                        );
+                        self.ready.push_back(Event::Data(data));
+                    }
+                }
+                None
+            }
+            Verdict::Ignored if self.broken_since.is_none() => {
+                self.broken(GapCause::StateMissing, &data);
+                None
+            }
+            Verdict::Duplicate | Verdict::Ignored => None,
+        }
+    }
+
+    /// A loss after which nothing can be used until the channel has been subscribed to afresh.
+    fn broken(&mut self, cause: GapCause, data: &Data<M>) {
+        self.count(&cause);
+        self.ready
+            .push_back(Event::Gap(Gap::new(cause, data.received, data.epoch)));
+        self.broken_since = Some(data.received);
+        // Without a manager the session is being restarted, and resubscribes anyway.
+        let _ = self
+            .manager
+            .cast(SubscriptionMessage::Resync(Arc::clone(&self.subscriber)));
+    }
+
+    /// A loss after which the stream goes on at once.
+    fn lost(&mut self, cause: GapCause, epoch: Epoch, at: Instant, missed: Option<u64>) {
+        self.count(&cause);
+        let gap = Gap::new(cause, at, epoch);
+        let gap = match missed {
+            Some(missed) => gap.with_missed(missed),
+            None => gap,
+        };
+        self.ready.push_back(Event::Gap(gap));
+        let resynced = Resynced::new(epoch, false, std::time::Duration::ZERO);
+        self.ready.push_back(Event::Resynced(resynced));
+    }
+
+    fn count(&self, cause: &GapCause) {
+        self.plane.counters.gap(cause.label(), 1);
+    }
+}
+
+impl<M: Message + Unpin> Stream for Subscription<M> {
+    type Item = Event<M>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event<M>>> {
+        self.get_mut().poll_event(cx)
+    }
+}
+
+impl<M> Drop for Subscription<M> {
+    fn drop(&mut self) {
+        self.subscriber.leave();
+        // Without a manager the table is cleared by the one that comes.
+        let _ = self
+            .manager
+            .cast(SubscriptionMessage::Unsubscribe(Arc::clone(
+                &self.subscriber,
+            )));
+    }
+}
+
+impl<M> fmt::Debug for Subscription<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscription")
+            .field("channel", &self.subscriber.channel)
+            .finish_non_exhaustive()
+    }
+}

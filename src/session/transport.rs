@@ -1,0 +1,239 @@
+//! The Transport actor: one connection, from the first DNS question to the last byte.
+//!
+//! Its own actor because its life *is* the connection's: it starts with an attempt and ends with the
+//! connection, and who starts the next one is a supervisor's affair. The socket lives in a task that
+//! the actor owns; frames never pass through the actor's mailbox.
+//!
+//! Invariants: it alone touches a socket, serves one connection and never reconnects; its exit bears a
+//! [`TransportEnd`] with the true reason; `pre_start` does not wait for the network.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef};
+
+use super::connection::{Connection, ControlSink, Limits};
+use super::dial::{dial, web_socket};
+use super::handshake::Handshake;
+use super::line::Outbound;
+use super::plane::Plane;
+use super::task::OwnedTask;
+use super::{Sink, clock};
+use crate::close::CloseReason;
+use crate::config::Config;
+use crate::platform::Platform;
+use crate::protocol::continuity::Epoch;
+
+/// How long a graceful stop waits for the peer's close frame.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Serves one connection.
+#[derive(Debug)]
+pub(crate) struct Transport;
+
+/// What a Transport is told to do, and what its task reports to it.
+#[derive(Debug)]
+pub(crate) enum TransportMessage {
+    /// Seek the connection.
+    Begin,
+    /// From the task: it is open.
+    Opened(Epoch),
+    /// From the task: it is over.
+    Ended(CloseReason),
+    /// From the task: it panicked.
+    Crashed(String),
+    /// Give the connection up at once, for this reason.
+    Abort(CloseReason),
+}
+
+mainstay_supervisors::message!(TransportMessage);
+
+/// What a Transport reports upward.
+#[derive(Debug, Clone)]
+pub(crate) enum TransportEvent {
+    /// It has begun to seek a connection; who wants to know of its end monitors this cell.
+    Started(ActorCell),
+    /// The connection is open.
+    Opened(Epoch),
+    /// The connection is over, or was never opened.
+    Closed(CloseReason),
+}
+
+/// How a Transport ends: the error with which the actor exits.
+///
+/// Supervisors judge a loss by it, so it holds what that takes.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("connection ended: {reason}")]
+#[non_exhaustive]
+pub struct TransportEnd {
+    /// Why the connection ended.
+    pub reason: CloseReason,
+    /// How long the session had been live on it; `None` if it never was.
+    pub live_for: Option<Duration>,
+}
+
+/// The connection's task panicked: a bug of ours.
+#[derive(Debug, thiserror::Error)]
+#[error("connection task panicked: {0}")]
+struct Crashed(String);
+
+/// What a Transport is made of.
+pub(crate) struct TransportArguments {
+    pub(crate) plane: Arc<Plane>,
+    pub(crate) platform: Arc<dyn Platform>,
+    pub(crate) config: Arc<Config>,
+    pub(crate) control: ControlSink,
+    pub(crate) events: Sink<TransportEvent>,
+}
+
+/// What it remembers.
+pub(crate) struct TransportState {
+    arguments: TransportArguments,
+    /// Set by `Begin`.
+    task: Option<OwnedTask>,
+    /// Set when the connection opens.
+    epoch: Option<Epoch>,
+}
+
+#[cfg_attr(feature = "async-trait", ractor::async_trait)]
+impl Actor for Transport {
+    type Msg = TransportMessage;
+    type State = TransportState;
+    type Arguments = TransportArguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        arguments: Self::Arguments,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        myself.cast(TransportMessage::Begin)?;
+        Ok(TransportState {
+            arguments,
+            task: None,
+            epoch: None,
+        })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            TransportMessage::Begin => {
+                (state.arguments.events)(TransportEvent::Started(myself.get_cell()));
+                state.arguments.plane.connecting();
+                state.task = Some(OwnedTask::spawn(state.serve(myself)));
+                Ok(())
+            }
+            TransportMessage::Opened(epoch) => {
+                state.epoch = Some(epoch);
+                (state.arguments.events)(TransportEvent::Opened(epoch));
+                Ok(())
+            }
+            TransportMessage::Ended(reason) => Err(state.end(reason)),
+            TransportMessage::Abort(reason) => {
+                if let Some(epoch) = state.epoch {
+                    state.arguments.plane.closed(epoch, &reason);
+                }
+                state.task = None;
+                Err(state.end(reason))
+            }
+            TransportMessage::Crashed(panic) => Err(Box::new(Crashed(panic))),
+        }
+    }
+
+    async fn post_stop(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        let line = state.arguments.plane.line();
+        if let (Some(line), Some(task)) = (line, &mut state.task) {
+            // 1001, "going away" (RFC 6455, section 7.4.1): this endpoint stops.
+            let close = Outbound::Close {
+                code: 1001,
+                reason: "shutting down".to_owned(),
+            };
+            if line.urgent.try_send(close).is_ok() {
+                // A peer that does not answer does not hold us up.
+                let _ = tokio::time::timeout(FAREWELL, task.finished()).await;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl TransportState {
+    /// The task that dials and then serves the connection.
+    fn serve(
+        &self,
+        myself: ActorRef<TransportMessage>,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let plane = Arc::clone(&self.arguments.plane);
+        let platform = Arc::clone(&self.arguments.platform);
+        let config = Arc::clone(&self.arguments.config);
+        let control = Arc::clone(&self.arguments.control);
+        let actor = myself.clone();
+        let serve = async move {
+            // The predecessor's socket is closed when its permit comes free. Nobody closes the semaphore.
+            let Ok(_permit) = Arc::clone(&plane.socket).acquire_owned().await else {
+                return;
+            };
+            let reason = match dial(&config).await {
+                Err(error) => {
+                    let reason = CloseReason::NotOpened(Arc::new(error));
+                    plane.not_opened(&reason);
+                    reason
+                }
+                Ok(dialed) => {
+                    let limits = Limits {
+                        write: config.write_timeout,
+                        first_data: config.limits.first_data,
+                    };
+                    let capacity = config.outbound_capacity;
+                    plane.keep_handshake(Handshake {
+                        peer: dialed.peer,
+                        headers: dialed.response_headers.clone(),
+                        dns: dialed.timings.dns,
+                        tcp: dialed.timings.tcp,
+                        tls: dialed.timings.tls,
+                        upgrade: dialed.timings.upgrade,
+                    });
+                    let wire = web_socket(dialed, &config).await;
+                    let connection =
+                        Connection::open(wire, plane, platform, control, limits, capacity);
+                    // If the actor is gone, so will this task be at its next await.
+                    let _ = actor.cast(TransportMessage::Opened(connection.epoch()));
+                    connection.run().await
+                }
+            };
+            let _ = actor.cast(TransportMessage::Ended(reason));
+        };
+        async move {
+            if let Err(panic) = AssertUnwindSafe(serve).catch_unwind().await {
+                let _ = myself.cast(TransportMessage::Crashed(panic_text(&*panic)));
+            }
+        }
+    }
+
+    fn end(&mut self, reason: CloseReason) -> ActorProcessingErr {
+        let live_since = self.arguments.plane.take_live_since();
+        let live_for = live_since.map(|since| clock::now().saturating_duration_since(since));
+        (self.arguments.events)(TransportEvent::Closed(reason.clone()));
+        Box::new(TransportEnd { reason, live_for })
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    if let Some(text) = panic.downcast_ref::<&str>() {
+        (*text).to_owned()
+    } else if let Some(text) = panic.downcast_ref::<String>() {
+        text.clone()
+    } else {
+        "a panic without a text".to_owned()
+    }
+}

@@ -1,0 +1,315 @@
+//! The tree of one session, and how the two reconnect layers follow from one value.
+//!
+//! Everything about *who restarts whom* stands here and nowhere else: child specs, strategies, the
+//! judgement of an exit, and the wires between actors that must not know each other.
+//!
+//! ```text
+//! session                      rest_for_one
+//!  subscription_manager
+//!  adapter                     only with a platform that establishes sessions
+//!  connection                  rest_for_one; restarted under layer 2
+//!     client
+//!     transport                restarted under layer 1, or temporary and significant
+//!     heartbeat_manager
+//! ```
+//!
+//! Invariants: exactly one layer restarts after a lost connection; a lost connection books no restart
+//! intensity, a panic does; what another attempt cannot cure ends the session with its true cause.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use mainstay_supervisors::{
+    Address, AutoShutdown, ChildSpec, ExitReason, Intensity, Restart, Shutdown, Strategy,
+    SupervisorEvent, SupervisorEventKind, SupervisorSpec, Verdict,
+};
+
+use super::Sink;
+use super::adapter::{Adapter, AdapterArguments, AdapterEvent, AdapterMessage};
+use super::client::{Client, ClientArguments, ClientEvent, ClientMessage};
+use super::connection::{Control, ControlSink};
+use super::heartbeat_manager::{
+    BACKLOG, HeartbeatArguments, HeartbeatEvent, HeartbeatManager, HeartbeatMessage,
+};
+use super::plane::Plane;
+use super::subscription_manager::{
+    SubscriptionArguments, SubscriptionManager, SubscriptionMessage,
+};
+use super::transport::{
+    Transport, TransportArguments, TransportEnd, TransportEvent, TransportMessage,
+};
+use crate::close::GapCause;
+use crate::config::{Config, ReconnectOwner};
+use crate::error::Recovery;
+use crate::platform::Platform;
+
+/// Restarts after panics and faults of our own that a supervisor bears.
+const RESTARTS: Intensity = Intensity {
+    max_restarts: 5,
+    within: Duration::from_secs(60),
+};
+
+/// The addresses of a session's actors; they outlive every restart.
+#[derive(Debug, Clone)]
+pub(crate) struct Addresses {
+    pub(crate) manager: Address<SubscriptionMessage>,
+    pub(crate) adapter: Option<Address<AdapterMessage>>,
+    pub(crate) client: Address<ClientMessage>,
+    transport: Address<TransportMessage>,
+    heartbeat: Address<HeartbeatMessage>,
+}
+
+impl Addresses {
+    /// Addresses of actors that have yet to start.
+    pub(crate) fn new(with_adapter: bool) -> Self {
+        Self {
+            manager: Address::new(),
+            adapter: with_adapter.then(Address::new),
+            client: Address::new(),
+            transport: Address::new(),
+            heartbeat: Address::new(),
+        }
+    }
+}
+
+/// The tree of a session whose platform `P` establishes it, or which is live as soon as it is open.
+pub(crate) fn session<P: Platform>(
+    plane: &Arc<Plane>,
+    platform: &Arc<P>,
+    config: &Arc<Config>,
+    addresses: &Addresses,
+) -> SupervisorSpec {
+    let mut tree = SupervisorSpec::new(Strategy::RestForOne)
+        .name(platform.name())
+        .intensity(RESTARTS)
+        .observe(observer(plane, config))
+        .child(subscription_manager(plane, addresses));
+    if let Some(adapter) = &addresses.adapter {
+        tree = tree.child(self::adapter(plane, platform, config, addresses, adapter));
+    }
+    let platform: Arc<dyn Platform> = Arc::clone(platform) as Arc<dyn Platform>;
+    tree.child(connection(plane, &platform, config, addresses))
+}
+
+fn subscription_manager(plane: &Arc<Plane>, addresses: &Addresses) -> ChildSpec {
+    let plane = Arc::clone(plane);
+    let adapter = addresses.adapter.clone();
+    ChildSpec::actor("subscription_manager", move |_| {
+        let arguments = SubscriptionArguments {
+            plane: Arc::clone(&plane),
+            adapter: adapter.clone(),
+        };
+        Ok((SubscriptionManager, arguments))
+    })
+    .address(&addresses.manager)
+}
+
+fn adapter<P: Platform>(
+    plane: &Arc<Plane>,
+    platform: &Arc<P>,
+    config: &Arc<Config>,
+    addresses: &Addresses,
+    address: &Address<AdapterMessage>,
+) -> ChildSpec {
+    let (plane, platform, config) = (Arc::clone(plane), Arc::clone(platform), Arc::clone(config));
+    let client = addresses.client.clone();
+    let manager = addresses.manager.clone();
+    let events: Sink<AdapterEvent> = Arc::new(move |event| {
+        // A manager that is down takes this actor down with it.
+        let _ = manager.cast(SubscriptionMessage::Adapter(event));
+    });
+    ChildSpec::actor("adapter", move |_| {
+        let arguments = AdapterArguments {
+            plane: Arc::clone(&plane),
+            platform: Arc::clone(&platform),
+            config: Arc::clone(&config),
+            client: client.clone(),
+            events: Arc::clone(&events),
+        };
+        Ok((Adapter::<P>::new(), arguments))
+    })
+    .address(address)
+}
+
+/// The connection's subtree. Its loss is layer 2's to repair, unless it is layer 1's.
+fn connection(
+    plane: &Arc<Plane>,
+    platform: &Arc<dyn Platform>,
+    config: &Arc<Config>,
+    addresses: &Addresses,
+) -> ChildSpec {
+    let tree = SupervisorSpec::new(Strategy::RestForOne)
+        .intensity(RESTARTS)
+        .child(client(plane, addresses))
+        .child(transport(plane, platform, config, addresses))
+        .child(heartbeat_manager(plane, platform, config, addresses));
+    let tree = match config.reconnect.owner {
+        ReconnectOwner::Client => tree,
+        ReconnectOwner::Adapter => tree.auto_shutdown(AutoShutdown::AnySignificant),
+    };
+    let stable_after = config.reconnect.stable_after;
+    ChildSpec::supervisor("connection", tree)
+        .backoff(config.reconnect.backoff)
+        .classify(move |reason| judge(reason, stable_after))
+}
+
+fn client(plane: &Arc<Plane>, addresses: &Addresses) -> ChildSpec {
+    let plane = Arc::clone(plane);
+    let (transport, heartbeat) = (addresses.transport.clone(), addresses.heartbeat.clone());
+    let established_above = addresses.adapter.is_some();
+    let adapter = addresses.adapter.clone();
+    let events: Sink<ClientEvent> = Arc::new(move |event| {
+        if let Some(adapter) = &adapter {
+            // An Adapter that is down takes this actor down with it.
+            let _ = adapter.cast(AdapterMessage::Client(event));
+        }
+    });
+    ChildSpec::actor("client", move |_| {
+        let arguments = ClientArguments {
+            plane: Arc::clone(&plane),
+            transport: transport.clone(),
+            heartbeat: heartbeat.clone(),
+            established_above,
+            events: Arc::clone(&events),
+        };
+        Ok((Client, arguments))
+    })
+    .address(&addresses.client)
+}
+
+/// Layer 1 restarts it; under layer 2 its end ends the connection's subtree.
+fn transport(
+    plane: &Arc<Plane>,
+    platform: &Arc<dyn Platform>,
+    config: &Arc<Config>,
+    addresses: &Addresses,
+) -> ChildSpec {
+    let (plane, platform) = (Arc::clone(plane), Arc::clone(platform));
+    let client = addresses.client.clone();
+    let events: Sink<TransportEvent> = Arc::new(move |event| {
+        // A Client that is down takes this actor down with it.
+        let _ = client.cast(ClientMessage::Transport(event));
+    });
+    let control = control_sink(addresses, &plane);
+    let arguments = Arc::clone(config);
+    let spec = ChildSpec::actor("transport", move |_| {
+        let arguments = TransportArguments {
+            plane: Arc::clone(&plane),
+            platform: Arc::clone(&platform),
+            config: Arc::clone(&arguments),
+            control: Arc::clone(&control),
+            events: Arc::clone(&events),
+        };
+        Ok((Transport, arguments))
+    })
+    .address(&addresses.transport)
+    .shutdown(Shutdown::Timeout(Duration::from_secs(2)));
+    let stable_after = config.reconnect.stable_after;
+    match config.reconnect.owner {
+        ReconnectOwner::Client => spec
+            .restart(Restart::Permanent)
+            .backoff(config.reconnect.backoff)
+            .classify(move |reason| judge(reason, stable_after)),
+        // Its own end is not repaired here; but it comes back with a Client that was restarted, which
+        // a temporary child would not.
+        ReconnectOwner::Adapter => {
+            spec.restart(Restart::Transient)
+                .significant(true)
+                .classify(|reason| match reason.downcast_ref::<TransportEnd>() {
+                    Some(_) => Verdict::DontRestart,
+                    None => Verdict::Default,
+                })
+        }
+    }
+}
+
+fn heartbeat_manager(
+    plane: &Arc<Plane>,
+    platform: &Arc<dyn Platform>,
+    config: &Arc<Config>,
+    addresses: &Addresses,
+) -> ChildSpec {
+    let (plane, platform) = (Arc::clone(plane), Arc::clone(platform));
+    let liveness = config.liveness;
+    let client = addresses.client.clone();
+    let events: Sink<HeartbeatEvent> = Arc::new(move |event| {
+        // A Client that is down takes the connection down with it.
+        let _ = client.cast(ClientMessage::Heartbeat(event));
+    });
+    ChildSpec::actor("heartbeat_manager", move |_| {
+        let arguments = HeartbeatArguments {
+            plane: Arc::clone(&plane),
+            platform: Arc::clone(&platform),
+            liveness,
+            events: Arc::clone(&events),
+        };
+        Ok((HeartbeatManager, arguments))
+    })
+    .address(&addresses.heartbeat)
+}
+
+/// Bounds what the reader may put into the HeartbeatManager's mailbox, which has no bound of its own.
+fn control_sink(addresses: &Addresses, plane: &Arc<Plane>) -> ControlSink {
+    let heartbeat = addresses.heartbeat.clone();
+    let plane = Arc::clone(plane);
+    Arc::new(move |control: Control| {
+        let backlog: &AtomicUsize = &plane.control_backlog;
+        let taken = backlog.fetch_update(Ordering::AcqRel, Ordering::Acquire, |waiting| {
+            (waiting < BACKLOG).then_some(waiting + 1)
+        });
+        taken.is_ok() && heartbeat.cast(HeartbeatMessage::Control(control)).is_ok()
+    })
+}
+
+/// What an exit means for the layer that owns the connection.
+fn judge(reason: &ExitReason, stable_after: Duration) -> Verdict {
+    let Some(end) = reason.downcast_ref::<TransportEnd>() else {
+        return Verdict::Default;
+    };
+    let stable = end
+        .live_for
+        .is_some_and(|live_for| live_for >= stable_after);
+    match end.reason.recovery() {
+        Recovery::Stop => Verdict::Escalate,
+        Recovery::RetryAfter(at_least) => Verdict::Uncounted { stable, at_least },
+        Recovery::Retry | Recovery::Reauthenticate | Recovery::Reconcile => Verdict::Uncounted {
+            stable,
+            at_least: Duration::ZERO,
+        },
+    }
+}
+
+/// Hears of the whole tree: announces the gap before a failing actor's siblings are stopped, and counts restarts.
+fn observer(
+    plane: &Arc<Plane>,
+    config: &Arc<Config>,
+) -> impl Fn(&SupervisorEvent) + Send + Sync + 'static {
+    let plane = Arc::clone(plane);
+    let owner = config.reconnect.owner;
+    move |event| {
+        let Some(child) = &event.child else { return };
+        match &event.kind {
+            SupervisorEventKind::ChildExited { reason, .. } => {
+                let lost = reason.downcast_ref::<TransportEnd>().is_some();
+                if !lost && !reason.is_normal() {
+                    plane.interrupt(&GapCause::ActorRestarted {
+                        actor: child.to_string(),
+                        reason: reason.to_string(),
+                    });
+                }
+                match (owner, child.as_str()) {
+                    (ReconnectOwner::Client, "transport") if lost => {
+                        plane.counters.reconnect_by_client();
+                    }
+                    (ReconnectOwner::Adapter, "connection") if lost => {
+                        plane.counters.reconnect_by_adapter();
+                    }
+                    _ => {}
+                }
+            }
+            SupervisorEventKind::ChildRestarted { .. } => plane.counters.restart(child.as_str()),
+            _ => {}
+        }
+    }
+}
