@@ -1,0 +1,305 @@
+//! The house's own rules, checked against its source text: which floor may import which, and what a
+//! pure file never names.
+//!
+//! DESIGN in one sentence: imports go downward only, and the floors below the session know no clock,
+//! no socket, no task and no actor.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A module of the first level, its floor, and the modules that it may import.
+const FLOORS: &[(&str, &[&str])] = &[
+    ("close", &["error"]),
+    ("error", &["close"]),
+    ("frame", &[]),
+    ("telemetry", &[]),
+    ("config", &["error"]),
+    ("protocol", &["close", "error"]),
+    ("platform", &["error", "frame", "protocol"]),
+    (
+        "adapters",
+        &["close", "config", "error", "frame", "platform", "protocol"],
+    ),
+    (
+        "session",
+        &[
+            "close",
+            "config",
+            "error",
+            "frame",
+            "platform",
+            "protocol",
+            "telemetry",
+        ],
+    ),
+    (
+        "testing",
+        &[
+            "close", "config", "error", "frame", "platform", "protocol", "adapters",
+        ],
+    ),
+];
+
+/// Floors whose files are pure.
+const PURE: &[&str] = &[
+    "close", "error", "frame", "config", "protocol", "platform", "adapters",
+];
+
+/// What a pure file never names, and why.
+const IMPURE: &[(&str, &str)] = &[
+    ("Instant::now", "time is an argument"),
+    ("SystemTime::now", "time is an argument"),
+    (".elapsed()", "time is an argument"),
+    ("tokio::", "no runtime"),
+    ("ractor::", "no actor"),
+    ("fastrand::", "randomness is an argument"),
+    ("rand::", "randomness is an argument"),
+    ("tracing::", "machines do not log"),
+    ("std::thread", "no thread"),
+    ("std::net::TcpStream", "no socket"),
+    ("println!", "no output"),
+];
+
+/// Exceptions, each with its reason.
+const EXCEPTIONS: &[(&str, &str, &str)] = &[
+    // The payload type of text frames is the backend's, which checks UTF-8 once while reading.
+    ("src/frame.rs", "tokio_tungstenite::", "payload type"),
+];
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every Rust file under `folder`, with its path relative to the root.
+fn sources(folder: &str) -> Vec<(String, String)> {
+    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).expect("a folder of the project") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                walk(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(&root().join(folder), &mut found);
+    found.sort();
+    found
+        .into_iter()
+        .map(|path| {
+            let text = fs::read_to_string(&path).expect("a source file is text");
+            let name = path
+                .strip_prefix(root())
+                .expect("beneath the root")
+                .display()
+                .to_string();
+            (name, text)
+        })
+        .collect()
+}
+
+/// The module of the first level that a file belongs to.
+fn module(path: &str) -> Option<&str> {
+    let rest = path.strip_prefix("src/")?;
+    let first = rest.split('/').next()?;
+    Some(first.strip_suffix(".rs").unwrap_or(first)).filter(|module| *module != "lib")
+}
+
+/// The code of a file without its comments and without its tests, which may use anything.
+fn code(text: &str) -> String {
+    let without_tests = text.split("#[cfg(test)]").next().unwrap_or(text);
+    without_tests
+        .lines()
+        .map(|line| line.split("//").next().unwrap_or(line))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+#[test]
+fn every_module_stands_in_the_table() {
+    for (path, _) in sources("src") {
+        if let Some(module) = module(&path) {
+            assert!(
+                FLOORS.iter().any(|(known, _)| *known == module),
+                "{path} has no floor"
+            );
+        }
+    }
+}
+
+#[test]
+fn imports_go_downward_only() {
+    let mut wrong = Vec::new();
+    for (path, text) in sources("src") {
+        let Some(module) = module(&path) else {
+            continue;
+        };
+        let allowed = FLOORS
+            .iter()
+            .find(|(known, _)| *known == module)
+            .map_or(&[][..], |(_, may)| *may);
+        let code = code(&text);
+        for (other, _) in FLOORS {
+            let names = [format!("crate::{other}::"), format!("crate::{other};")];
+            let imported = names.iter().any(|name| code.contains(name.as_str()));
+            if imported && *other != module && !allowed.contains(other) {
+                wrong.push(format!("{path} imports {other}"));
+            }
+        }
+        // Inside the crate a type is imported from where it is defined.
+        for root_name in [
+            "crate::Session",
+            "crate::Frame",
+            "crate::Config;",
+            "crate::{",
+        ] {
+            if code.contains(root_name) {
+                wrong.push(format!(
+                    "{path} imports through the crate root ({root_name})"
+                ));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn pure_files_name_no_clock_no_runtime_no_actor() {
+    let mut wrong = Vec::new();
+    for (path, text) in sources("src") {
+        if !module(&path).is_some_and(|module| PURE.contains(&module)) || path.contains("/tests") {
+            continue;
+        }
+        let mut code = code(&text);
+        for (file, word, _) in EXCEPTIONS {
+            if path == *file {
+                code = code.replace(word, "");
+            }
+        }
+        for (word, reason) in IMPURE {
+            if code.contains(word) {
+                wrong.push(format!("{path} names {word}: {reason}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_session_reads_the_clock_in_one_place() {
+    for (path, text) in sources("src/session") {
+        if path == "src/session/clock.rs" || path.contains("/tests") {
+            continue;
+        }
+        let code = code(&text)
+            .replace("tokio::time::Instant::now", "")
+            .replace("SystemTime::now", "");
+        let imports_tokio = code.contains("use tokio::time::") && code.contains("Instant");
+        assert!(
+            imports_tokio || !code.contains("Instant::now"),
+            "{path} reads the system's clock"
+        );
+    }
+}
+
+#[test]
+fn only_the_transports_own_files_touch_a_socket() {
+    for (path, text) in sources("src") {
+        let socket = path.starts_with("src/session/dial") || path.starts_with("src/testing");
+        if !socket && !path.contains("/tests") {
+            assert!(
+                !code(&text).contains("TcpStream"),
+                "{path} touches a socket"
+            );
+        }
+    }
+}
+
+#[test]
+fn no_client_or_machine_knows_a_venue() {
+    for (path, text) in sources("src") {
+        if path.starts_with("src/session") || path.starts_with("src/protocol") {
+            let code = code(&text).to_lowercase();
+            for venue in ["deribit", "binance", "kraken", "coinbase", "bybit", "okx"] {
+                assert!(!code.contains(venue), "{path} knows {venue}");
+            }
+        }
+    }
+}
+
+#[test]
+fn there_is_no_unsafe_and_no_mod_rs() {
+    for folder in ["src", "supervisors/src"] {
+        for (path, text) in sources(folder) {
+            assert!(!path.ends_with("mod.rs"), "{path}");
+            let code = code(&text);
+            assert!(
+                !code.contains("unsafe {") && !code.contains("unsafe fn"),
+                "{path} is unsafe"
+            );
+        }
+    }
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).expect("the manifest");
+    assert!(manifest.contains("unsafe_code = \"forbid\""));
+}
+
+#[test]
+fn no_queue_of_the_session_is_unbounded() {
+    for (path, text) in sources("src") {
+        let code = code(&text);
+        assert!(
+            !code.contains("unbounded"),
+            "{path} has a queue without a bound"
+        );
+    }
+}
+
+#[test]
+fn every_file_opens_with_its_purpose() {
+    for folder in ["src", "supervisors/src"] {
+        for (path, text) in sources(folder) {
+            assert!(
+                text.trim_start().starts_with("//!"),
+                "{path} does not say what it is"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_architecture_text_names_a_test_for_each_invariant() {
+    let text = fs::read_to_string(root().join("ARCHITECTURE.md")).expect("ARCHITECTURE.md");
+    assert!(
+        text.lines().count() < 300,
+        "ARCHITECTURE.md is too long to be read"
+    );
+    let mut tests = BTreeMap::new();
+    for folder in ["src", "tests", "supervisors/src", "supervisors/tests"] {
+        for (path, source) in sources(folder) {
+            for line in source.lines() {
+                let line = line.trim_start();
+                let name = line
+                    .strip_prefix("async fn ")
+                    .or_else(|| line.strip_prefix("fn "));
+                if let Some(name) = name.and_then(|rest| rest.split(['(', '<']).next()) {
+                    tests.insert(name.to_owned(), path.clone());
+                }
+            }
+        }
+    }
+    let mut named = 0;
+    for line in text.lines().filter(|line| line.starts_with("| I")) {
+        let guards = line.split('|').nth(3).unwrap_or_default();
+        for guard in guards.split('`').skip(1).step_by(2) {
+            named += 1;
+            assert!(
+                tests.contains_key(guard),
+                "ARCHITECTURE.md names a test that is not there: {guard}"
+            );
+        }
+        assert!(guards.contains('`'), "an invariant without a test: {line}");
+    }
+    assert!(named >= 9, "each invariant of the design has a guard");
+}
