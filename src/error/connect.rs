@@ -245,7 +245,9 @@ mod tests {
         }
         let status = http::StatusCode::from_u16(status).unwrap();
         let response = HttpResponse::new(status, headers, bytes::Bytes::new());
-        ConnectError::Refused { response: Box::new(response) }
+        ConnectError::Refused {
+            response: Box::new(response),
+        }
     }
 
     #[test]
