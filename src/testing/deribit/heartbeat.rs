@@ -77,9 +77,7 @@ impl Heartbeat {
         if self.give_up.is_some() {
             return Due::Heartbeat;
         }
-        // A client that answers every test request speaks once per interval, a little after the
-        // beat; a tenth of slack keeps it from being asked every other time only.
-        if now.duration_since(self.received) >= self.interval.mul_f64(0.9) {
+        if now.duration_since(self.received) >= self.interval {
             self.on_test_request(now);
             return Due::TestRequest;
         }
