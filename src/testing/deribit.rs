@@ -136,6 +136,10 @@ impl DeribitSimulator {
 
     /// Makes something go wrong on every open connection, and, where the fault lasts, on those to
     /// come. Returns how many open connections were told.
+    ///
+    /// A connection that is blocked in a write hears of it when the write is over, at the latest
+    /// after the write limit. An outage is a [`Fault::TcpReset`] after a [`Fault::Handshake`] for
+    /// `u32::MAX` connections, until [`Fault::Heal`].
     pub fn inject(&self, fault: Fault) -> usize {
         self.shared.inject(fault)
     }

@@ -23,7 +23,7 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::connection::{Order, ServerConnection, Told};
-use super::handshake::{UpgradeRequest, shake};
+use super::handshake::{UpgradeRequest, finish, shake};
 use super::matcher::Matcher;
 use super::script::{Script, ScriptFailure, Step};
 use super::server::{ReceivedKind, Shared};
@@ -79,7 +79,7 @@ pub(super) async fn serve(
         Err(end) => Some(end),
     };
     match end.unwrap_or(End::HangUp) {
-        End::HangUp => {}
+        End::HangUp => finish(driver.into_stream()).await,
         End::Gone(error) => ended.error = error,
         End::Reset => driver.into_stream().reset(),
         End::Silent => silence(driver.socket.get_ref().tcp()).await,

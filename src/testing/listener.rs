@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Duration, sleep};
 
 use super::certificate::{CertificateOptions, Certificates, StartError};
 
@@ -74,10 +75,10 @@ impl Bound {
             loop {
                 tokio::select! {
                     stream = tcp.accept() => {
-                        // An accept can fail for want of file descriptors; the next may succeed,
-                        // but only after others had a chance to run.
+                        // An accept can fail for want of file descriptors, and will again until
+                        // somebody gives one back.
                         let Ok((stream, _)) = stream else {
-                            tokio::task::yield_now().await;
+                            sleep(Duration::from_millis(10)).await;
                             continue;
                         };
                         if connections.len() < MOST_CONNECTIONS {

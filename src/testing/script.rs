@@ -43,7 +43,7 @@ pub enum Step {
     },
     /// Writes bytes below the frames: broken frames, half frames, fragments.
     Raw(Bytes),
-    /// Sends every message back, until the connection ends.
+    /// Sends every text message back, until the connection ends.
     Echo,
     /// Does nothing for this long; the connection is read and pings are answered.
     Wait(Duration),
@@ -90,7 +90,7 @@ impl Script {
         Self::default()
     }
 
-    /// Sends every message back.
+    /// Sends every text message back.
     pub fn echo() -> Self {
         Self::new().step(Step::Echo)
     }

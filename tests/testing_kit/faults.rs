@@ -372,3 +372,41 @@ async fn a_client_that_does_not_read_is_cut() {
     ended.await.unwrap();
     client.end().await;
 }
+
+#[tokio::test]
+async fn over_tls_a_connection_is_reset_and_falls_silent_as_without() {
+    let venue = DeribitSimulator::builder().tls(true);
+    let venue = venue.start().await.unwrap();
+    let authority = venue.ca_certificate_der().unwrap();
+    let wire = secured(venue.address(), "localhost", authority)
+        .await
+        .unwrap();
+    let mut client = Client::over(&venue.url(), wire).await.unwrap();
+    client.ask("public/test", json!({})).await.unwrap();
+    venue.inject(Fault::HalfOpen);
+    client.assert_silent(Duration::from_millis(100)).await;
+    client.request("public/test", json!({})).await;
+    client.assert_silent(Duration::from_millis(100)).await;
+
+    let wire = secured(venue.address(), "localhost", authority)
+        .await
+        .unwrap();
+    let mut client = Client::over(&venue.url(), wire).await.unwrap();
+    client.ask("public/test", json!({})).await.unwrap();
+    venue.inject(Fault::TcpReset);
+    assert!(is_reset(&client.end().await));
+}
+
+#[tokio::test]
+async fn an_outage_lasts_until_healed() {
+    let (venue, mut client) = open().await;
+    let (handshake, times) = (Handshake::HangUp, u32::MAX);
+    venue.inject(Fault::Handshake { handshake, times });
+    venue.inject(Fault::TcpReset);
+    client.end().await;
+    for _ in 0..5 {
+        assert!(Client::try_open(&venue.url()).await.is_err());
+    }
+    venue.inject(Fault::Heal);
+    Client::to(&venue).await;
+}

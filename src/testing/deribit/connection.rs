@@ -23,7 +23,7 @@ use tokio_tungstenite::tungstenite::Message;
 use super::session::{Action, End, Session};
 use super::shared::Shared;
 use crate::testing::driver::close_frame;
-use crate::testing::handshake::shake;
+use crate::testing::handshake::{finish, shake};
 use crate::testing::stream::{ServerStream, silence};
 
 /// Serves connection `id` from the accepted socket to its end.
@@ -81,11 +81,16 @@ pub(super) async fn serve(
             Err(end) => break end,
         }
     };
+    if let End::Silent = end {
+        return silence(wire.socket.get_ref().tcp()).await;
+    }
+    // For the venue it is over now, however long the client takes to notice.
+    drop(session);
     match end {
-        End::HangUp => {}
+        End::HangUp => finish(wire.socket.into_inner()).await,
         End::Reset => wire.socket.into_inner().reset(),
-        End::Silent => silence(wire.socket.get_ref().tcp()).await,
         End::Close { code, reason } => wire.close(code, &reason).await,
+        End::Silent => {}
     }
 }
 
