@@ -194,6 +194,15 @@ pub trait Message: Sized + Send + 'static {
     /// A [`DecodeError`] without the payload; the subscription reports it as a gap.
     fn decode(frame: &Frame) -> Result<Self, DecodeError>;
 
+    /// Reads it out of a frame that nobody else needs; the default is [`Message::decode`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Message::decode`].
+    fn from_frame(frame: Frame) -> Result<Self, DecodeError> {
+        Self::decode(&frame)
+    }
+
     /// Its place in the venue's own sequence, if the channel has one. The subscription checks it.
     fn sequence(&self) -> Option<sequence::Step> {
         None
@@ -203,6 +212,10 @@ pub trait Message: Sized + Send + 'static {
 impl Message for Frame {
     fn decode(frame: &Frame) -> Result<Self, DecodeError> {
         Ok(frame.clone())
+    }
+
+    fn from_frame(frame: Frame) -> Result<Self, DecodeError> {
+        Ok(frame)
     }
 }
 

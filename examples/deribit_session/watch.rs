@@ -123,13 +123,13 @@ impl Watches {
                         let mut board = lock(&board);
                         board.messages += 1;
                         if let Some((before, current)) = read(&mut board, &data) {
-                            if let (Some(last), Some(before)) = (last, before) {
-                                if last != before {
-                                    println!(
-                                        "    {channel}: {last} was followed by {before}, undeclared"
-                                    );
-                                    *lock(&missing) += 1;
-                                }
+                            if let (Some(last), Some(before)) = (last, before)
+                                && last != before
+                            {
+                                println!(
+                                    "    {channel}: {last} was followed by {before}, undeclared"
+                                );
+                                *lock(&missing) += 1;
                             }
                             last = Some(current);
                         }

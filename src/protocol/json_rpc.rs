@@ -226,7 +226,7 @@ mod tests {
     proptest! {
         #[test]
         fn whatever_is_written_can_be_read(id: u64, method: String, param: String) {
-            let params = to_raw_value(&[param.clone()]).unwrap();
+            let params = to_raw_value(std::slice::from_ref(&param)).unwrap();
             let text = request(id, &method, Some(&params));
             let expected = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": [param]});
             prop_assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), expected);

@@ -65,7 +65,8 @@ pub(crate) struct Connection<W> {
     outbound: LineReceiver,
     pending: Pending,
     sorter: Sorter,
-    batch: Vec<Frame>,
+    /// What the present batch has brought so far.
+    tally: Tally,
     /// Frames handed to the wire and not yet flushed.
     unflushed: Vec<ReplyPort>,
     flushing: bool,
@@ -107,6 +108,25 @@ enum Place {
     Heartbeat,
 }
 
+fn place(platform: &dyn Platform, sorter: &mut Sorter, payload: &[u8]) -> Place {
+    match platform.route(payload) {
+        Route::Reply(id) => Place::Reply(id),
+        Route::Notification(channel) => Place::Bin(sorter.place(Some(&channel))),
+        Route::Heartbeat => Place::Heartbeat,
+        Route::Unrouted => Place::Bin(sorter.place(None)),
+    }
+}
+
+/// What one batch has brought; published when it is handed on.
+#[derive(Debug, Default)]
+struct Tally {
+    frames: usize,
+    bytes: usize,
+    delivered: u64,
+    unwanted: u64,
+    shed: u64,
+}
+
 /// What woke the loop.
 enum Turn {
     /// A batch has been read.
@@ -135,7 +155,7 @@ impl<W: Wire> Connection<W> {
             outbound,
             pending: Pending::new(),
             sorter: Sorter::new(&plane.routes),
-            batch: Vec::with_capacity(BATCH),
+            tally: Tally::default(),
             unflushed: Vec::new(),
             flushing: false,
             stall: None,
@@ -162,7 +182,11 @@ impl<W: Wire> Connection<W> {
     pub(crate) async fn run(mut self) -> CloseReason {
         let reason = loop {
             match std::future::poll_fn(|cx| self.poll_turn(cx)).await {
-                Turn::Batch => self.route(),
+                Turn::Batch => {
+                    self.deliver();
+                    // The consumers' turn, while the batch is still in the cache.
+                    tokio::task::yield_now().await;
+                }
                 Turn::Over(reason) => break reason,
             }
         };
@@ -181,14 +205,14 @@ impl<W: Wire> Connection<W> {
         if self.poll_waiting(cx).is_pending() {
             return Poll::Pending;
         }
-        while self.batch.len() < BATCH {
+        while self.tally.frames < BATCH {
             match self.wire.poll_frame(cx) {
-                Poll::Ready(Ok(frame)) => self.batch.push(frame),
+                Poll::Ready(Ok(frame)) => self.accept(frame),
                 Poll::Ready(Err(reason)) => {
-                    if self.batch.is_empty() {
+                    if self.tally.frames == 0 {
                         return Poll::Ready(Turn::Over(self.true_reason(reason)));
                     }
-                    // Reported again by the next poll, or replaced by the close frame in the batch.
+                    // Told after the batch, unless a close frame in it says it better.
                     self.closing
                         .get_or_insert_with(|| (Box::pin(sleep_until(Instant::now())), reason));
                     break;
@@ -196,7 +220,7 @@ impl<W: Wire> Connection<W> {
                 Poll::Pending => break,
             }
         }
-        if self.batch.is_empty() {
+        if self.tally.frames == 0 {
             Poll::Pending
         } else {
             Poll::Ready(Turn::Batch)
@@ -328,57 +352,53 @@ impl<W: Wire> Connection<W> {
         self.closing.take().map_or(reason, |(_, began)| began)
     }
 
-    /// Sorts a batch into the subscribers' queues and answers callers.
-    fn route(&mut self) {
+    /// Puts one frame where it belongs: its channel's bin, its caller, or the HeartbeatManager.
+    fn accept(&mut self, frame: Frame) {
+        if self.tally.frames == 0 {
+            self.sorter.renew(&self.plane.routes);
+        }
+        self.tally.frames += 1;
+        self.tally.bytes += frame.payload().len();
+        let place = match &frame {
+            Frame::Text(text) => place(&*self.platform, &mut self.sorter, text.as_bytes()),
+            Frame::Binary(bytes) => place(&*self.platform, &mut self.sorter, bytes),
+            Frame::Ping(_) => return,
+            Frame::Pong(_) => {
+                self.tally.shed += u64::from(!(self.control)(Control::Pong(frame)));
+                return;
+            }
+            Frame::Close(close) => {
+                let (code, reason) = match close {
+                    Some((code, reason)) => (Some(*code), reason.clone()),
+                    None => (None, String::new()),
+                };
+                if !matches!(self.closing, Some((_, CloseReason::Local { .. }))) {
+                    self.closing = None;
+                }
+                self.begin_closing(CloseReason::Peer { code, reason });
+                return;
+            }
+        };
+        let wanted = match place {
+            Place::Reply(id) => self.pending.answer(id, frame),
+            Place::Bin(bin) => {
+                let wanted = self.sorter.put(bin, frame);
+                self.tally.delivered += u64::from(wanted);
+                wanted
+            }
+            Place::Heartbeat => {
+                self.tally.shed += u64::from(!(self.control)(Control::Heartbeat(frame)));
+                true
+            }
+        };
+        self.tally.unwanted += u64::from(!wanted);
+    }
+
+    /// Hands the batch on to the subscribers and publishes what was counted.
+    fn deliver(&mut self) {
         let now = clock::now();
         self.first_data = None;
         self.plane.touch(now);
-        self.sorter.renew(&self.plane.routes);
-        let (mut bytes, mut delivered, mut unwanted, mut shed) = (0u64, 0u64, 0u64, 0u64);
-        let frames = self.batch.len() as u64;
-        let mut batch = std::mem::take(&mut self.batch);
-        for frame in batch.drain(..) {
-            bytes += frame.payload().len() as u64;
-            match &frame {
-                Frame::Ping(_) => continue,
-                Frame::Pong(_) => {
-                    shed += u64::from(!(self.control)(Control::Pong(frame)));
-                    continue;
-                }
-                Frame::Close(close) => {
-                    let (code, reason) = match close {
-                        Some((code, reason)) => (Some(*code), reason.clone()),
-                        None => (None, String::new()),
-                    };
-                    if !matches!(self.closing, Some((_, CloseReason::Local { .. }))) {
-                        self.closing = None;
-                    }
-                    self.begin_closing(CloseReason::Peer { code, reason });
-                    continue;
-                }
-                Frame::Text(_) | Frame::Binary(_) => {}
-            }
-            let place = match self.platform.route(frame.payload()) {
-                Route::Reply(id) => Place::Reply(id),
-                Route::Notification(channel) => Place::Bin(self.sorter.place(Some(&channel))),
-                Route::Heartbeat => Place::Heartbeat,
-                Route::Unrouted => Place::Bin(self.sorter.place(None)),
-            };
-            let wanted = match place {
-                Place::Reply(id) => self.pending.answer(id, frame),
-                Place::Bin(bin) => {
-                    let wanted = self.sorter.put(bin, frame);
-                    delivered += u64::from(wanted);
-                    wanted
-                }
-                Place::Heartbeat => {
-                    shed += u64::from(!(self.control)(Control::Heartbeat(frame)));
-                    true
-                }
-            };
-            unwanted += u64::from(!wanted);
-        }
-        self.batch = batch;
         if self.plane.delivers(self.guard.epoch) {
             let waiting = &mut self.waiting;
             self.sorter.deliver(self.guard.epoch, now, |subscriber| {
@@ -390,15 +410,26 @@ impl<W: Wire> Connection<W> {
         } else {
             self.sorter.discard();
         }
+        let tally = std::mem::take(&mut self.tally);
         let counters = &self.plane.counters;
-        counters.frames_in.fetch_add(frames, Ordering::Relaxed);
-        counters.bytes_in.fetch_add(bytes, Ordering::Relaxed);
-        counters.delivered.fetch_add(delivered, Ordering::Relaxed);
-        if unwanted > 0 {
-            counters.unwanted.fetch_add(unwanted, Ordering::Relaxed);
+        counters
+            .frames_in
+            .fetch_add(tally.frames as u64, Ordering::Relaxed);
+        counters
+            .bytes_in
+            .fetch_add(tally.bytes as u64, Ordering::Relaxed);
+        counters
+            .delivered
+            .fetch_add(tally.delivered, Ordering::Relaxed);
+        if tally.unwanted > 0 {
+            counters
+                .unwanted
+                .fetch_add(tally.unwanted, Ordering::Relaxed);
         }
-        if shed > 0 {
-            counters.control_shed.fetch_add(shed, Ordering::Relaxed);
+        if tally.shed > 0 {
+            counters
+                .control_shed
+                .fetch_add(tally.shed, Ordering::Relaxed);
         }
     }
 

@@ -135,11 +135,21 @@ impl Sorter {
     }
 
     /// The bin of a channel; without subscribers of its own, that of everything else.
-    pub(crate) fn place(&self, channel: Option<&str>) -> usize {
+    pub(crate) fn place(&mut self, channel: Option<&str>) -> usize {
         let rest = self.bins.len() - 1;
-        channel
-            .and_then(|channel| self.index.get(channel).copied())
-            .unwrap_or(rest)
+        let Some(channel) = channel else { return rest };
+        if let Some((last, place)) = &self.last
+            && **last == *channel
+        {
+            return *place;
+        }
+        match self.index.get_key_value(channel) {
+            Some((name, place)) => {
+                self.last = Some((Arc::clone(name), *place));
+                *place
+            }
+            None => rest,
+        }
     }
 
     /// Puts a frame into a bin. Whether anybody listens; if not, the frame is dropped.

@@ -166,7 +166,7 @@ impl<M: Message> Subscription<M> {
                 payload,
                 epoch,
                 received,
-            } => match M::decode(&payload) {
+            } => match M::from_frame(payload) {
                 Ok(message) => self.check(Data {
                     message,
                     epoch,
