@@ -5,7 +5,6 @@
 //! Invariants: a spec holds nothing of a running incarnation; everything that can be wrong with it
 //! is found by [`SupervisorSpec::check`] and named by a [`SpecError`].
 
-use std::any::TypeId;
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
