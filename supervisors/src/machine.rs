@@ -228,6 +228,7 @@ impl Machine {
         // One that was told to stop meanwhile goes on stopping.
         if let Phase::Starting { since } = child.phase {
             child.phase = Phase::Running { since: now };
+            child.been_up = true;
             let kind = match child.ended_at.take() {
                 Some(ended) => SupervisorEventKind::ChildRestarted {
                     took: now.saturating_duration_since(ended),

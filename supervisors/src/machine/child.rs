@@ -59,6 +59,8 @@ pub(super) struct Child {
     pub(super) planned: bool,
     /// Was started in this run of the supervisor.
     pub(super) started: bool,
+    /// Was up in this run of the supervisor.
+    pub(super) been_up: bool,
     /// A temporary child that has ended; kept for its position only.
     pub(super) gone: bool,
 }
@@ -75,6 +77,7 @@ impl Child {
             ended_at: None,
             planned: false,
             started: false,
+            been_up: false,
             gone: false,
         }
     }

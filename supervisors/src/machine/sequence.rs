@@ -90,10 +90,9 @@ impl Machine {
         }
         let mut group = Vec::new();
         for at in from..self.children.len() {
-            let booting = self.booting;
             let child = &mut self.children[at];
-            // During the boot a temporary child may still have to be started for the first time.
-            if child.gone || (child.is_temporary() && !(booting && !child.started)) {
+            // During the boot a temporary child may still have to be up for the first time.
+            if child.gone || (child.is_temporary() && child.been_up) {
                 continue;
             }
             if let Phase::Waiting { until } = child.phase {

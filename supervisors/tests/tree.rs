@@ -1,0 +1,24 @@
+//! Trees of real actors, on a paused clock unless a test says why not.
+//!
+//! The IDs in the doc comments are those of the conformance cases; `README.md` maps them to tests.
+
+#[path = "tree/addresses.rs"]
+mod addresses;
+#[path = "tree/exits.rs"]
+mod exits;
+#[path = "tree/kit.rs"]
+mod kit;
+#[path = "tree/monitors.rs"]
+mod monitors;
+#[path = "tree/restarts.rs"]
+mod restarts;
+#[path = "tree/shutdown.rs"]
+mod shutdown;
+#[path = "tree/significant.rs"]
+mod significant;
+#[path = "tree/starts.rs"]
+mod starts;
+#[path = "tree/strategies.rs"]
+mod strategies;
+#[path = "tree/traps.rs"]
+mod traps;

@@ -1,0 +1,268 @@
+//! Ending a tree: order, limits, deadline, what is left behind.
+
+use std::time::Duration;
+
+use mainstay_supervisors::{
+    Address, AddressStatus, Backoff, ChildSpec, ExitReason, Jitter, Shutdown, ShutdownCause,
+    ShutdownPlan, Strategy,
+};
+
+use crate::kit::{Do, Log, Script, generous, puppet, scripted, settle, started};
+
+fn slow(id: &str, log: &Log, stop_takes: Duration) -> ChildSpec {
+    scripted(
+        id,
+        Script {
+            log: log.clone(),
+            stop_takes,
+            ..Script::default()
+        },
+    )
+}
+
+/// Trap 1: depth first, in reverse start order, each awaited.
+#[tokio::test(start_paused = true)]
+async fn a_tree_ends_depth_first_in_reverse_order() {
+    let log = Log::default();
+    let below = generous(Strategy::OneForOne)
+        .child(puppet("b1", &log))
+        .child(slow("b2", &log, Duration::from_secs(1)));
+    let spec = generous(Strategy::OneForOne)
+        .child(puppet("a", &log))
+        .child(ChildSpec::supervisor("b", below))
+        .child(slow("c", &log, Duration::from_secs(2)));
+    let (tree, _events) = started(spec).await;
+    log.take();
+    let report = tree.shutdown(ShutdownPlan::default()).await;
+    let stops: Vec<_> = log
+        .take()
+        .into_iter()
+        .filter(|line| line.starts_with("stop"))
+        .collect();
+    assert_eq!(stops, ["stop c", "stop b2", "stop b1", "stop a"]);
+    assert_eq!(report.graceful, 5);
+    assert!(report.killed.is_empty() && report.abandoned.is_empty());
+    assert_eq!(report.took.as_secs(), 3);
+    assert!(matches!(
+        &*tree.wait().await,
+        ExitReason::Ended(ShutdownCause::Requested)
+    ));
+}
+
+/// OTP-STOP-01, 02, 04, 08; EXD-31, 32, 34, 36, 38.
+#[tokio::test(start_paused = true)]
+async fn each_child_is_ended_within_its_own_limit() {
+    let log = Log::default();
+    let minute = Duration::from_secs(60);
+    let spec = generous(Strategy::OneForOne)
+        .child(slow("patient", &log, Duration::from_secs(9)).shutdown(Shutdown::Infinite))
+        .child(slow("hung", &log, minute).shutdown(Shutdown::Timeout(Duration::from_secs(1))))
+        .child(puppet("brutal", &log).shutdown(Shutdown::Kill))
+        .child(puppet("good", &log));
+    let (tree, _events) = started(spec).await;
+    log.take();
+    let report = tree.shutdown(ShutdownPlan::within(minute)).await;
+    assert_eq!(
+        log.take(),
+        [
+            "stop good",
+            "drop good",
+            "drop brutal",
+            "drop hung",
+            "stop patient",
+            "drop patient"
+        ]
+    );
+    let killed: Vec<_> = report.killed.iter().map(ToString::to_string).collect();
+    assert_eq!(killed, ["root/brutal", "root/hung"]);
+    assert_eq!(report.graceful, 2);
+    assert_eq!(report.took.as_secs(), 10);
+}
+
+/// The total beats patience, and leaves enough for those who are still to be stopped.
+#[tokio::test(start_paused = true)]
+async fn the_total_is_divided_so_that_everybody_is_still_asked() {
+    let log = Log::default();
+    let hour = Duration::from_secs(3600);
+    let spec = generous(Strategy::OneForOne)
+        .child(puppet("a", &log))
+        .child(slow("b", &log, hour).shutdown(Shutdown::Infinite))
+        .child(puppet("c", &log));
+    let (tree, _events) = started(spec).await;
+    log.take();
+    let report = tree
+        .shutdown(ShutdownPlan::within(Duration::from_secs(10)))
+        .await;
+    assert!(report.took <= Duration::from_secs(10), "{report:?}");
+    assert_eq!(report.killed.len(), 1);
+    assert_eq!(report.graceful, 2);
+    assert!(log.take().contains(&"stop a".to_owned()));
+}
+
+/// Trap 5: a second request joins the first, and can tighten it.
+#[tokio::test(start_paused = true)]
+async fn a_second_shutdown_joins_the_first_and_tightens_it() {
+    let log = Log::default();
+    let hour = Duration::from_secs(3600);
+    let spec =
+        generous(Strategy::OneForOne).child(slow("a", &log, hour).shutdown(Shutdown::Infinite));
+    let (tree, _events) = started(spec).await;
+    let (first, second) = tokio::join!(tree.shutdown(ShutdownPlan::within(hour)), async {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        tree.shutdown(ShutdownPlan::within(Duration::from_secs(2)))
+            .await
+    });
+    assert_eq!(first, second);
+    assert!(first.took <= Duration::from_secs(7), "{first:?}");
+    assert_eq!(first.killed.len(), 1);
+    // Long after the end it still answers.
+    assert_eq!(tree.shutdown(ShutdownPlan::default()).await, first);
+}
+
+/// RX-05, trap 6, on a real clock: a child that never yields is left behind and reported, at the
+/// total, and its siblings are still stopped in order.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_child_that_never_yields_is_abandoned_at_the_total() {
+    let log = Log::default();
+    let address = Address::new();
+    let below = generous(Strategy::OneForOne)
+        .child(puppet("b1", &log))
+        .child(puppet("stuck", &log).address(&address))
+        .child(puppet("b3", &log));
+    let spec = generous(Strategy::OneForOne)
+        .child(puppet("a", &log))
+        .child(ChildSpec::supervisor("b", below));
+    let (tree, _events) = started(spec).await;
+    log.take();
+    let (release, until) = std::sync::mpsc::channel();
+    address.cast(Do::Block(until)).unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let total = Duration::from_secs(2);
+    let began = std::time::Instant::now();
+    let report = tree.shutdown(ShutdownPlan::within(total)).await;
+    assert!(began.elapsed() <= total + Duration::from_millis(100));
+    let abandoned: Vec<_> = report.abandoned.iter().map(ToString::to_string).collect();
+    assert_eq!(abandoned, ["root/b/stuck"]);
+    let stops: Vec<_> = log
+        .take()
+        .into_iter()
+        .filter(|line| line.starts_with("stop"))
+        .collect();
+    assert_eq!(stops, ["stop b3", "stop b1", "stop a"]);
+    drop(release);
+}
+
+/// A shutdown cancels a restart that waits.
+#[tokio::test(start_paused = true)]
+async fn a_child_in_backoff_does_not_come_back_after_a_shutdown() {
+    let log = Log::default();
+    let address = Address::new();
+    let long = Duration::from_secs(30);
+    let spec = generous(Strategy::OneForOne).child(
+        puppet("a", &log)
+            .backoff(
+                Backoff::new(long, long)
+                    .jitter(Jitter::None)
+                    .first_immediate(false),
+            )
+            .address(&address),
+    );
+    let (tree, mut events) = started(spec).await;
+    address.cast(Do::Fail(1)).unwrap();
+    events.exited("a").await;
+    let report = tree.shutdown(ShutdownPlan::default()).await;
+    assert!(report.took < Duration::from_secs(1));
+    log.take();
+    tokio::time::sleep(2 * long).await;
+    assert!(log.take().is_empty());
+    assert!(matches!(address.status(), AddressStatus::Down(_)));
+}
+
+/// Trap 1: a stop by somebody else ends the children in order too.
+#[tokio::test(start_paused = true)]
+async fn a_foreign_stop_of_a_supervisor_is_orderly() {
+    let log = Log::default();
+    let spec = generous(Strategy::OneForOne)
+        .child(puppet("a", &log))
+        .child(slow("b", &log, Duration::from_secs(2)));
+    let (tree, _events) = started(spec).await;
+    log.take();
+    tree.cell().stop(None);
+    let reason = tree.wait().await;
+    assert!(matches!(
+        &*reason,
+        ExitReason::Ended(ShutdownCause::Requested)
+    ));
+    assert_eq!(log.take(), ["stop b", "drop b", "stop a", "drop a"]);
+}
+
+/// RX-28, trap 2: a killed supervisor takes everybody along, and is gone only after them.
+#[tokio::test(start_paused = true)]
+async fn nobody_survives_a_killed_supervisor() {
+    let log = Log::default();
+    let below = generous(Strategy::OneForOne).child(puppet("b", &log));
+    let spec = generous(Strategy::OneForOne)
+        .child(puppet("a", &log))
+        .child(ChildSpec::supervisor("below", below));
+    let (tree, _events) = started(spec).await;
+    log.take();
+    tree.cell().kill();
+    assert!(matches!(&*tree.wait().await, ExitReason::Killed));
+    let mut lines = log.take();
+    lines.sort();
+    assert_eq!(lines, ["drop a", "drop b"]);
+}
+
+/// RX-28: a dropped root kills its tree.
+#[tokio::test(start_paused = true)]
+async fn a_dropped_root_kills_its_tree() {
+    let log = Log::default();
+    let (tree, _events) = started(generous(Strategy::OneForOne).child(puppet("a", &log))).await;
+    let known = mainstay_supervisors::SupervisorRef::clone(&tree);
+    drop(tree);
+    assert!(matches!(&*known.wait().await, ExitReason::Killed));
+    assert!(log.take().contains(&"drop a".to_owned()));
+}
+
+/// RX-23: the runtime goes without a shutdown: no hang, no panic, no restarts, names freed.
+#[test]
+fn a_runtime_that_goes_away_leaves_nothing() {
+    let log = Log::default();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    let spec = generous(Strategy::OneForAll)
+        .child(puppet("a", &log).registered("gone-with-the-runtime"))
+        .child(puppet("b", &log));
+    let tree = runtime.block_on(spec.start()).unwrap();
+    runtime.shutdown_timeout(Duration::from_secs(5));
+    drop(tree);
+    assert!(ractor::registry::where_is("gone-with-the-runtime".to_owned()).is_none());
+    let starts = log
+        .read()
+        .iter()
+        .filter(|line| line.starts_with("start"))
+        .count();
+    assert_eq!(starts, 2);
+}
+
+/// A tree under a foreign actor ends with it.
+#[tokio::test(start_paused = true)]
+async fn a_tree_under_a_foreign_actor_ends_with_it() {
+    let log = Log::default();
+    let (foreign, join) = ractor::Actor::spawn(None, crate::kit::Puppet, Script::default())
+        .await
+        .unwrap();
+    let tree = generous(Strategy::OneForOne)
+        .child(puppet("a", &log))
+        .start_under(foreign.get_cell())
+        .await
+        .unwrap();
+    foreign.stop(None);
+    join.await.unwrap();
+    tree.wait().await;
+    settle().await;
+    assert!(log.take().contains(&"drop a".to_owned()));
+}
