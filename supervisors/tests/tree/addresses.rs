@@ -1,1 +1,129 @@
+//! Addresses over restarts of the child and of its supervisors.
 
+use std::time::Duration;
+
+use mainstay_supervisors::{
+    Address, AddressStatus, Backoff, CallError, ChildSpec, Generation, Jitter, ShutdownPlan,
+    Strategy,
+};
+
+use crate::kit::{Do, Log, Script, generous, ping, puppet, scripted, started};
+
+fn lazily(millis: u64) -> Backoff {
+    Backoff::new(Duration::from_millis(millis), Duration::from_millis(millis))
+        .jitter(Jitter::None)
+        .first_immediate(false)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_reaches_each_incarnation() {
+    let address = Address::new();
+    assert!(matches!(address.status(), AddressStatus::Unbound));
+    let spec = generous(Strategy::OneForOne).child(puppet("a", &Log::default()).address(&address));
+    let (tree, mut events) = started(spec).await;
+    for generation in 1..5 {
+        assert_eq!(address.generation(), Generation(generation));
+        assert_eq!(address.cast(Do::Fail(1)).unwrap(), Generation(generation));
+        events.restarted("a").await;
+    }
+    tree.shutdown(ShutdownPlan::default()).await;
+    assert!(matches!(address.status(), AddressStatus::Down(_)));
+    assert!(address.current().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_finds_nobody_is_handed_back() {
+    let address = Address::new();
+    let error = address.cast(Do::Fail(42)).unwrap_err();
+    assert!(matches!(error.message, Do::Fail(42)));
+    assert!(matches!(error.status, AddressStatus::Unbound));
+    let call = address.call(Do::Ping, Duration::from_secs(1)).await;
+    assert!(matches!(call, Err(CallError::NotUp(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cast_can_wait_for_the_next_incarnation() {
+    let address = Address::new();
+    let spec = generous(Strategy::OneForOne).child(
+        puppet("a", &Log::default())
+            .backoff(lazily(500))
+            .address(&address),
+    );
+    let (tree, mut events) = started(spec).await;
+    address.cast(Do::Fail(1)).unwrap();
+    events.exited("a").await;
+    let short = Duration::from_millis(100);
+    let error = address.cast_when_up(Do::Fail(2), short).await.unwrap_err();
+    assert!(matches!(error.status, AddressStatus::Restarting));
+    let sent = address
+        .cast_when_up(error.message, Duration::from_secs(5))
+        .await;
+    assert_eq!(sent.unwrap(), Generation(2));
+    tree.shutdown(ShutdownPlan::default()).await;
+}
+
+/// RX-19: neither hangs nor asks twice.
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_incarnation_dies_fails_at_once() {
+    let address = Address::new();
+    let spec = generous(Strategy::OneForOne).child(puppet("a", &Log::default()).address(&address));
+    let (tree, _events) = started(spec).await;
+    let calling = address.clone();
+    let call = tokio::spawn(async move { calling.call(Do::Keep, Duration::from_secs(60)).await });
+    tokio::task::yield_now().await;
+    let began = tokio::time::Instant::now();
+    address.cast(Do::Fail(1)).unwrap();
+    let answer = call.await.unwrap();
+    assert!(
+        matches!(answer, Err(CallError::Died(Generation(1)))),
+        "{answer:?}"
+    );
+    assert!(began.elapsed() < Duration::from_secs(1));
+    let patient = address.call(Do::Keep, Duration::from_secs(1)).await;
+    assert!(matches!(
+        patient,
+        Err(CallError::NotUp(_) | CallError::Timeout(_))
+    ));
+    tree.shutdown(ShutdownPlan::default()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_outlives_a_restart_of_the_enclosing_supervisor() {
+    let (inner, other) = (Address::new(), Address::new());
+    let log = Log::default();
+    let below = generous(Strategy::OneForOne).child(puppet("inner", &log).address(&inner));
+    let spec = generous(Strategy::OneForAll)
+        .child(ChildSpec::supervisor("below", below))
+        .child(puppet("other", &log).address(&other));
+    let (tree, mut events) = started(spec).await;
+    other.cast(Do::Fail(1)).unwrap();
+    events.restarted("other").await;
+    assert_eq!(ping(&inner).await, 2);
+    let snapshot = tree.snapshot().await;
+    let inner = snapshot.find(["below", "inner"]).unwrap();
+    assert_eq!(inner.path.to_string(), "root/below/inner");
+    assert_eq!(inner.generation, Generation(2));
+    tree.shutdown(ShutdownPlan::default()).await;
+}
+
+/// Emptied when `post_stop` begins, not when it has ended.
+#[tokio::test(start_paused = true)]
+async fn an_address_is_emptied_at_the_first_sign_of_the_end() {
+    let address = Address::new();
+    let script = Script {
+        stop_takes: Duration::from_secs(5),
+        ..Script::default()
+    };
+    let spec = generous(Strategy::OneForOne).child(scripted("a", script).address(&address));
+    let (tree, mut events) = started(spec).await;
+    let mut changes = address.changes();
+    address.cast(Do::Stop(None)).unwrap();
+    assert!(matches!(
+        changes.next().await,
+        Some(AddressStatus::Leaving(Generation(1)))
+    ));
+    assert!(address.current().is_none());
+    events.restarted("a").await;
+    assert!(address.status().is_up());
+    tree.shutdown(ShutdownPlan::default()).await;
+}
