@@ -2,6 +2,9 @@
 //!
 //! The IDs in the doc comments are those of the conformance cases; `README.md` maps them to tests.
 
+// Clippy knows tests by their attribute, not the helpers between them.
+#![allow(clippy::unwrap_used)]
+
 #[path = "tree/addresses.rs"]
 mod addresses;
 #[path = "tree/exits.rs"]
@@ -16,6 +19,8 @@ mod restarts;
 mod shutdown;
 #[path = "tree/significant.rs"]
 mod significant;
+#[path = "tree/snapshots.rs"]
+mod snapshots;
 #[path = "tree/starts.rs"]
 mod starts;
 #[path = "tree/strategies.rs"]

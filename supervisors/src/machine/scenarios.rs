@@ -1,1 +1,273 @@
+//! Single decisions of the machine, with plain values.
 
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{Action, ChildPlan, Input, Judged, Machine, Rules, StartRefusal};
+use crate::backoff::{Backoff, Jitter};
+use crate::exit::{ExitReason, ShutdownCause};
+use crate::id::Generation;
+use crate::policy::{AutoShutdown, ChildKind, Intensity, Restart, Shutdown, Strategy, Verdict};
+use crate::shutdown::{Parting, StopOrder};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn plan(id: &str, restart: Restart, shutdown: Shutdown) -> ChildPlan {
+    ChildPlan {
+        id: id.into(),
+        kind: ChildKind::Worker,
+        restart,
+        significant: false,
+        shutdown,
+        backoff: Backoff::new(SECOND, SECOND).jitter(Jitter::None),
+        last_generation: Generation(0),
+    }
+}
+
+fn judged() -> Judged {
+    Judged {
+        verdict: Verdict::Default,
+        random: 1.0,
+    }
+}
+
+struct Drive {
+    machine: Machine,
+    now: Instant,
+}
+
+impl Drive {
+    fn new(strategy: Strategy, plans: impl IntoIterator<Item = ChildPlan>) -> Self {
+        let rules = Rules {
+            strategy,
+            intensity: Intensity::new(5, 5 * SECOND),
+            auto_shutdown: AutoShutdown::Never,
+        };
+        Self {
+            machine: Machine::new(rules, plans),
+            now: Instant::now(),
+        }
+    }
+
+    /// What the machine wants done, in short.
+    fn step(&mut self, input: Input) -> Vec<String> {
+        let actions = self.machine.step(self.now, input);
+        actions
+            .iter()
+            .filter_map(|action| match action {
+                Action::Start {
+                    child, generation, ..
+                } => Some(format!("start {child}#{generation}")),
+                Action::Stop {
+                    child, generation, ..
+                } => Some(format!("stop {child}#{generation}")),
+                Action::Ready => Some("ready".to_owned()),
+                Action::Exit(_) => Some("exit".to_owned()),
+                Action::Notice { .. } | Action::Settle { .. } => None,
+            })
+            .collect()
+    }
+
+    fn started(&mut self, child: &str, generation: u64) -> Vec<String> {
+        self.step(Input::Started {
+            child: child.into(),
+            generation: Generation(generation),
+        })
+    }
+
+    fn exited(&mut self, child: &str, generation: u64) -> Vec<String> {
+        self.step(Input::Exited {
+            child: child.into(),
+            generation: Generation(generation),
+            reason: Arc::new(ExitReason::Killed),
+            parting: Parting::Graceful,
+            judged: judged(),
+        })
+    }
+
+    fn refused(&mut self, child: &str, generation: u64, refusal: StartRefusal) -> Vec<String> {
+        self.step(Input::Refused {
+            child: child.into(),
+            generation: Generation(generation),
+            refusal,
+        })
+    }
+
+    /// Boots everybody in order.
+    fn up(&mut self, ids: &[&str]) {
+        self.step(Input::Boot);
+        for id in ids {
+            self.started(id, 1);
+        }
+    }
+
+    fn stop_order(&mut self, deadline: Option<Duration>) -> StopOrder {
+        let deadline = deadline.map(|total| self.now + total);
+        let actions = self.machine.step(self.now, Input::Shutdown { deadline });
+        let order = actions.iter().find_map(|action| match action {
+            Action::Stop { order, .. } => Some(*order),
+            Action::Start { .. }
+            | Action::Ready
+            | Action::Exit(_)
+            | Action::Notice { .. }
+            | Action::Settle { .. } => None,
+        });
+        order.expect("somebody is told to stop")
+    }
+}
+
+fn permanent(id: &str) -> ChildPlan {
+    plan(id, Restart::Permanent, Shutdown::Infinite)
+}
+
+#[test]
+fn children_boot_one_after_the_other() {
+    let mut drive = Drive::new(Strategy::OneForOne, ["a", "b"].map(permanent));
+    assert_eq!(drive.step(Input::Boot), ["start a#1"]);
+    assert_eq!(drive.started("a", 1), ["start b#1"]);
+    assert_eq!(drive.started("b", 1), ["ready"]);
+}
+
+/// A temporary child whose first start was postponed belongs to its group until it was up once.
+#[test]
+fn a_postponed_temporary_child_waits_for_the_group_before_it() {
+    let temporary = plan("t", Restart::Temporary, Shutdown::Infinite);
+    let mut drive = Drive::new(Strategy::RestForOne, [permanent("a"), temporary]);
+    drive.step(Input::Boot);
+    drive.started("a", 1);
+    drive.refused("t", 1, StartRefusal::Postponed(2 * SECOND));
+    assert!(drive.exited("a", 1).is_empty(), "the longer delay holds");
+    assert_eq!(drive.machine.next_timeout(), Some(drive.now + 2 * SECOND));
+    drive.now += 2 * SECOND;
+    assert_eq!(drive.step(Input::Tick), ["start a#2"]);
+    assert_eq!(drive.started("a", 2), ["start t#2"]);
+    assert_eq!(drive.started("t", 2), ["ready"]);
+}
+
+/// A restart that failed to start never repeats in the same instant.
+#[test]
+fn a_failed_restart_always_waits() {
+    let mut hasty = permanent("a");
+    hasty.backoff = Backoff::new(Duration::ZERO, Duration::ZERO);
+    let mut drive = Drive::new(Strategy::OneForOne, [hasty]);
+    drive.up(&["a"]);
+    assert_eq!(drive.exited("a", 1), ["start a#2"]);
+    let failed = StartRefusal::Failed {
+        reason: Arc::new(ExitReason::Killed),
+        judged: judged(),
+    };
+    assert!(drive.refused("a", 2, failed).is_empty());
+    let due = drive.machine.next_timeout();
+    assert_eq!(due, Some(drive.now + Duration::from_millis(1)));
+}
+
+/// Trap 9: an end of a dead incarnation.
+#[test]
+fn a_late_answer_of_an_earlier_incarnation_changes_nothing() {
+    let mut drive = Drive::new(Strategy::OneForAll, ["a", "b"].map(permanent));
+    drive.up(&["a", "b"]);
+    drive.exited("a", 1);
+    drive.exited("b", 1);
+    drive.now += SECOND;
+    drive.started("a", 2);
+    assert_eq!(drive.started("b", 2), Vec::<String>::new());
+    assert!(drive.exited("a", 1).is_empty());
+    assert!(drive.started("b", 1).is_empty());
+    assert_eq!(drive.machine.next_timeout(), None);
+}
+
+/// Numbering goes on where an earlier run of the supervisor left off.
+#[test]
+fn generations_continue_after_those_given_out_before() {
+    let mut seasoned = permanent("a");
+    seasoned.last_generation = Generation(7);
+    let mut drive = Drive::new(Strategy::OneForOne, [seasoned]);
+    assert_eq!(drive.step(Input::Boot), ["start a#8"]);
+}
+
+#[test]
+fn without_a_deadline_a_child_gets_its_own_limit() {
+    for (shutdown, patience) in [
+        (Shutdown::Kill, Some(Duration::ZERO)),
+        (Shutdown::Timeout(3 * SECOND), Some(3 * SECOND)),
+        (Shutdown::Infinite, None),
+    ] {
+        let child = plan("a", Restart::Permanent, shutdown);
+        let mut drive = Drive::new(Strategy::OneForOne, [child]);
+        drive.up(&["a"]);
+        assert_eq!(drive.stop_order(None).patience, patience);
+    }
+}
+
+/// Everybody's patience and grace together fit into what is left.
+#[test]
+fn a_deadline_is_divided_among_those_who_are_left() {
+    let ids = ["a", "b", "c", "d"];
+    let mut drive = Drive::new(Strategy::OneForOne, ids.map(permanent));
+    drive.up(&ids);
+    let total = 2 * SECOND;
+    let end = drive.now + total;
+    let mut order = drive.stop_order(Some(total));
+    for id in ["d", "c", "b", "a"] {
+        // Everyone takes all it may.
+        let spent = order.patience.unwrap_or(total) + order.grace;
+        assert!(!order.grace.is_zero(), "{id} has time to die");
+        drive.now += spent;
+        assert!(drive.now <= end, "{id} overran");
+        let input = Input::Exited {
+            child: id.into(),
+            generation: Generation(1),
+            reason: Arc::new(ExitReason::Abandoned),
+            parting: Parting::Abandoned,
+            judged: judged(),
+        };
+        let actions = drive.machine.step(drive.now, input);
+        for action in actions {
+            if let Action::Stop { order: next, .. } = action {
+                order = next;
+            }
+        }
+    }
+    assert!(drive.machine.has_ended());
+}
+
+#[test]
+fn a_shorter_deadline_tightens_the_order_and_a_longer_one_does_not() {
+    let mut drive = Drive::new(Strategy::OneForOne, [permanent("a")]);
+    drive.up(&["a"]);
+    let first = drive.stop_order(Some(60 * SECOND));
+    let second = drive.stop_order(Some(10 * SECOND));
+    assert!(second.patience < first.patience);
+    let deadline = Some(drive.now + 30 * SECOND);
+    assert!(drive.step(Input::Shutdown { deadline }).is_empty());
+}
+
+#[test]
+fn an_escalation_goes_through_while_a_group_is_being_stopped() {
+    let mut drive = Drive::new(Strategy::OneForAll, ["a", "b", "c"].map(permanent));
+    drive.up(&["a", "b", "c"]);
+    assert_eq!(drive.exited("a", 1), ["stop c#1"]);
+    let escalating = Input::Exited {
+        child: "b".into(),
+        generation: Generation(1),
+        reason: Arc::new(ExitReason::Killed),
+        parting: Parting::Graceful,
+        judged: Judged {
+            verdict: Verdict::Escalate,
+            random: 0.0,
+        },
+    };
+    drive.step(escalating);
+    let input = Input::Exited {
+        child: "c".into(),
+        generation: Generation(1),
+        reason: Arc::new(ExitReason::Stopped { reason: None }),
+        parting: Parting::Graceful,
+        judged: judged(),
+    };
+    let actions = drive.machine.step(drive.now, input);
+    assert!(actions.iter().any(|action| matches!(
+        action,
+        Action::Exit(ShutdownCause::Escalated { child, .. }) if child.as_str() == "b"
+    )));
+}

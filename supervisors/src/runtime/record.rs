@@ -7,6 +7,7 @@
 //! monitor set on a closed record hears at once.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -174,7 +175,15 @@ impl Record {
             binding.ended(self.generation, reason);
         }
         for (reference, notify) in monitors {
-            notify(self.down(reference, reason.clone()));
+            let down = self.down(reference, reason.clone());
+            // Making the watcher's message of it is the user's code; others still want to hear.
+            if catch_unwind(AssertUnwindSafe(|| notify(down))).is_err() {
+                tracing::error!(
+                    target: "supervisors",
+                    { child.path = %self.path },
+                    "a watcher panicked while it was told"
+                );
+            }
         }
     }
 

@@ -239,7 +239,7 @@ fn a_runtime_that_goes_away_leaves_nothing() {
     let tree = runtime.block_on(spec.start()).unwrap();
     runtime.shutdown_timeout(Duration::from_secs(5));
     drop(tree);
-    assert!(ractor::registry::where_is("gone-with-the-runtime".to_owned()).is_none());
+    assert!(ractor::registry::where_is("gone-with-the-runtime").is_none());
     let starts = log
         .read()
         .iter()

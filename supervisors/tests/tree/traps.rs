@@ -36,7 +36,8 @@ async fn slow_drop(end: impl FnOnce(&Address<Do>)) -> Vec<String> {
 async fn a_failed_actors_state_is_gone_before_the_replacement_starts() {
     let lines = slow_drop(|address| {
         address.cast(Do::Fail(1)).unwrap();
-    }).await;
+    })
+    .await;
     assert_eq!(lines, ["drop a", "start a"]);
 }
 
@@ -45,7 +46,8 @@ async fn a_failed_actors_state_is_gone_before_the_replacement_starts() {
 async fn a_stopped_or_killed_actors_state_is_gone_before_the_replacement_starts() {
     let lines = slow_drop(|address| {
         address.cast(Do::Stop(None)).unwrap();
-    }).await;
+    })
+    .await;
     assert_eq!(lines, ["stop a", "drop a", "start a"]);
     let lines = slow_drop(|address| address.current().unwrap().kill()).await;
     assert_eq!(lines, ["drop a", "start a"]);
