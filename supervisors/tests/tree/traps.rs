@@ -220,3 +220,147 @@ async fn the_roots_observer_sees_the_whole_tree() {
     assert!(seen.load(Ordering::Relaxed) > 0);
     tree.shutdown(ShutdownPlan::default()).await;
 }
+
+/// Trap 2, on a real clock: the replacement of a killed supervisor starts after the last of its
+/// descendants is gone, state included.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_killed_supervisor_is_replaced_after_its_descendants_are_gone() {
+    let log = Log::default();
+    let address = Address::new();
+    let script = Script {
+        log: log.clone(),
+        drop_takes: Duration::from_millis(200),
+        ..Script::default()
+    };
+    let below = generous(Strategy::OneForOne).child(scripted("deep", script).address(&address));
+    let middle = generous(Strategy::OneForOne).child(ChildSpec::supervisor("below", below));
+    let spec = generous(Strategy::OneForOne).child(ChildSpec::supervisor("middle", middle));
+    let (tree, mut events) = started(spec).await;
+    log.take();
+    let middle = tree.cell().get_children();
+    middle[0].kill();
+    events.restarted("middle").await;
+    assert_eq!(log.take(), ["drop deep", "start deep"]);
+    assert_eq!(ping(&address).await, 2);
+    tree.shutdown(ShutdownPlan::default()).await;
+}
+
+/// RX-28, trap 6, on a real clock: a supervisor that hangs cannot take its children along; they die
+/// all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn the_children_of_a_supervisor_that_hangs_are_killed_with_it() {
+    let (release, gate) = std::sync::mpsc::channel::<()>();
+    let gate = std::sync::Mutex::new(gate);
+    let log = Log::default();
+    let address = Address::new();
+    let below = generous(Strategy::OneForOne)
+        .observe(move |event| {
+            if matches!(event.kind, SupervisorEventKind::ChildExited { .. }) {
+                let _ = gate.lock().unwrap().recv();
+            }
+        })
+        .child(puppet("bystander", &log))
+        .child(puppet("stuck", &log).address(&address));
+    let spec = generous(Strategy::OneForOne).child(ChildSpec::supervisor("below", below));
+    let (tree, _events) = started(spec).await;
+    address.cast(Do::Fail(1)).unwrap();
+    let report = tree
+        .shutdown(ShutdownPlan::within(Duration::from_secs(1)))
+        .await;
+    let abandoned: Vec<_> = report.abandoned.iter().map(ToString::to_string).collect();
+    assert_eq!(abandoned, ["root/below"]);
+    assert!(log.read().contains(&"drop bystander".to_owned()));
+    drop(release);
+}
+
+/// A blocking actor that fails its first handler and blocks in its second `pre_start`.
+struct Sluggish;
+
+#[cfg_attr(feature = "async-trait", ractor::async_trait)]
+impl Actor for Sluggish {
+    type Msg = Do;
+    type State = ();
+    type Arguments = bool;
+
+    async fn pre_start(
+        &self,
+        _: ractor::ActorRef<Do>,
+        blocks: bool,
+    ) -> Result<(), ractor::ActorProcessingErr> {
+        if blocks {
+            std::thread::sleep(Duration::from_millis(1500));
+        }
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        _: ractor::ActorRef<Do>,
+        _: Do,
+        (): &mut (),
+    ) -> Result<(), ractor::ActorProcessingErr> {
+        Err("as told".into())
+    }
+}
+
+/// Trap 6, on a real clock: a start that was given up and completes after all does not come alive
+/// beside its replacement.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_start_that_was_given_up_never_comes_alive() {
+    let address = Address::<Do>::new();
+    let child = ChildSpec::actor("a", |context: mainstay_supervisors::StartContext| {
+        Ok((Sluggish, context.generation.0 == 2))
+    });
+    let spec = generous(Strategy::OneForOne).child(
+        child
+            .start_timeout(Duration::from_millis(100))
+            .address(&address),
+    );
+    let (tree, mut events) = started(spec).await;
+    address.cast(Do::Fail(1)).unwrap();
+    events.restarted("a").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(address.generation().0, 3);
+    let alive = tree.cell().get_children();
+    assert_eq!(alive.len(), 1, "{alive:?}");
+    tree.shutdown(ShutdownPlan::default()).await;
+}
+
+struct Scribe(Log);
+
+impl mainstay_supervisors::Watcher for Scribe {
+    fn deliver(&self) -> Box<dyn FnOnce(mainstay_supervisors::Down) + Send> {
+        let log = self.0.clone();
+        Box::new(move |_| log.say("down"))
+    }
+}
+
+/// Observers know first, then monitors, and only then is the end acted upon.
+#[tokio::test(start_paused = true)]
+async fn observers_hear_before_monitors_and_both_before_siblings_are_stopped() {
+    let log = Log::default();
+    let told = log.clone();
+    let address = Address::new();
+    let spec = generous(Strategy::OneForAll)
+        .observe(move |event| told.say(event.kind.name()))
+        .child(puppet("a", &log).address(&address))
+        .child(puppet("b", &log));
+    let (tree, mut events) = started(spec).await;
+    address.monitor(&Scribe(log.clone()));
+    log.take();
+    address.cast(Do::Fail(1)).unwrap();
+    events.restarted("b").await;
+    let lines = log.take();
+    assert_eq!(
+        lines[..6],
+        [
+            "drop a",
+            "child.exit",
+            "child.restart_planned",
+            "down",
+            "stop b",
+            "drop b"
+        ]
+    );
+    tree.shutdown(ShutdownPlan::default()).await;
+}
