@@ -251,11 +251,13 @@ async fn a_killed_supervisor_is_replaced_after_its_descendants_are_gone() {
 async fn the_children_of_a_supervisor_that_hangs_are_killed_with_it() {
     let (release, gate) = std::sync::mpsc::channel::<()>();
     let gate = std::sync::Mutex::new(gate);
+    let (hanging, mut hangs) = tokio::sync::mpsc::unbounded_channel();
     let log = Log::default();
     let address = Address::new();
     let below = generous(Strategy::OneForOne)
         .observe(move |event| {
             if matches!(event.kind, SupervisorEventKind::ChildExited { .. }) {
+                hanging.send(()).unwrap();
                 let _ = gate.lock().unwrap().recv();
             }
         })
@@ -264,6 +266,7 @@ async fn the_children_of_a_supervisor_that_hangs_are_killed_with_it() {
     let spec = generous(Strategy::OneForOne).child(ChildSpec::supervisor("below", below));
     let (tree, _events) = started(spec).await;
     address.cast(Do::Fail(1)).unwrap();
+    hangs.recv().await;
     let report = tree
         .shutdown(ShutdownPlan::within(Duration::from_secs(1)))
         .await;
