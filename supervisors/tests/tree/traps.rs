@@ -367,3 +367,39 @@ async fn observers_hear_before_monitors_and_both_before_siblings_are_stopped() {
     );
     tree.shutdown(ShutdownPlan::default()).await;
 }
+
+/// Trap 6, on a real clock: the children of a supervisor that was abandoned die before its
+/// replacement starts its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn an_abandoned_supervisor_leaves_no_children_beside_its_replacement() {
+    let (release, gate) = std::sync::mpsc::channel::<()>();
+    let gate = std::sync::Mutex::new(gate);
+    let (hanging, mut hangs) = tokio::sync::mpsc::unbounded_channel();
+    let log = Log::default();
+    let (stuck, other) = (Address::new(), Address::new());
+    let below = generous(Strategy::OneForOne)
+        .observe(move |event| {
+            if matches!(event.kind, SupervisorEventKind::ChildExited { .. }) {
+                hanging.send(()).unwrap();
+                let _ = gate.lock().unwrap().recv();
+            }
+        })
+        .child(puppet("bystander", &log))
+        .child(puppet("stuck", &log).address(&stuck));
+    let limit = mainstay_supervisors::Shutdown::Timeout(Duration::from_millis(100));
+    let spec = generous(Strategy::OneForAll)
+        .child(puppet("other", &log).address(&other))
+        .child(ChildSpec::supervisor("below", below).shutdown(limit));
+    let (tree, mut events) = started(spec).await;
+    stuck.cast(Do::Fail(1)).unwrap();
+    hangs.recv().await;
+    log.take();
+    other.cast(Do::Fail(1)).unwrap();
+    events.restarted("below").await;
+    let lines = log.take();
+    let at = |what: &str| lines.iter().position(|line| line == what);
+    assert!(at("drop bystander").is_some(), "{lines:?}");
+    assert!(at("drop bystander") < at("start bystander"), "{lines:?}");
+    drop(release);
+    tree.shutdown(ShutdownPlan::default()).await;
+}
