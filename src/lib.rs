@@ -15,7 +15,7 @@
 //! let mut ticker = session.subscribe(deribit::ticker("BTC-PERPETUAL", Interval::Ms100)).await?;
 //! while let Some(event) = ticker.next().await {
 //!     match event {
-//!         Event::Data(tick) => println!("mark {}", tick.mark_price),
+//!         Event::Data(tick) => println!("mark {:?}", tick.mark_price),
 //!         Event::Gap(gap) => println!("interrupted: {}", gap.cause),
 //!         Event::Resynced(resynced) => println!("again in epoch {}", resynced.epoch),
 //!         other => println!("{other:?}"),
@@ -66,3 +66,8 @@ pub use session::statistics::Statistics;
 pub use session::subscription::{Data, Event, Subscription};
 pub use session::transport::TransportEnd;
 pub use session::{Client, Session};
+
+/// The README's programs, compiled with the doc tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

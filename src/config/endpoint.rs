@@ -31,7 +31,7 @@ impl Endpoint {
     /// Takes a URL apart.
     ///
     /// ```
-    /// use mainstay::config::endpoint::Endpoint;
+    /// use mainstay::config::Endpoint;
     ///
     /// let endpoint = Endpoint::parse("wss://example.com/ws?token=s3cret")?;
     /// assert_eq!(endpoint.resource(), "/ws?token=s3cret");
