@@ -6,6 +6,8 @@
 //! text of a stop, and cannot cause anything; a foreign stop ends the children in order too, in
 //! `post_stop`; a supervisor that is dropped dooms its children.
 
+mod describe;
+
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
@@ -22,13 +24,12 @@ use crate::handle::SupervisorRef;
 use crate::id::{ChildId, Generation, SupervisorPath};
 use crate::machine::{Action, ChildPlan, Input, Judged, Machine, Rules, Standing, StartRefusal};
 use crate::policy::Verdict;
-use crate::runtime::inbox::{Description, Inbox, Letter, Wake};
+use crate::runtime::inbox::{Inbox, Letter, Wake};
 use crate::runtime::keeper::{Census, Command, Keeper, Ledger, Reports, Token};
 use crate::runtime::launch::{Launched, Order, Refusal, spawn};
 use crate::runtime::record::{Obituary, Record};
 use crate::runtime::telemetry::announce;
 use crate::runtime::wrapper::Supervised;
-use crate::snapshot::{NodeStatus, TreeSnapshot};
 use crate::spec::{ChildSpec, Launch, Observer, StartContext, SupervisorSpec};
 
 pub(crate) struct Supervisor;
@@ -104,7 +105,7 @@ pub(crate) struct State {
     record: Arc<Record>,
     observers: Vec<Observer>,
     charges: HashMap<ChildId, Charge>,
-    /// ractor's texts of stops, by actor; taken when the keeper reports.
+    /// The reading side of the inbox.
     letters: mpsc::UnboundedReceiver<Letter>,
     inbox: Inbox,
     ledger: Arc<Ledger>,
@@ -509,48 +510,6 @@ impl State {
                 inbox.put(Letter::Tick);
             });
             self.timer = Some((due, timer.abort_handle()));
-        }
-    }
-
-    fn describe(&self) -> Description {
-        let now = now();
-        let mut below = Vec::new();
-        let mut children = Vec::new();
-        for view in self.machine.view(now) {
-            let charge = self.charges.get(&view.plan.id);
-            if view.status == NodeStatus::Running
-                && let Some(supervisor) = charge
-                    .and_then(|charge| charge.supervisor.as_ref())
-                    .and_then(|reference| reference.get())
-            {
-                below.push((children.len(), supervisor.clone()));
-            }
-            let strategy = match self.specs.get(&view.plan.id).map(|spec| &spec.launch) {
-                Some(Launch::Supervisor(spec)) => Some(spec.strategy),
-                Some(Launch::Actor(_)) | None => None,
-            };
-            children.push(TreeSnapshot {
-                path: self.path.child(&view.plan.id),
-                id: view.plan.id.clone(),
-                kind: view.plan.kind,
-                strategy,
-                restart: Some(view.plan.restart),
-                status: view.status,
-                generation: view.generation,
-                uptime: view.uptime,
-                restarts: view.restarts,
-                window: None,
-                attempts: view.attempts,
-                next_restart: view.next_restart,
-                last_exit: view.last_exit,
-                children: Vec::new(),
-            });
-        }
-        Description {
-            strategy: self.spec.strategy,
-            window: self.machine.window(now),
-            children,
-            below,
         }
     }
 }

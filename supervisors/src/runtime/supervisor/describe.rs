@@ -1,0 +1,54 @@
+//! A supervisor's own part of a snapshot.
+//!
+//! Apart from the actor because it only reads.
+//!
+//! Invariants: nobody is asked from here; whoever asked goes on to the sub-supervisors.
+
+use super::{State, now};
+use crate::runtime::inbox::Description;
+use crate::snapshot::{NodeStatus, TreeSnapshot};
+use crate::spec::Launch;
+
+impl State {
+    pub(super) fn describe(&self) -> Description {
+        let now = now();
+        let mut below = Vec::new();
+        let mut children = Vec::new();
+        for view in self.machine.view(now) {
+            let charge = self.charges.get(&view.plan.id);
+            if view.status == NodeStatus::Running
+                && let Some(supervisor) = charge
+                    .and_then(|charge| charge.supervisor.as_ref())
+                    .and_then(|reference| reference.get())
+            {
+                below.push((children.len(), supervisor.clone()));
+            }
+            let strategy = match self.specs.get(&view.plan.id).map(|spec| &spec.launch) {
+                Some(Launch::Supervisor(spec)) => Some(spec.strategy),
+                Some(Launch::Actor(_)) | None => None,
+            };
+            children.push(TreeSnapshot {
+                path: self.path.child(&view.plan.id),
+                id: view.plan.id.clone(),
+                kind: view.plan.kind,
+                strategy,
+                restart: Some(view.plan.restart),
+                status: view.status,
+                generation: view.generation,
+                uptime: view.uptime,
+                restarts: view.restarts,
+                window: None,
+                attempts: view.attempts,
+                next_restart: view.next_restart,
+                last_exit: view.last_exit,
+                children: Vec::new(),
+            });
+        }
+        Description {
+            strategy: self.spec.strategy,
+            window: self.machine.window(now),
+            children,
+            below,
+        }
+    }
+}
