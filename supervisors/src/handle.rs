@@ -295,18 +295,32 @@ impl SupervisorSpec {
             doom: doomed,
             reports: Reports::Starter(Some(starter)),
         };
+        let mut starting = Starting(Some(doom.clone()));
         let minding = async move {
-            // Nobody stands above a root's keeper, so nobody dooms it.
+            // Nobody stands above a root's keeper, so only a start that is given up dooms it.
             let _doom = doom;
             keeper.mind(launching, readiness).await;
         };
         tokio::spawn(minding);
-        match started.await {
+        let started = started.await;
+        starting.0 = None;
+        match started {
             Ok(Ok(supervisor)) => Ok(supervisor),
             Ok(Err(Refusal::Failed(reason))) => Err(start_failure(reason)),
             Ok(Err(Refusal::Ignored | Refusal::Postponed(_))) | Err(_) => {
                 Err(StartFailure::Supervisor(Arc::new(ExitReason::Cancelled)))
             }
+        }
+    }
+}
+
+/// Dooms a tree whose start is dropped before it has come to an end.
+struct Starting(Option<watch::Sender<bool>>);
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        if let Some(doom) = self.0.take() {
+            doom.send_replace(true);
         }
     }
 }

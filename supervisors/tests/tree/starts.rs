@@ -270,3 +270,17 @@ async fn a_shutdown_gets_through_while_a_child_is_starting() {
     let report = tree.shutdown(ShutdownPlan::default()).await;
     assert!(report.took < Duration::from_secs(2), "{report:?}");
 }
+
+/// Whoever no longer waits for a start does not leave half a tree behind.
+#[tokio::test(start_paused = true)]
+async fn a_start_that_is_dropped_midway_leaves_nothing_behind() {
+    let log = Log::default();
+    let hour = Duration::from_secs(3600);
+    let spec = generous(Strategy::OneForOne)
+        .child(puppet("a", &log))
+        .child(gated("b", &log, move |_| Err(StartError::Postpone(hour))));
+    let given_up = tokio::time::timeout(Duration::from_secs(1), spec.start()).await;
+    assert!(given_up.is_err());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(log.take(), ["start a", "drop a"]);
+}
