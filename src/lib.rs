@@ -60,12 +60,13 @@ pub use protocol::call::Call;
 pub use protocol::continuity::{Epoch, Gap, Resynced};
 #[cfg(feature = "testing")]
 pub use session::Part;
+pub use session::Session;
 pub use session::handshake::Handshake;
 pub use session::plane::SessionState;
+pub use session::start::Client;
 pub use session::statistics::Statistics;
 pub use session::subscription::{Data, Event, Subscription};
 pub use session::transport::TransportEnd;
-pub use session::{Client, Session};
 
 /// The README's programs, compiled with the doc tests.
 #[cfg(doctest)]

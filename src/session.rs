@@ -1,7 +1,7 @@
 //! One supervised session: its actors, its data plane, and the handle that a user holds.
 //!
-//! Start here: [`Session::start`] for a session with a venue's platform, [`Client::connect`] for a bare
-//! connection. Behind the handle stands a supervision tree (`tree`), beside it the data plane
+//! Start here: `Session::start` for a session with a venue's platform, `Client::connect` for a bare
+//! connection (both in `start`). Behind the handle stands a supervision tree (`tree`), beside it the data plane
 //! (`plane`), on which frames travel without crossing a mailbox.
 //!
 //! Invariants: the handle stays valid through every restart; the last handle's drop ends the session;
@@ -19,6 +19,7 @@ mod pending;
 pub(crate) mod plane;
 mod request;
 mod routes;
+pub(crate) mod start;
 pub(crate) mod statistics;
 mod subscriber;
 pub(crate) mod subscription;
@@ -32,20 +33,17 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use mainstay_supervisors::{
-    ChildSpec, Root, ShutdownPlan, ShutdownReport, SupervisorRef, TreeSnapshot,
-};
+use mainstay_supervisors::{Root, ShutdownPlan, ShutdownReport, SupervisorRef, TreeSnapshot};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
-use crate::close::CloseReason;
-use crate::config::{Config, Queue, ReconnectOwner};
-use crate::error::{DecodeError, EndReason, Recovery, RequestError, StartError, SubscribeError};
+use crate::config::{Config, Queue};
+use crate::error::{DecodeError, EndReason, Recovery, RequestError, SubscribeError};
 use crate::frame::Frame;
-use crate::platform::{Channel, ChannelKind, JsonRpc, Message, Platform};
+use crate::platform::{Channel, ChannelKind, Message, Platform};
 use crate::protocol::call::Call;
 use adapter::AdapterMessage;
 use handshake::Handshake;
@@ -55,7 +53,6 @@ use subscriber::Subscriber;
 use subscription::Subscription;
 use subscription_manager::SubscriptionMessage;
 use task::OwnedTask;
-use transport::TransportEnd;
 use tree::Addresses;
 
 /// Takes an actor's reports to whoever stands above, without either knowing the other.
@@ -100,107 +97,6 @@ pub enum Part {
 }
 
 impl Session {
-    /// Starts a supervised session and waits until it is live: connected, authenticated, restored.
-    ///
-    /// # Errors
-    ///
-    /// The first failure, at once, unless the configuration asks to retry the first connection too;
-    /// a failure that another attempt cannot cure in any case. Nothing is left running then.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future kills what has been started.
-    pub async fn start<P: Platform>(platform: P, config: Config) -> Result<Self, StartError> {
-        let (session, tree) = Self::assemble(platform, config, true);
-        session.start_tree(tree).await?;
-        session.until_live().await?;
-        Ok(session)
-    }
-
-    /// A session and the child spec of its tree, to be started within a tree of the user's own.
-    ///
-    /// The handle works as soon as that tree runs it. Await [`Session::live`] to know.
-    pub fn supervised<P: Platform>(id: &str, platform: P, config: Config) -> (Self, ChildSpec) {
-        let (session, tree) = Self::assemble(platform, config, true);
-        (session, ChildSpec::supervisor(id, tree))
-    }
-
-    fn assemble<P: Platform>(
-        platform: P,
-        config: Config,
-        with_adapter: bool,
-    ) -> (Self, mainstay_supervisors::SupervisorSpec) {
-        let plane = Plane::new(platform.name());
-        let (platform, config) = (Arc::new(platform), Arc::new(config));
-        let addresses = Addresses::new(with_adapter);
-        let tree = tree::session(&plane, &platform, &config, &addresses);
-        let shared = Shared {
-            plane,
-            platform,
-            config,
-            addresses,
-            root: Mutex::new(None),
-            _watcher: Mutex::new(None),
-        };
-        (
-            Self {
-                shared: Arc::new(shared),
-            },
-            tree,
-        )
-    }
-
-    async fn start_tree(
-        &self,
-        tree: mainstay_supervisors::SupervisorSpec,
-    ) -> Result<(), StartError> {
-        let root = tree
-            .start()
-            .await
-            .map_err(|error| StartError::Tree(error.to_string()))?;
-        let supervisor = SupervisorRef::clone(&root);
-        let plane = Arc::clone(&self.shared.plane);
-        let watcher = OwnedTask::spawn(async move {
-            let reason = supervisor.wait().await;
-            plane.end(&end_reason(&reason));
-        });
-        *lock(&self.shared._watcher) = Some(watcher);
-        *lock(&self.shared.root) = Some(root);
-        Ok(())
-    }
-
-    async fn until_live(&self) -> Result<(), StartError> {
-        let limit = self.shared.config.start_timeout;
-        let deadline = Instant::now() + limit;
-        let retry = self.shared.config.reconnect.retry_first;
-        let mut state = self.shared.plane.watch_state();
-        let mut first_end = self.shared.plane.watch_first_end();
-        let outcome = timeout_at(deadline, async {
-            tokio::select! {
-                biased;
-                reason = first_end.wait_for(Option::is_some), if !retry => {
-                    Err(reason.ok().and_then(|reason| reason.clone()).map_or(
-                        StartError::Timeout(limit),
-                        start_error,
-                    ))
-                }
-                state = state.wait_for(|state| matches!(state, SessionState::Live { .. } | SessionState::Ended(_))) => {
-                    match state.ok().as_deref() {
-                        Some(SessionState::Ended(EndReason::Fatal(reason))) => Err(start_error(reason.clone())),
-                        Some(SessionState::Ended(reason)) => Err(StartError::Tree(reason.to_string())),
-                        _ => Ok(()),
-                    }
-                }
-            }
-        })
-        .await
-        .unwrap_or(Err(StartError::Timeout(limit)));
-        if outcome.is_err() {
-            self.shutdown().await;
-        }
-        outcome
-    }
-
     /// Subscribes to a channel and waits for the venue's confirmation.
     ///
     /// While the session is down the wish is kept and asked for when it is live again.
@@ -492,38 +388,6 @@ impl Session {
     }
 }
 
-/// The standalone door: one supervised connection without a venue's platform.
-#[derive(Debug)]
-pub enum Client {}
-
-impl Client {
-    /// Opens a bare connection to `url`, supervised, with layer 1 seeking it again when it is lost.
-    ///
-    /// Requests are JSON-RPC 2.0; everything that is not an answer comes from [`Session::messages`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Session::start`].
-    pub async fn connect(url: impl Into<String>) -> Result<Session, StartError> {
-        let config = Config::builder(url)
-            .reconnect_owner(ReconnectOwner::Client)
-            .build()?;
-        Self::connect_with(config).await
-    }
-
-    /// [`Client::connect`] with a configuration.
-    ///
-    /// # Errors
-    ///
-    /// As [`Session::start`].
-    pub async fn connect_with(config: Config) -> Result<Session, StartError> {
-        let (session, tree) = Session::assemble(JsonRpc, config, false);
-        session.start_tree(tree).await?;
-        session.until_live().await?;
-        Ok(session)
-    }
-}
-
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session")
@@ -531,25 +395,6 @@ impl fmt::Debug for Session {
             .field("endpoint", &self.shared.config.endpoint)
             .field("state", &self.state())
             .finish_non_exhaustive()
-    }
-}
-
-fn start_error(reason: CloseReason) -> StartError {
-    match reason {
-        CloseReason::NotOpened(error) => StartError::Connect((*error).clone()),
-        CloseReason::NotEstablished { step, detail, .. } => StartError::Refused { step, detail },
-        other => StartError::Closed(other),
-    }
-}
-
-fn end_reason(reason: &mainstay_supervisors::ExitReason) -> EndReason {
-    use mainstay_supervisors::{ExitReason, ShutdownCause};
-    if let Some(end) = reason.downcast_ref::<TransportEnd>() {
-        return EndReason::Fatal(end.reason.clone());
-    }
-    match reason {
-        ExitReason::Ended(ShutdownCause::Requested) => EndReason::Shutdown,
-        other => EndReason::Exhausted(other.to_string()),
     }
 }
 
