@@ -1,0 +1,171 @@
+//! How a session begins: assembled, started, awaited until it is live, or given up with its true cause.
+//!
+//! Apart from the handle because a beginning happens once and the handle is used for weeks. Both doors
+//! are here: [`Session::start`] with a venue's platform, [`Client::connect`] without one.
+//!
+//! Invariants: a start that fails, or is dropped, leaves nothing running; its error is the first cause.
+
+use std::sync::{Arc, Mutex};
+
+use mainstay_supervisors::{ChildSpec, ExitReason, ShutdownCause, SupervisorRef, SupervisorSpec};
+use tokio::time::{Instant, timeout_at};
+
+use super::plane::{Plane, SessionState};
+use super::task::OwnedTask;
+use super::transport::TransportEnd;
+use super::tree::{self, Addresses};
+use super::{Session, Shared, lock};
+use crate::close::CloseReason;
+use crate::config::{Config, ReconnectOwner};
+use crate::error::{EndReason, StartError};
+use crate::platform::{JsonRpc, Platform};
+
+impl Session {
+    /// Starts a supervised session and waits until it is live: connected, authenticated, restored.
+    ///
+    /// # Errors
+    ///
+    /// The first failure, at once, unless the configuration asks to retry the first connection too;
+    /// a failure that another attempt cannot cure in any case. Nothing is left running then.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future kills what has been started.
+    pub async fn start<P: Platform>(platform: P, config: Config) -> Result<Self, StartError> {
+        let (session, tree) = Self::assemble(platform, config, true);
+        session.start_tree(tree).await?;
+        session.until_live().await?;
+        Ok(session)
+    }
+
+    /// A session and the child spec of its tree, to be started within a tree of the user's own.
+    ///
+    /// The handle works as soon as that tree runs it. Await [`Session::live`] to know.
+    pub fn supervised<P: Platform>(id: &str, platform: P, config: Config) -> (Self, ChildSpec) {
+        let (session, tree) = Self::assemble(platform, config, true);
+        (session, ChildSpec::supervisor(id, tree))
+    }
+
+    fn assemble<P: Platform>(
+        platform: P,
+        config: Config,
+        with_adapter: bool,
+    ) -> (Self, SupervisorSpec) {
+        let plane = Plane::new(platform.name());
+        let (platform, config) = (Arc::new(platform), Arc::new(config));
+        let addresses = Addresses::new(with_adapter);
+        let tree = tree::session(&plane, &platform, &config, &addresses);
+        let shared = Shared {
+            plane,
+            platform,
+            config,
+            addresses,
+            root: Mutex::new(None),
+            _watcher: Mutex::new(None),
+        };
+        (
+            Self {
+                shared: Arc::new(shared),
+            },
+            tree,
+        )
+    }
+
+    async fn start_tree(&self, tree: SupervisorSpec) -> Result<(), StartError> {
+        let root = tree
+            .start()
+            .await
+            .map_err(|error| StartError::Tree(error.to_string()))?;
+        let supervisor = SupervisorRef::clone(&root);
+        let plane = Arc::clone(&self.shared.plane);
+        let watcher = OwnedTask::spawn(async move {
+            let reason = supervisor.wait().await;
+            plane.end(&end_reason(&reason));
+        });
+        *lock(&self.shared._watcher) = Some(watcher);
+        *lock(&self.shared.root) = Some(root);
+        Ok(())
+    }
+
+    async fn until_live(&self) -> Result<(), StartError> {
+        let limit = self.shared.config.start_timeout;
+        let deadline = Instant::now() + limit;
+        let retry = self.shared.config.reconnect.retry_first;
+        let mut state = self.shared.plane.watch_state();
+        let mut first_end = self.shared.plane.watch_first_end();
+        let outcome = timeout_at(deadline, async {
+            tokio::select! {
+                biased;
+                reason = first_end.wait_for(Option::is_some), if !retry => {
+                    Err(reason.ok().and_then(|reason| reason.clone()).map_or(
+                        StartError::Timeout(limit),
+                        start_error,
+                    ))
+                }
+                state = state.wait_for(|state| matches!(state, SessionState::Live { .. } | SessionState::Ended(_))) => {
+                    match state.ok().as_deref() {
+                        Some(SessionState::Ended(EndReason::Fatal(reason))) => Err(start_error(reason.clone())),
+                        Some(SessionState::Ended(reason)) => Err(StartError::Tree(reason.to_string())),
+                        _ => Ok(()),
+                    }
+                }
+            }
+        })
+        .await
+        .unwrap_or(Err(StartError::Timeout(limit)));
+        if outcome.is_err() {
+            self.shutdown().await;
+        }
+        outcome
+    }
+}
+
+/// The standalone door: one supervised connection without a venue's platform.
+#[derive(Debug)]
+pub enum Client {}
+
+impl Client {
+    /// Opens a bare connection to `url`, supervised, with layer 1 seeking it again when it is lost.
+    ///
+    /// Requests are JSON-RPC 2.0; everything that is not an answer comes from [`Session::messages`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::start`].
+    pub async fn connect(url: impl Into<String>) -> Result<Session, StartError> {
+        let config = Config::builder(url)
+            .reconnect_owner(ReconnectOwner::Client)
+            .build()?;
+        Self::connect_with(config).await
+    }
+
+    /// [`Client::connect`] with a configuration.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::start`].
+    pub async fn connect_with(config: Config) -> Result<Session, StartError> {
+        let (session, tree) = Session::assemble(JsonRpc, config, false);
+        session.start_tree(tree).await?;
+        session.until_live().await?;
+        Ok(session)
+    }
+}
+
+fn start_error(reason: CloseReason) -> StartError {
+    match reason {
+        CloseReason::NotOpened(error) => StartError::Connect((*error).clone()),
+        CloseReason::NotEstablished { step, detail, .. } => StartError::Refused { step, detail },
+        other => StartError::Closed(other),
+    }
+}
+
+fn end_reason(reason: &ExitReason) -> EndReason {
+    if let Some(end) = reason.downcast_ref::<TransportEnd>() {
+        return EndReason::Fatal(end.reason.clone());
+    }
+    match reason {
+        ExitReason::Ended(ShutdownCause::Requested) => EndReason::Shutdown,
+        other => EndReason::Exhausted(other.to_string()),
+    }
+}
