@@ -41,6 +41,27 @@ impl Frame {
         }
     }
 
+    /// Whether RFC 6455 allows it to be sent: control payloads of at most 125 bytes (section 5.5), close
+    /// codes that may appear in a frame (section 7.4).
+    pub(crate) fn check(&self) -> Result<(), String> {
+        match self {
+            Self::Text(_) | Self::Binary(_) | Self::Close(None) => Ok(()),
+            Self::Ping(bytes) | Self::Pong(bytes) if bytes.len() <= 125 => Ok(()),
+            Self::Ping(bytes) | Self::Pong(bytes) => Err(format!(
+                "a control frame of {} bytes: use at most 125",
+                bytes.len()
+            )),
+            Self::Close(Some((_, reason))) if reason.len() > 123 => Err(format!(
+                "a close reason of {} bytes: use at most 123",
+                reason.len()
+            )),
+            Self::Close(Some((1000..=1003 | 1007..=1014 | 3000..=4999, _))) => Ok(()),
+            Self::Close(Some((code, _))) => Err(format!(
+                "close code {code}: use 1000 to 1003, 1007 to 1014 or 3000 to 4999"
+            )),
+        }
+    }
+
     /// The text of a text frame.
     #[must_use]
     pub fn as_text(&self) -> Option<&str> {
@@ -61,5 +82,34 @@ impl fmt::Debug for Frame {
             Self::Close(Some((code, _))) => write!(f, "Close({code})"),
             Self::Close(None) => f.write_str("Close"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_control_frames_that_the_rfc_allows_may_be_sent() {
+        assert!(Frame::Ping(Bytes::from(vec![0; 125])).check().is_ok());
+        assert!(Frame::Ping(Bytes::from(vec![0; 126])).check().is_err());
+        for code in [1000, 1001, 1011, 3000, 4999] {
+            assert!(
+                Frame::Close(Some((code, String::new()))).check().is_ok(),
+                "{code}"
+            );
+        }
+        for code in [0, 999, 1004, 1005, 1006, 1015, 2999, 5000] {
+            assert!(
+                Frame::Close(Some((code, String::new()))).check().is_err(),
+                "{code}"
+            );
+        }
+        assert!(Frame::Close(Some((1000, "x".repeat(124)))).check().is_err());
+    }
+
+    #[test]
+    fn a_debug_text_shows_no_payload() {
+        assert_eq!(format!("{:?}", Frame::text("secret")), "Text(6 bytes)");
     }
 }

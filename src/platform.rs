@@ -146,8 +146,9 @@ pub trait Platform: fmt::Debug + Send + Sync + 'static {
         Ok(Grant::default())
     }
 
-    /// The requests that subscribe to these channels, few with many channels each. Default: none,
-    /// for services whose subscriptions are made by the user's own requests.
+    /// The requests that subscribe to these channels, few with many channels each. A channel that no
+    /// request names counts as confirmed at once. Default: none, for services whose subscriptions are
+    /// made by the user's own requests.
     fn subscribe(&self, channels: &[Arc<str>]) -> Vec<Batch> {
         let _ = channels;
         Vec::new()

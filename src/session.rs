@@ -94,6 +94,12 @@ pub enum Part {
     Client,
     /// The Adapter.
     Adapter,
+    /// The SubscriptionManager.
+    SubscriptionManager,
+    /// The Transport.
+    Transport,
+    /// The HeartbeatManager.
+    HeartbeatManager,
 }
 
 impl Session {
@@ -136,25 +142,22 @@ impl Session {
             channel: name.to_string(),
         };
         let message = SubscriptionMessage::Subscribe(subscriber, reply);
-        let within = deadline.saturating_duration_since(Instant::now());
-        if self
-            .shared
-            .addresses
-            .manager
-            .cast_when_up(message, within)
-            .await
-            .is_err()
-        {
-            return Err(ended());
-        }
-        match timeout_at(deadline, confirmed).await {
-            Ok(Ok(Ok(()))) => Ok(subscription),
-            Ok(Ok(Err(error))) => Err(error),
-            Ok(Err(_)) => Err(ended()),
-            Err(_) => Err(SubscribeError::Timeout {
-                channel: name.to_string(),
-                limit,
-            }),
+        let answer = async {
+            let within = deadline.saturating_duration_since(Instant::now());
+            let manager = &self.shared.addresses.manager;
+            match manager.cast_when_up(message, within).await {
+                Ok(_) => confirmed.await.unwrap_or_else(|_| Err(ended())),
+                Err(_) => Err(ended()),
+            }
+        };
+        tokio::select! {
+            biased;
+            answer = timeout_at(deadline, answer) => match answer {
+                Ok(Ok(())) => Ok(subscription),
+                Ok(Err(error)) => Err(error),
+                Err(_) => Err(SubscribeError::Timeout { channel: name.to_string(), limit }),
+            },
+            _ = self.ended() => Err(ended()),
         }
     }
 
@@ -235,12 +238,17 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`RequestError::NotSent`] or [`RequestError::Unknown`].
+    /// [`RequestError::NotSent`], [`RequestError::Unknown`], or [`RequestError::Unencodable`] for a
+    /// control frame that RFC 6455 does not allow (sections 5.5 and 7.4).
     ///
     /// # Cancel safety
     ///
     /// Dropping the future withdraws a frame that has not been written.
     pub async fn send(&self, frame: Frame) -> Result<(), RequestError> {
+        frame.check().map_err(|detail| RequestError::Unencodable {
+            method: "frame".to_owned(),
+            detail,
+        })?;
         let limit = self.shared.config.request_timeout;
         let deadline = Instant::now() + limit;
         let line = self.live_line("frame", deadline).await?;
@@ -370,21 +378,24 @@ impl Session {
     /// Makes one of the session's actors panic, to show what happens then.
     #[cfg(feature = "testing")]
     pub fn crash(&self, part: Part) {
+        let addresses = &self.shared.addresses;
         // One that is down cannot be made to panic.
-        match part {
-            Part::Client => {
-                let _ = self
-                    .shared
-                    .addresses
-                    .client
-                    .cast(client::ClientMessage::Crash);
-            }
-            Part::Adapter => {
-                if let Some(adapter) = &self.shared.addresses.adapter {
-                    let _ = adapter.cast(AdapterMessage::Crash);
-                }
-            }
-        }
+        let _ = match part {
+            Part::Client => addresses.client.cast(client::ClientMessage::Crash).is_ok(),
+            Part::Adapter => addresses
+                .adapter
+                .as_ref()
+                .is_some_and(|adapter| adapter.cast(AdapterMessage::Crash).is_ok()),
+            Part::SubscriptionManager => addresses.manager.cast(SubscriptionMessage::Crash).is_ok(),
+            Part::Transport => addresses
+                .transport
+                .cast(transport::TransportMessage::Crash)
+                .is_ok(),
+            Part::HeartbeatManager => addresses
+                .heartbeat
+                .cast(heartbeat_manager::HeartbeatMessage::Crash)
+                .is_ok(),
+        };
     }
 }
 

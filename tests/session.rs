@@ -704,6 +704,109 @@ async fn a_session_runs_in_a_tree_of_the_users_own() {
 }
 
 #[tokio::test]
+async fn a_session_in_a_users_tree_ends_its_subscriptions_with_that_tree() {
+    use mainstay::supervisors::{ShutdownPlan, Strategy, SupervisorSpec};
+    let server = server([Script::new()]).await;
+    let (session, child) =
+        Session::supervised("feed", JsonRpc, config(&server, ReconnectOwner::Adapter));
+    let root = SupervisorSpec::new(Strategy::OneForOne)
+        .child(child)
+        .start()
+        .await
+        .expect("a tree");
+    session.live().await.expect("live");
+    let mut messages = session.messages();
+    root.shutdown(ShutdownPlan::within(Duration::from_secs(3)))
+        .await;
+    drop(root);
+    while !matches!(next(&mut messages).await, Event::Ended(EndReason::Shutdown)) {}
+}
+
+#[tokio::test]
+async fn a_fatal_cause_ends_a_session_in_a_users_tree_and_nothing_else_of_it() {
+    use mainstay::supervisors::{Strategy, SupervisorSpec};
+    let fatal = Script::refuse(401, &[], "who are you");
+    let server = server([Script::new().expect("x").hang_up(), fatal]).await;
+    let (session, child) =
+        Session::supervised("feed", JsonRpc, config(&server, ReconnectOwner::Adapter));
+    let root = SupervisorSpec::new(Strategy::OneForOne)
+        .child(child)
+        .start()
+        .await
+        .expect("a tree");
+    session.live().await.expect("live");
+    session.send(Frame::text("x")).await.expect("written");
+    let reason = tokio::time::timeout(LONG, session.ended())
+        .await
+        .expect("an end");
+    assert!(matches!(reason, EndReason::Fatal(_)), "{reason:?}");
+    assert_eq!(server.accepted(), 2, "no storm");
+    let tree = root.snapshot().await;
+    assert_eq!(tree.children.len(), 1, "the user's tree goes on:\n{tree}");
+}
+
+#[tokio::test]
+async fn a_panic_in_the_heartbeat_manager_interrupts_nothing() {
+    let server = server([answering()]).await;
+    let session = connect(&server).await;
+    session.crash(Part::HeartbeatManager);
+    let sum: u32 = session.request("sum", &json!({})).await.expect("an answer");
+    assert_eq!(sum, 3);
+    assert_eq!(server.accepted(), 1);
+    assert!(
+        session.statistics().gaps.is_empty(),
+        "{:?}",
+        session.statistics()
+    );
+}
+
+#[tokio::test]
+async fn after_a_panic_of_any_other_actor_the_wishes_are_intact_and_data_flows_again() {
+    let tick =
+        json!({"jsonrpc": "2.0", "method": "subscription", "params": {"channel": "a", "data": 1}});
+    for owner in [ReconnectOwner::Client, ReconnectOwner::Adapter] {
+        for part in [
+            Part::SubscriptionManager,
+            Part::Adapter,
+            Part::Client,
+            Part::Transport,
+        ] {
+            let server = server([Script::new().expect("now").send_json(tick.clone())]).await;
+            let session = Session::start(Feed, config(&server, owner))
+                .await
+                .expect("a session");
+            let mut ticks = session
+                .subscribe(Channel::<Frame>::new("a"))
+                .await
+                .expect("a subscription");
+            session.crash(part);
+            let _ = gap(next(&mut ticks).await);
+            let again = resynced(next(&mut ticks).await);
+            assert_eq!(again.epoch.as_u64(), 2, "{owner:?} {part:?}");
+            session.send(Frame::text("now")).await.expect("written");
+            assert!(
+                data(next(&mut ticks).await).contains("\"data\":1"),
+                "{owner:?} {part:?}"
+            );
+        }
+    }
+}
+
+/// A venue without login whose subscriptions need no answer.
+#[derive(Debug)]
+struct Feed;
+
+impl mainstay::Platform for Feed {
+    fn name(&self) -> &str {
+        "feed"
+    }
+
+    fn channel(&self, _name: &str) -> mainstay::platform::ChannelKind {
+        mainstay::platform::ChannelKind::state()
+    }
+}
+
+#[tokio::test]
 async fn the_tree_can_be_seen() {
     let server = server([Script::new()]).await;
     let config = config(&server, ReconnectOwner::Adapter);

@@ -165,6 +165,18 @@ impl Ledger {
         channels
     }
 
+    /// A listener found what it received from `channel` unusable. Whether to ask for it afresh: not
+    /// while the venue has been asked already.
+    pub fn on_broken(&mut self, channel: &str) -> bool {
+        match self.wishes.get_mut(channel) {
+            Some(wish) if matches!(wish.status, Status::Confirmed(_)) && self.ready.is_some() => {
+                wish.status = Status::Asked;
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+
     /// The venue confirmed `channel` on the connection of `epoch`. Whether that changes anything.
     pub fn on_confirmed(&mut self, channel: &str, epoch: Epoch) -> bool {
         if self.ready != Some(epoch) {
@@ -345,6 +357,22 @@ mod tests {
         assert_eq!(ledger.on_refused("a", second), RefusalAction::Later);
         assert_eq!(ledger.retry(), [name("a")]);
         assert_eq!(ledger.on_refused("a", second), RefusalAction::GiveUp);
+    }
+
+    #[test]
+    fn a_broken_channel_is_asked_for_once_however_often_it_is_reported() {
+        let mut ledger = Ledger::new();
+        let _ = ledger.on_ready(first());
+        let _ = ledger.wish(&name("a"));
+        assert!(
+            !ledger.on_broken("a"),
+            "the venue has been asked and has yet to answer"
+        );
+        assert!(ledger.on_confirmed("a", first()));
+        assert!(ledger.on_broken("a"));
+        assert!(!ledger.on_broken("a"));
+        assert!(ledger.on_confirmed("a", first()));
+        assert!(ledger.on_broken("a"));
     }
 
     #[test]

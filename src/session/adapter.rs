@@ -145,10 +145,7 @@ impl<P: Platform> Actor for Adapter<P> {
             AdapterMessage::Client(ClientEvent::Closed) => state.closed(),
             AdapterMessage::ClientDown(down) => state.client_down(&down),
             AdapterMessage::Ended(tag, result) => state.ended(tag, result),
-            AdapterMessage::Subscribe(epoch, channels) => {
-                let batches = state.arguments.platform.subscribe(&channels);
-                state.establish.on_wishes(epoch, batches)
-            }
+            AdapterMessage::Subscribe(epoch, channels) => state.subscribe(epoch, channels),
             AdapterMessage::Release(channels) => {
                 let batches = state.arguments.platform.unsubscribe(&channels);
                 state.establish.on_released(batches)
@@ -169,6 +166,21 @@ impl<P: Platform> Actor for Adapter<P> {
 }
 
 impl<P: Platform> AdapterState<P> {
+    fn subscribe(&mut self, epoch: Epoch, channels: Vec<Arc<str>>) -> Vec<Action> {
+        let batches = self.arguments.platform.subscribe(&channels);
+        // What the platform asks nobody for is the user's own affair, and counts as confirmed.
+        let asked =
+            |channel: &Arc<str>| batches.iter().any(|batch| batch.channels.contains(channel));
+        let own: Vec<_> = channels
+            .into_iter()
+            .filter(|channel| !asked(channel))
+            .collect();
+        if !own.is_empty() {
+            (self.arguments.events)(AdapterEvent::Confirmed(epoch, own));
+        }
+        self.establish.on_wishes(epoch, batches)
+    }
+
     fn closed(&mut self) -> Vec<Action> {
         self.calls.abort_all();
         self.establish.on_closed();

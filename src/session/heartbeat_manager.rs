@@ -43,6 +43,9 @@ pub(crate) enum HeartbeatMessage {
     Control(Control),
     /// From its own timer.
     Tick,
+    /// Panic, to show what happens then.
+    #[cfg(feature = "testing")]
+    Crash,
 }
 
 mainstay_supervisors::message!(HeartbeatMessage);
@@ -126,6 +129,8 @@ impl Actor for HeartbeatManager {
                 }
             }
             HeartbeatMessage::Tick => state.tick(),
+            #[cfg(feature = "testing")]
+            HeartbeatMessage::Crash => panic!("the heartbeat manager was told to panic"),
         }
         state.arm(&myself);
         Ok(())

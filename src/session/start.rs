@@ -7,7 +7,10 @@
 
 use std::sync::{Arc, Mutex};
 
-use mainstay_supervisors::{ChildSpec, ExitReason, ShutdownCause, SupervisorRef, SupervisorSpec};
+use mainstay_supervisors::{
+    ChildSpec, ExitReason, Restart, ShutdownCause, SupervisorEvent, SupervisorEventKind,
+    SupervisorRef, SupervisorSpec,
+};
 use tokio::time::{Instant, timeout_at};
 
 use super::plane::{Plane, SessionState};
@@ -40,10 +43,15 @@ impl Session {
 
     /// A session and the child spec of its tree, to be started within a tree of the user's own.
     ///
-    /// The handle works as soon as that tree runs it. Await [`Session::live`] to know.
+    /// The handle works as soon as that tree runs it; await [`Session::live`] to know. The session ends
+    /// when a cause that another attempt cannot cure ends its subtree, which is transient and so is not
+    /// restarted, and when the user's tree lets go of the spec. Leave the spec's restart type as it is.
     pub fn supervised<P: Platform>(id: &str, platform: P, config: Config) -> (Self, ChildSpec) {
         let (session, tree) = Self::assemble(platform, config, true);
-        (session, ChildSpec::supervisor(id, tree))
+        let keeper = EndWithTree(Arc::clone(&session.shared.plane));
+        let tree = tree.observe(move |event| keeper.hear(event));
+        let spec = ChildSpec::supervisor(id, tree).restart(Restart::Transient);
+        (session, spec)
     }
 
     fn assemble<P: Platform>(
@@ -149,6 +157,32 @@ impl Client {
         session.start_tree(tree).await?;
         session.until_live().await?;
         Ok(session)
+    }
+}
+
+/// Ends the plane of a session whose tree is the user's own: when the session's subtree gives up, and at
+/// the latest when the last copy of its spec is gone.
+struct EndWithTree(Arc<Plane>);
+
+impl EndWithTree {
+    fn hear(&self, event: &SupervisorEvent) {
+        // The inner supervisor's end is the outer one's to judge.
+        if event.path.as_str().ends_with("/connection") {
+            return;
+        }
+        match &event.kind {
+            SupervisorEventKind::Escalated { reason }
+            | SupervisorEventKind::Exhausted { reason } => {
+                self.0.end(&end_reason(reason));
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Drop for EndWithTree {
+    fn drop(&mut self) {
+        self.0.end(&EndReason::Shutdown);
     }
 }
 

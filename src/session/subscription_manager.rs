@@ -44,6 +44,9 @@ pub(crate) enum SubscriptionMessage {
     Adapter(AdapterEvent),
     /// From its own timer.
     Again,
+    /// Panic, to show what happens then.
+    #[cfg(feature = "testing")]
+    Crash,
 }
 
 mainstay_supervisors::message!(SubscriptionMessage);
@@ -107,6 +110,8 @@ impl Actor for SubscriptionManager {
             SubscriptionMessage::Unsubscribe(subscriber) => state.unsubscribe(&subscriber),
             SubscriptionMessage::Resync(subscriber) => state.resync(&subscriber),
             SubscriptionMessage::Adapter(event) => state.adapter(&myself, event),
+            #[cfg(feature = "testing")]
+            SubscriptionMessage::Crash => panic!("the subscription manager was told to panic"),
             SubscriptionMessage::Again => {
                 let channels = state.ledger.retry();
                 state.ask(channels);
@@ -174,10 +179,9 @@ impl SubscriptionState {
         let Some(channel) = &subscriber.channel else {
             return;
         };
-        let channels = self.ledger.on_lost(|lost| lost == &**channel);
-        if !channels.is_empty() && self.epoch.is_some() {
-            self.tell(AdapterMessage::Release(channels.clone()));
-            self.ask(channels);
+        if self.ledger.on_broken(channel) {
+            self.tell(AdapterMessage::Release(vec![Arc::clone(channel)]));
+            self.ask(vec![Arc::clone(channel)]);
         }
     }
 

@@ -46,6 +46,9 @@ pub(crate) enum TransportMessage {
     Crashed(String),
     /// Give the connection up at once, for this reason.
     Abort(CloseReason),
+    /// Panic, to show what happens then.
+    #[cfg(feature = "testing")]
+    Crash,
 }
 
 mainstay_supervisors::message!(TransportMessage);
@@ -142,6 +145,8 @@ impl Actor for Transport {
                 state.task = None;
                 Err(state.end(reason))
             }
+            #[cfg(feature = "testing")]
+            TransportMessage::Crash => panic!("the transport was told to panic"),
             TransportMessage::Crashed(panic) => Err(Box::new(Crashed(panic))),
         }
     }

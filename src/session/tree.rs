@@ -56,8 +56,8 @@ pub(crate) struct Addresses {
     pub(crate) manager: Address<SubscriptionMessage>,
     pub(crate) adapter: Option<Address<AdapterMessage>>,
     pub(crate) client: Address<ClientMessage>,
-    transport: Address<TransportMessage>,
-    heartbeat: Address<HeartbeatMessage>,
+    pub(crate) transport: Address<TransportMessage>,
+    pub(crate) heartbeat: Address<HeartbeatMessage>,
 }
 
 impl Addresses {
@@ -292,7 +292,9 @@ fn observer(
         match &event.kind {
             SupervisorEventKind::ChildExited { reason, .. } => {
                 let lost = reason.downcast_ref::<TransportEnd>().is_some();
-                if !lost && !reason.is_normal() {
+                // A HeartbeatManager that fails is replaced without the connection being touched.
+                let takes_the_connection = child.as_str() != "heartbeat_manager";
+                if takes_the_connection && !lost && !reason.is_normal() {
                     plane.interrupt(&GapCause::ActorRestarted {
                         actor: child.to_string(),
                         reason: reason.to_string(),
