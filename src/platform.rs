@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 
 use crate::error::{DecodeError, ErrorObject, Recovery};
 use crate::frame::Frame;
-use crate::protocol::call::{Batch, Call, Grant, Step};
+pub use crate::protocol::call::{Batch, Call, Grant, Step};
 use crate::protocol::envelope::{self, Envelope};
 use crate::protocol::json_rpc;
 use crate::protocol::sequence;
@@ -146,9 +146,9 @@ pub trait Platform: fmt::Debug + Send + Sync + 'static {
         Ok(Grant::default())
     }
 
-    /// The requests that subscribe to these channels, few with many channels each. A channel that no
-    /// request names counts as confirmed at once. Default: none, for services whose subscriptions are
-    /// made by the user's own requests.
+    /// The requests that subscribe to these channels (at least one), few with many channels each. A
+    /// channel that no request names counts as confirmed at once. Default: none, for services whose
+    /// subscriptions are made by the user's own requests.
     fn subscribe(&self, channels: &[Arc<str>]) -> Vec<Batch> {
         let _ = channels;
         Vec::new()

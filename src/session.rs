@@ -105,7 +105,9 @@ pub enum Part {
 impl Session {
     /// Subscribes to a channel and waits for the venue's confirmation.
     ///
-    /// While the session is down the wish is kept and asked for when it is live again.
+    /// While the session is down the wish is kept and asked for when it is live again. Where the platform
+    /// asks nobody for a channel, as on a bare connection, it counts as confirmed at once, and asking the
+    /// peer to send is the user's own request.
     ///
     /// # Errors
     ///
@@ -361,6 +363,9 @@ impl Session {
 
     /// Ends the session: closing handshake, then the actors in reverse order, within the configured
     /// shutdown timeout. Later calls wait for the first one's end.
+    ///
+    /// A session whose tree is the user's own ends with that tree; this then does nothing and returns
+    /// `None`.
     pub async fn shutdown(&self) -> Option<ShutdownReport> {
         let supervisor = self.supervisor()?;
         let plan = ShutdownPlan::within(self.shared.config.shutdown_timeout);

@@ -13,7 +13,7 @@ use super::Recovery;
 
 /// A value in the configuration cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{option} cannot be {value}: {remedy}")]
+#[error("{option} cannot be {value:?}: {remedy}")]
 #[non_exhaustive]
 pub struct ConfigError {
     /// The option's name.
@@ -175,7 +175,9 @@ pub enum ConnectError {
         source: Arc<io::Error>,
     },
     /// The server's certificate was not accepted.
-    #[error("certificate of {host:?} was not accepted")]
+    #[error(
+        "certificate of {host:?} was not accepted; an authority of your own is trusted by Tls::with_ca_pem"
+    )]
     Certificate {
         /// The server's name.
         host: String,

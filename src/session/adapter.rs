@@ -7,6 +7,7 @@
 //! Invariants: calls run in tasks that it owns, never in a handler; an answer of an earlier connection
 //! changes nothing; credentials pass through and are not kept.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -167,13 +168,15 @@ impl<P: Platform> Actor for Adapter<P> {
 
 impl<P: Platform> AdapterState<P> {
     fn subscribe(&mut self, epoch: Epoch, channels: Vec<Arc<str>>) -> Vec<Action> {
+        if channels.is_empty() {
+            return self.establish.on_wishes(epoch, Vec::new());
+        }
         let batches = self.arguments.platform.subscribe(&channels);
         // What the platform asks nobody for is the user's own affair, and counts as confirmed.
-        let asked =
-            |channel: &Arc<str>| batches.iter().any(|batch| batch.channels.contains(channel));
+        let asked: HashSet<&Arc<str>> = batches.iter().flat_map(|batch| &batch.channels).collect();
         let own: Vec<_> = channels
             .into_iter()
-            .filter(|channel| !asked(channel))
+            .filter(|channel| !asked.contains(channel))
             .collect();
         if !own.is_empty() {
             (self.arguments.events)(AdapterEvent::Confirmed(epoch, own));

@@ -251,10 +251,21 @@ impl SubscriptionState {
             RefusalAction::Ignore => {}
             RefusalAction::Later => self.again(myself),
             RefusalAction::GiveUp => {
+                let table = self.arguments.plane.routes.snapshot();
+                let private = table
+                    .of(channel)
+                    .iter()
+                    .any(|subscriber| subscriber.kind.private);
+                let detail = match private {
+                    true => {
+                        format!("{detail} (it is private: the session needs credentials for it)")
+                    }
+                    false => detail.to_owned(),
+                };
                 for reply in self.waiting.remove(channel).unwrap_or_default() {
                     let error = SubscribeError::Rejected {
                         channel: channel.to_string(),
-                        detail: detail.to_owned(),
+                        detail: detail.clone(),
                     };
                     let _ = reply.send(Err(error));
                 }

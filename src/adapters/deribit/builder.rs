@@ -200,7 +200,7 @@ mod tests {
             .unwrap_err();
         assert_eq!(
             error.to_string(),
-            "heartbeat cannot be 9.999s: give at least 10s, the venue refuses less"
+            "heartbeat cannot be \"9.999s\": give at least 10s, the venue refuses less"
         );
         assert!(
             Deribit::builder()

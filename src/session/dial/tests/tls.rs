@@ -153,7 +153,8 @@ async fn an_unknown_authority_stops() {
         .unwrap_err();
     assert_eq!(
         error.to_string(),
-        "certificate of \"localhost\" was not accepted"
+        "certificate of \"localhost\" was not accepted; an authority of your own is trusted by \
+         Tls::with_ca_pem"
     );
     assert_certificate_refused(error);
 }
