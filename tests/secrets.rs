@@ -19,7 +19,10 @@ struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Write for Log {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().expect("no writer panics").extend_from_slice(bytes);
+        self.0
+            .lock()
+            .expect("no writer panics")
+            .extend_from_slice(bytes);
         Ok(bytes.len())
     }
 
@@ -65,16 +68,24 @@ async fn a_session_through_login_renewal_refusal_and_reconnect_logs_no_credentia
         .header("x-key", HEADER)
         .build()
         .expect("valid");
-    let deribit = Deribit::builder().credentials(ID, SECRET).build().expect("valid");
+    let deribit = Deribit::builder()
+        .credentials(ID, SECRET)
+        .build()
+        .expect("valid");
     let debugs = format!("{config:?} {deribit:?}");
 
-    let session = Session::start(deribit, config.clone()).await.expect("a session");
+    let session = Session::start(deribit, config.clone())
+        .await
+        .expect("a session");
     let orders = deribit::user_orders("BTC-PERPETUAL", Interval::Raw);
     let mut orders = session.subscribe(orders).await.expect("a subscription");
     simulator.inject(Fault::RefuseRefresh(true));
     let mut gaps = 0;
     while gaps < 2 {
-        match tokio::time::timeout(Duration::from_secs(10), orders.next()).await.expect("in time") {
+        match tokio::time::timeout(Duration::from_secs(10), orders.next())
+            .await
+            .expect("in time")
+        {
             Some(Event::Gap(_)) => gaps += 1,
             Some(Event::Resynced(_)) if gaps == 1 => {
                 simulator.inject(Fault::TcpReset);
@@ -86,12 +97,22 @@ async fn a_session_through_login_renewal_refusal_and_reconnect_logs_no_credentia
     let debugs = format!("{debugs} {session:?} {orders:?} {:?}", session.statistics());
     session.shutdown().await;
 
-    let wrong = Deribit::builder().credentials(ID, "wrong-4410").build().expect("valid");
+    let wrong = Deribit::builder()
+        .credentials(ID, "wrong-4410")
+        .build()
+        .expect("valid");
     let error = Session::start(wrong, config).await.expect_err("refused");
     let debugs = format!("{debugs} {error:?} {error}");
 
     for secret in [ID, SECRET, HEADER, "wrong-4410"] {
         assert!(!debugs.contains(secret), "{secret} is in a debug text");
     }
-    log.shows_none_of(&[ID, SECRET, HEADER, "wrong-4410", "access_token", "refresh_token"]);
+    log.shows_none_of(&[
+        ID,
+        SECRET,
+        HEADER,
+        "wrong-4410",
+        "access_token",
+        "refresh_token",
+    ]);
 }

@@ -29,6 +29,8 @@ pub enum StartError {
         step: String,
         /// What the venue said.
         detail: String,
+        /// What to do about it, as the venue's platform judges it.
+        recovery: Recovery,
     },
     /// It took too long.
     #[error("session was not live within {0:?}")]
@@ -46,7 +48,8 @@ impl StartError {
             Self::Config(error) => error.recovery(),
             Self::Connect(error) => error.recovery(),
             Self::Closed(_) | Self::Timeout(_) => Recovery::Retry,
-            Self::Refused { .. } | Self::Tree(_) => Recovery::Stop,
+            Self::Refused { recovery, .. } => *recovery,
+            Self::Tree(_) => Recovery::Stop,
         }
     }
 }

@@ -73,6 +73,15 @@ pub enum Action {
         /// What the venue said.
         detail: String,
     },
+    /// These channels were neither subscribed nor refused, for a reason that passes.
+    Postpone {
+        /// The connection's epoch.
+        epoch: Epoch,
+        /// The channels.
+        channels: Vec<Arc<str>>,
+        /// How long to wait at least before they are asked for again.
+        at_least: Duration,
+    },
     /// Private data can no longer be relied on.
     AuthorizationLost {
         /// The connection's epoch.
@@ -258,12 +267,23 @@ impl Establish {
                     actions.extend(self.live_if_restored());
                     return actions;
                 }
-                let detail = failure.detail;
-                let mut actions = vec![Action::Refuse {
+                let (channels, detail) = (batch.channels, failure.detail);
+                let postponed = |at_least| Action::Postpone {
                     epoch,
-                    channels: batch.channels,
-                    detail,
-                }];
+                    channels: channels.clone(),
+                    at_least,
+                };
+                let action = match failure.recovery {
+                    // A connection that ended, or an answer that was lost, refuses nothing.
+                    Recovery::Retry | Recovery::Reconcile => postponed(Duration::ZERO),
+                    Recovery::RetryAfter(at_least) => postponed(at_least),
+                    Recovery::Reauthenticate | Recovery::Stop => Action::Refuse {
+                        epoch,
+                        channels,
+                        detail,
+                    },
+                };
+                let mut actions = vec![action];
                 actions.extend(self.live_if_restored());
                 actions
             }

@@ -7,7 +7,7 @@
 //!            wish                ask sent             confirmed(epoch)
 //!  (absent) ------> Wanted ----------------> Asked ------------------> Confirmed
 //!      ^              ^                        |  rejected                  |
-//!      |              |  closed                +-----> Wanted, a miss more  |
+//!      |              |  closed, postponed     +-----> Wanted, a miss more  |
 //!      +-- unwish ----+-----------------------------------------------------+
 //! ```
 //!
@@ -127,9 +127,9 @@ impl Ledger {
         if wish.listeners > 0 {
             return WishAction::Keep;
         }
-        let told = wish.status != Status::Wanted;
         self.remove(channel);
-        if told && self.ready.is_some() {
+        // Also while it is only wanted: an answer that was lost may have been a yes.
+        if self.ready.is_some() {
             WishAction::Release
         } else {
             WishAction::Keep
@@ -207,6 +207,21 @@ impl Ledger {
             return RefusalAction::GiveUp;
         }
         RefusalAction::Later
+    }
+
+    /// The venue said neither yes nor no to `channel` on the connection of `epoch`: it is asked for
+    /// again later. Whether that changes anything.
+    pub fn on_postponed(&mut self, channel: &str, epoch: Epoch) -> bool {
+        if self.ready != Some(epoch) {
+            return false;
+        }
+        match self.wishes.get_mut(channel) {
+            Some(wish) => {
+                wish.status = Status::Wanted;
+                true
+            }
+            None => false,
+        }
     }
 
     /// Asks once more for what is wanted and not asked for. Returns it in order.
@@ -376,6 +391,27 @@ mod tests {
     }
 
     #[test]
+    fn a_postponed_wish_stays_however_often() {
+        let mut ledger = Ledger::new();
+        let _ = ledger.on_ready(first());
+        let _ = ledger.wish(&name("a"));
+        for _ in 0..10 {
+            assert!(ledger.on_postponed("a", first()));
+            assert_eq!(ledger.retry(), [name("a")]);
+        }
+        assert!(!ledger.on_postponed("a", first().next()));
+    }
+
+    #[test]
+    fn a_postponed_wish_that_is_dropped_is_released() {
+        let mut ledger = Ledger::new();
+        let _ = ledger.on_ready(first());
+        let _ = ledger.wish(&name("a"));
+        assert!(ledger.on_postponed("a", first()));
+        assert_eq!(ledger.unwish("a"), WishAction::Release);
+    }
+
+    #[test]
     fn lost_authorization_asks_for_the_private_channels_alone() {
         let mut ledger = Ledger::new();
         let _ = ledger.on_ready(first());
@@ -391,7 +427,7 @@ mod tests {
     proptest! {
         /// Whatever happens, only the user's wishes decide what is wanted.
         #[test]
-        fn only_the_user_changes_the_wishes(script in proptest::collection::vec((0u8..6, 0usize..4), 0..200)) {
+        fn only_the_user_changes_the_wishes(script in proptest::collection::vec((0u8..7, 0usize..4), 0..200)) {
             let channels = [name("a"), name("b"), name("c"), name("d")];
             let mut ledger = Ledger::new();
             let mut wanted = [0usize; 4];
@@ -404,6 +440,7 @@ mod tests {
                     2 => { epoch = epoch.next(); let _ = ledger.on_ready(epoch); }
                     3 => ledger.on_closed(),
                     4 => { let _ = ledger.on_confirmed(channel, epoch); }
+                    5 => { let _ = ledger.on_postponed(channel, epoch); }
                     _ => { let _ = ledger.on_lost(|lost| lost == &**channel); }
                 }
                 for (index, count) in wanted.iter().enumerate() {

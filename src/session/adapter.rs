@@ -9,7 +9,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use mainstay_supervisors::{Address, Down, MonitorRef, monitor};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -81,6 +81,8 @@ pub(crate) enum AdapterEvent {
     Confirmed(Epoch, Vec<Arc<str>>),
     /// These were refused.
     Refused(Epoch, Vec<Arc<str>>, String),
+    /// These were neither; not to be asked for again before this long.
+    Postponed(Epoch, Vec<Arc<str>>, Duration),
     /// The connection is over.
     Closed,
 }
@@ -276,6 +278,13 @@ impl<P: Platform> AdapterState<P> {
                 detail,
             } => {
                 (self.arguments.events)(AdapterEvent::Refused(epoch, channels, detail));
+            }
+            Action::Postpone {
+                epoch,
+                channels,
+                at_least,
+            } => {
+                (self.arguments.events)(AdapterEvent::Postponed(epoch, channels, at_least));
             }
             Action::AuthorizationLost {
                 epoch,

@@ -189,7 +189,15 @@ impl Drop for EndWithTree {
 fn start_error(reason: CloseReason) -> StartError {
     match reason {
         CloseReason::NotOpened(error) => StartError::Connect((*error).clone()),
-        CloseReason::NotEstablished { step, detail, .. } => StartError::Refused { step, detail },
+        CloseReason::NotEstablished {
+            step,
+            detail,
+            recovery,
+        } => StartError::Refused {
+            step,
+            detail,
+            recovery,
+        },
         other => StartError::Closed(other),
     }
 }

@@ -24,7 +24,7 @@ use crate::error::{EndReason, SubscribeError};
 use crate::protocol::continuity::Epoch;
 use crate::protocol::subscriptions::{Ledger, RefusalAction, WishAction};
 
-/// The pause before a refused channel is asked for again.
+/// The least pause before a channel is asked for again.
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// Keeps the wishes.
@@ -214,6 +214,15 @@ impl SubscriptionState {
                     self.refused(myself, epoch, &channel, &detail);
                 }
             }
+            AdapterEvent::Postponed(epoch, channels, at_least) => {
+                let ledger = &mut self.ledger;
+                let postponed = channels
+                    .iter()
+                    .filter(|channel| ledger.on_postponed(channel, epoch));
+                if postponed.count() > 0 {
+                    self.again(myself, at_least.max(AGAIN));
+                }
+            }
             AdapterEvent::Closed => {
                 self.epoch = None;
                 self.timer = None;
@@ -249,7 +258,7 @@ impl SubscriptionState {
     ) {
         match self.ledger.on_refused(channel, epoch) {
             RefusalAction::Ignore => {}
-            RefusalAction::Later => self.again(myself),
+            RefusalAction::Later => self.again(myself, AGAIN),
             RefusalAction::GiveUp => {
                 let table = self.arguments.plane.routes.snapshot();
                 let private = table
@@ -282,10 +291,10 @@ impl SubscriptionState {
         }
     }
 
-    fn again(&mut self, myself: &ActorRef<SubscriptionMessage>) {
+    fn again(&mut self, myself: &ActorRef<SubscriptionMessage>, pause: Duration) {
         let myself = myself.clone();
         self.timer = Some(OwnedTask::spawn(async move {
-            tokio::time::sleep(AGAIN).await;
+            tokio::time::sleep(pause).await;
             // An actor that is gone asks for nothing.
             let _ = myself.cast(SubscriptionMessage::Again);
         }));

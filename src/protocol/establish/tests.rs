@@ -371,3 +371,46 @@ fn a_renewal_that_comes_too_late_tells_of_the_hole_that_it_left() {
         "{actions:?}"
     );
 }
+
+#[test]
+fn a_subscription_whose_answer_is_lost_is_postponed_and_not_refused() {
+    let now = Instant::now();
+    let pause = Duration::from_secs(5);
+    for (recovery, expected) in [
+        (Recovery::Retry, Duration::ZERO),
+        (Recovery::Reconcile, Duration::ZERO),
+        (Recovery::RetryAfter(pause), pause),
+    ] {
+        let mut machine = live(now);
+        let tag = called(
+            &machine.on_wishes(first(), vec![batch(&["a"])]),
+            "subscribe",
+        );
+        let actions = machine.on_failure(tag, failure(recovery), now);
+        let [
+            Action::Postpone {
+                channels, at_least, ..
+            },
+        ] = &actions[..]
+        else {
+            panic!("{actions:?}");
+        };
+        assert_eq!(channels, &[name("a")]);
+        assert_eq!(*at_least, expected);
+    }
+}
+
+#[test]
+fn a_subscription_that_cannot_be_had_is_refused() {
+    let now = Instant::now();
+    let mut machine = live(now);
+    let tag = called(
+        &machine.on_wishes(first(), vec![batch(&["a"])]),
+        "subscribe",
+    );
+    let actions = machine.on_failure(tag, failure(Recovery::Stop), now);
+    assert!(
+        matches!(actions[..], [Action::Refuse { .. }]),
+        "{actions:?}"
+    );
+}

@@ -52,7 +52,15 @@ pub(super) async fn serve(
             .min(wire.next_timeout(session.next_timeout()));
         let actions = tokio::select! {
             message = wire.socket.next() => match message {
-                Some(Ok(Message::Text(text))) => session.on_text(&text, Instant::now()),
+                Some(Ok(Message::Text(text))) => {
+                    // What was injected before a request came is in force when it is judged.
+                    let mut actions = Vec::new();
+                    while let Ok(fault) = faults.try_recv() {
+                        actions.extend(session.on_fault(fault, Instant::now()));
+                    }
+                    actions.extend(session.on_text(&text, Instant::now()));
+                    actions
+                }
                 Some(Ok(Message::Close(_))) => {
                     // The answer is queued already.
                     let _ = timeout(wire.limit, wire.socket.flush()).await;

@@ -6,7 +6,7 @@
 //! Invariants: a fault acts at once, on the next thing of its kind, or until it is taken back, and
 //! its documentation says which; [`Knobs`] hold only the last sort.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use crate::testing::Handshake;
@@ -69,6 +69,15 @@ pub enum Fault {
         /// The message.
         message: String,
     },
+    /// Until healed: requests of this method are answered with this error.
+    FailMethod {
+        /// The method.
+        method: String,
+        /// The code.
+        code: i64,
+    },
+    /// Until healed: requests of this method are neither carried out nor answered.
+    IgnoreMethod(String),
     /// Next: a request is carried out and its answer is lost.
     LoseAnswer,
     /// Next: an answer is held back until the one after it has been sent.
@@ -125,6 +134,9 @@ pub(super) struct Knobs {
     pub(super) delay_auth: Duration,
     pub(super) omitted: HashSet<String>,
     pub(super) silenced: HashSet<String>,
+    /// Methods that fail, and with which code.
+    pub(super) failing: HashMap<String, i64>,
+    pub(super) ignored: HashSet<String>,
     pub(super) notification_first: bool,
     pub(super) muted: bool,
     pub(super) skip_test_request_check: bool,
@@ -142,6 +154,12 @@ impl Knobs {
             }
             Fault::SilenceChannel(channel) => {
                 self.silenced.insert(channel.clone());
+            }
+            Fault::FailMethod { method, code } => {
+                self.failing.insert(method.clone(), *code);
+            }
+            Fault::IgnoreMethod(method) => {
+                self.ignored.insert(method.clone());
             }
             Fault::NotificationBeforeAnswer(on) => self.notification_first = *on,
             Fault::Mute(on) => self.muted = *on,

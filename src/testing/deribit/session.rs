@@ -279,6 +279,14 @@ impl Session {
             outcome.end = last.then_some(End::HangUp);
             return outcome;
         }
+        if self.knobs.ignored.contains(method) {
+            let mut outcome = Outcome::of(Ok(Value::Null));
+            outcome.silent = true;
+            return outcome;
+        }
+        if let Some(code) = self.knobs.failing.get(method) {
+            return Outcome::of(Err(Failure::new(*code, "told to fail")));
+        }
         if !self.shared.pay(method, now) {
             let mut outcome = Outcome::of(Err(Failure::new(10028, "too_many_requests")));
             outcome.end = Some(End::HangUp);

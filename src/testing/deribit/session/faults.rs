@@ -88,6 +88,8 @@ impl Session {
             | Fault::DelayAuth(_)
             | Fault::OmitChannel(_)
             | Fault::SilenceChannel(_)
+            | Fault::FailMethod { .. }
+            | Fault::IgnoreMethod(_)
             | Fault::NotificationBeforeAnswer(_)
             | Fault::Mute(_)
             | Fault::SkipTestRequestCheck(_)
