@@ -19,6 +19,7 @@ use crate::exit::ExitReason;
 use crate::id::Generation;
 use crate::monitor::{MonitorRef, Watcher, monitor_nothing, monitor_record};
 use crate::runtime::record::{Record, lock};
+use crate::time::from_now;
 
 /// What can be said about the child behind an [`Address`].
 #[derive(Debug, Clone)]
@@ -202,7 +203,7 @@ impl<M: Message> Address<M> {
         message: M,
         within: Duration,
     ) -> Result<Generation, AddressError<M>> {
-        let deadline = tokio::time::Instant::now() + within;
+        let deadline = from_now(within);
         let mut status = self.place.status.subscribe();
         let mut message = message;
         loop {

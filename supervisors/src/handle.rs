@@ -27,6 +27,7 @@ use crate::runtime::supervisor::launch;
 use crate::shutdown::{ShutdownPlan, ShutdownReport, StopOrder};
 use crate::snapshot::{NodeStatus, TreeSnapshot};
 use crate::spec::{SpecError, StartContext, SupervisorSpec};
+use crate::time::from_now;
 
 /// How long a supervisor may take to describe itself.
 const DESCRIBE: Duration = Duration::from_secs(1);
@@ -113,7 +114,7 @@ impl SupervisorRef {
             last: true,
             patience: Some(patience),
             grace: reserve,
-            deadline: Some((Instant::now() + patience).into_std()),
+            deadline: Some(from_now(patience).into_std()),
         };
         // A keeper that is done has closed the record, or its supervisor is about to.
         let _ = shared

@@ -88,6 +88,7 @@ mod runtime;
 pub mod shutdown;
 pub mod snapshot;
 pub mod spec;
+mod time;
 
 #[doc(hidden)]
 pub use ractor;

@@ -16,6 +16,7 @@ use crate::exit::{ExitReason, ShutdownCause};
 use crate::id::{ChildId, Generation};
 use crate::policy::{AutoShutdown, Restart, Strategy, Verdict};
 use crate::shutdown::Parting;
+use crate::time::later;
 
 /// A restart that failed to start never happens again at once.
 const AFTER_FAILED_START: Duration = Duration::from_millis(1);
@@ -56,7 +57,9 @@ impl Machine {
             }
             StartRefusal::Postponed(delay) => {
                 self.notice(at, SupervisorEventKind::ChildPostponed { delay });
-                self.children[at].phase = Phase::Waiting { until: now + delay };
+                self.children[at].phase = Phase::Waiting {
+                    until: later(now, delay),
+                };
                 self.settle(at, Standing::Restarting);
             }
             StartRefusal::Failed { reason, judged } => {
@@ -239,7 +242,7 @@ impl Machine {
             delay = delay.max(AFTER_FAILED_START);
         }
         self.report_exit(at, uptime, reason, true);
-        let due = now + delay;
+        let due = later(now, delay);
         let group = match self.rules.strategy {
             Strategy::OneForOne => {
                 self.children[at].phase = Phase::Waiting { until: due };

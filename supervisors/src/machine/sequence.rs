@@ -15,6 +15,7 @@ use crate::event::SupervisorEventKind;
 use crate::id::ChildId;
 use crate::policy::Shutdown;
 use crate::shutdown::StopOrder;
+use crate::time::later;
 
 /// How long a killed child may take to die when nothing else limits it.
 const GRACE: Duration = Duration::from_secs(1);
@@ -251,7 +252,7 @@ impl Machine {
         StopOrder {
             patience: Some(patience),
             grace: grace.min(GRACE),
-            deadline: Some(now + patience),
+            deadline: Some(later(now, patience)),
             last,
         }
     }

@@ -25,6 +25,7 @@ use crate::runtime::inbox::{Inbox, Letter};
 use crate::runtime::launch::{Launched, Refusal};
 use crate::runtime::record::{Obituary, Record, lock};
 use crate::shutdown::{Parting, ShutdownReport, StopOrder};
+use crate::time::from_now;
 
 /// How long something that was killed or given up may take to go.
 const GRACE: Duration = Duration::from_secs(1);
@@ -102,9 +103,7 @@ impl Keeper {
         launch: BoxFuture<'static, Result<Launched, Refusal>>,
         mut ready: oneshot::Receiver<()>,
     ) {
-        let deadline = self
-            .start_timeout
-            .map(|limit| (Instant::now() + limit, limit));
+        let deadline = self.start_timeout.map(|limit| (from_now(limit), limit));
         let mut task = tokio::spawn(launch);
         let launched = tokio::select! {
             biased;
