@@ -50,7 +50,7 @@ impl Platform for Acme {
 
     fn granted(&self, result: &RawValue) -> Result<Grant, DecodeError> {
         let login: Login = serde_json::from_str(result.get())
-            .map_err(|error| DecodeError::new("login", error.to_string()))?;
+            .map_err(|error| DecodeError::json("login", &error))?;
         Ok(Grant::new(Some(Duration::from_secs(login.lives_for)), None))
     }
 
@@ -94,7 +94,7 @@ impl Message for Price {
             data: f64,
         }
         let envelope: Envelope = serde_json::from_slice(frame.payload())
-            .map_err(|error| DecodeError::new("price", error.to_string()))?;
+            .map_err(|error| DecodeError::json("price", &error))?;
         Ok(Self(envelope.params.data))
     }
 }

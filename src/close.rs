@@ -104,6 +104,27 @@ impl CloseReason {
     }
 }
 
+impl CloseReason {
+    /// The reason for a log, in which a peer's own words have no place: they may repeat a credential.
+    pub(crate) fn without_peers_words(&self) -> impl fmt::Display + '_ {
+        WithoutPeersWords(self)
+    }
+}
+
+struct WithoutPeersWords<'r>(&'r CloseReason);
+
+impl fmt::Display for WithoutPeersWords<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            CloseReason::Peer {
+                code: Some(code), ..
+            } => write!(f, "peer closed with code {code}"),
+            CloseReason::NotEstablished { step, .. } => write!(f, "step {step:?} failed"),
+            other => other.fmt(f),
+        }
+    }
+}
+
 impl fmt::Display for CloseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -383,7 +383,7 @@ impl ConfigBuilder {
             ("limits.auth", self.limits.auth),
             (
                 "limits.first_data",
-                self.limits.first_data.unwrap_or(Duration::MAX),
+                self.limits.first_data.unwrap_or(LONGEST),
             ),
             ("stable_after", self.stable_after),
             ("liveness.quiet", self.liveness.quiet),
@@ -393,21 +393,32 @@ impl ConfigBuilder {
             ("shutdown_timeout", self.shutdown_timeout),
             ("write_timeout", self.write_timeout),
         ] {
-            if value.is_zero() {
-                return Err(ConfigError::new(option, "0s", "give a duration above zero"));
+            // The phases of opening are only ever waited for; the others are added to moments.
+            let longest = if option.starts_with("limits.") {
+                Duration::MAX
+            } else {
+                LONGEST
+            };
+            if value.is_zero() || value > longest {
+                let remedy = "give a duration above zero, of at most a year";
+                return Err(ConfigError::new(option, format!("{value:?}"), remedy));
             }
         }
-        for (option, value) in [
-            ("outbound_capacity", self.outbound_capacity),
-            ("queue.capacity", self.queue.capacity),
-            ("read_buffer", self.read_buffer),
-            ("max_message", self.max_message),
+        for (option, value, largest) in [
+            ("outbound_capacity", self.outbound_capacity, 1 << 20),
+            ("queue.capacity", self.queue.capacity, 1 << 24),
+            ("read_buffer", self.read_buffer, 1 << 26),
+            ("max_message", self.max_message, 1 << 32),
         ] {
-            if value == 0 {
-                return Err(ConfigError::new(option, "0", "give a number above zero"));
+            if value == 0 || value > largest {
+                let remedy = format!("give a number from 1 to {largest}");
+                return Err(ConfigError::new(option, value.to_string(), remedy));
             }
         }
         let backoff = self.backoff.unwrap_or_else(default_backoff);
+        backoff.check().map_err(|error| {
+            ConfigError::new("backoff", format!("{backoff:?}"), error.to_string())
+        })?;
         Ok(Config {
             endpoint,
             tls: self.tls,
@@ -432,6 +443,9 @@ impl ConfigBuilder {
     }
 }
 
+/// The longest duration that an option may have. Sums of a few of them stay within any clock.
+const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
+
 fn default_backoff() -> Backoff {
     Backoff::new(Duration::from_millis(250), Duration::from_secs(30))
 }
@@ -440,6 +454,8 @@ fn headers(given: &[(String, String)]) -> Result<HeaderMap, ConfigError> {
     let mut headers = HeaderMap::with_capacity(given.len());
     for (name, value) in given {
         let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| {
+            // What follows a colon may be a value that was put into the wrong place.
+            let name = name.split(':').next().unwrap_or_default();
             ConfigError::new(
                 "header",
                 name,
@@ -472,3 +488,60 @@ const RESERVED: [&str; 9] = [
     "content-length",
     "transfer-encoding",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn builder() -> ConfigBuilder {
+        Config::builder("ws://localhost")
+    }
+
+    #[track_caller]
+    fn refused(builder: ConfigBuilder) -> String {
+        builder.build().expect_err("refused").to_string()
+    }
+
+    #[test]
+    fn the_defaults_are_valid() {
+        assert!(builder().build().is_ok());
+    }
+
+    #[test]
+    fn a_duration_of_nothing_or_of_more_than_a_year_is_refused_by_name() {
+        for odd in [Duration::ZERO, Duration::MAX] {
+            let text = refused(builder().request_timeout(odd));
+            assert!(text.starts_with("request_timeout cannot be"), "{text}");
+            let text = refused(builder().liveness(Liveness::new(odd, Duration::from_secs(1))));
+            assert!(text.starts_with("liveness.quiet cannot be"), "{text}");
+            let text = refused(builder().shutdown_timeout(odd));
+            assert!(text.starts_with("shutdown_timeout cannot be"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_size_that_no_machine_has_is_refused_by_name() {
+        for odd in [0, usize::MAX, 1 << 46] {
+            let text = refused(builder().read_buffer(odd));
+            assert!(text.starts_with("read_buffer cannot be"), "{text}");
+            let text = refused(builder().outbound_capacity(odd));
+            assert!(text.starts_with("outbound_capacity cannot be"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_backoff_that_cannot_work_is_refused() {
+        let backwards = Backoff::new(Duration::from_secs(2), Duration::from_secs(1));
+        assert!(refused(builder().backoff(backwards)).starts_with("backoff cannot be"));
+    }
+
+    #[test]
+    fn headers_of_the_handshake_and_headers_that_are_none_are_refused_without_their_values() {
+        assert!(refused(builder().header("Upgrade", "h2c")).contains("Upgrade"));
+        for (name, value) in [("x-key", "hunter2\r\nx: y"), ("x-key: hunter2", "")] {
+            let text = refused(builder().header(name, value));
+            assert!(!text.contains("hunter2"), "{text}");
+            assert!(text.contains("x-key"), "{text}");
+        }
+    }
+}

@@ -46,6 +46,7 @@ use crate::frame::Frame;
 use crate::platform::{Channel, ChannelKind, Message, Platform};
 use crate::protocol::call::Call;
 use adapter::AdapterMessage;
+use clock::from_now;
 use handshake::Handshake;
 use plane::{Plane, SessionState};
 use statistics::Statistics;
@@ -135,7 +136,7 @@ impl Session {
     ) -> Result<Subscription<M>, SubscribeError> {
         let name = channel.name();
         let limit = self.shared.config.request_timeout;
-        let deadline = Instant::now() + limit;
+        let deadline = from_now(limit);
         let kind = self.shared.platform.channel(name);
         let subscriber = Subscriber::new(Some(Arc::clone(name)), kind, queue);
         let subscription = self.subscription(&subscriber);
@@ -209,7 +210,7 @@ impl Session {
         let result = self.call(call, self.shared.config.request_timeout).await?;
         serde_json::from_str(result.get()).map_err(|error| RequestError::Undecodable {
             method,
-            source: DecodeError::new("result", error.to_string()),
+            source: DecodeError::json("result", &error),
         })
     }
 
@@ -219,7 +220,7 @@ impl Session {
     ///
     /// As [`Session::request`].
     pub async fn call(&self, call: Call, limit: Duration) -> Result<Box<RawValue>, RequestError> {
-        let deadline = Instant::now() + limit;
+        let deadline = from_now(limit);
         let method = call.method().to_owned();
         let line = self.live_line(&method, deadline).await?;
         let plane = &self.shared.plane;
@@ -252,7 +253,7 @@ impl Session {
             detail,
         })?;
         let limit = self.shared.config.request_timeout;
-        let deadline = Instant::now() + limit;
+        let deadline = from_now(limit);
         let line = self.live_line("frame", deadline).await?;
         request::send(&self.shared.plane, &line, frame, limit, deadline).await
     }

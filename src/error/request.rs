@@ -5,6 +5,7 @@
 //!
 //! Invariants: `NotSent` is said only when not a single byte of the request was handed to the socket.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -14,7 +15,7 @@ use super::Recovery;
 use crate::close::CloseReason;
 
 /// The error object of a JSON-RPC 2.0 response (section 5.1).
-#[derive(Debug, Clone, Deserialize, thiserror::Error)]
+#[derive(Clone, Deserialize, thiserror::Error)]
 #[error("peer answered with error {code}: {message}")]
 #[non_exhaustive]
 pub struct ErrorObject {
@@ -26,6 +27,17 @@ pub struct ErrorObject {
     /// What the peer added, unparsed.
     #[serde(default)]
     pub data: Option<Box<RawValue>>,
+}
+
+impl fmt::Debug for ErrorObject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The data is payload.
+        f.debug_struct("ErrorObject")
+            .field("code", &self.code)
+            .field("message", &self.message)
+            .field("has_data", &self.data.is_some())
+            .finish()
+    }
 }
 
 /// A message did not have the form that it should have.
@@ -40,6 +52,19 @@ pub struct DecodeError {
 }
 
 impl DecodeError {
+    /// What serde_json found wrong with `expected`: where and of what kind, without the payload.
+    #[must_use]
+    pub fn json(expected: &'static str, error: &serde_json::Error) -> Self {
+        let (line, column) = (error.line(), error.column());
+        Self::new(
+            expected,
+            format!(
+                "{:?} error at line {line}, column {column}",
+                error.classify()
+            ),
+        )
+    }
+
     /// Names what was expected and what was wrong with it; the payload does not belong in it.
     pub fn new(expected: &'static str, detail: impl Into<String>) -> Self {
         Self {

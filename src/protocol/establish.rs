@@ -161,6 +161,10 @@ pub struct Establish {
 const REGRANTS: u32 = 2;
 /// The part of a grant's life after which it is renewed.
 const RENEW_AFTER: f64 = 0.8;
+/// A venue that grants next to nothing is not asked more often than this.
+const RENEW_AT_MOST_EVERY: Duration = Duration::from_millis(200);
+/// A grant of a century needs no renewal.
+const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 /// The pause before a renewal that failed for a passing reason is tried again.
 const RENEW_AGAIN: Duration = Duration::from_secs(1);
 
@@ -448,11 +452,15 @@ impl Establish {
     fn hold(&mut self, grant: Option<Grant>, now: Instant) {
         let grant = grant.unwrap_or_default();
         self.ever_granted = true;
+        // What lasts longer than the clock can hold lasts for ever.
+        let at = |after: Duration| now.checked_add(after);
+        let renew_after = |lasts: Duration| lasts.mul_f64(RENEW_AFTER).max(RENEW_AT_MOST_EVERY);
+        let lasts = grant.lasts.filter(|lasts| *lasts < FOR_EVER);
         self.held = Some(Held {
             since: now,
             renewal: grant.renewal,
-            renew_at: grant.lasts.map(|lasts| now + lasts.mul_f64(RENEW_AFTER)),
-            expires_at: grant.lasts.map(|lasts| now + lasts),
+            renew_at: lasts.and_then(|lasts| at(renew_after(lasts))),
+            expires_at: lasts.and_then(at),
         });
     }
 

@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::client::{ClientEvent, ClientMessage};
+use super::clock::from_now;
 use super::plane::Plane;
 use super::subscriber::Subscriber;
 use super::task::OwnedTask;
@@ -325,7 +326,7 @@ impl<P: Platform> AdapterState<P> {
         let limit = self.arguments.config.limits.auth;
         let myself = myself.clone();
         self.calls.spawn(async move {
-            let deadline = Instant::now() + limit;
+            let deadline = from_now(limit);
             let result = match plane.line() {
                 Some(line) => request::perform(&plane, &line, call, limit, deadline).await,
                 None => Err(RequestError::NotSent {

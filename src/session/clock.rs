@@ -3,9 +3,18 @@
 //! tokio's clock, so that a paused runtime pauses all of it; handed on as `std` instants, which is what
 //! the pure machines speak.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// Beyond this nothing is waited for; adding more would overflow the clock.
+const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 
 /// Now, by the runtime's clock.
 pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
+}
+
+/// A deadline `limit` from now. No limit is too long.
+pub(crate) fn from_now(limit: Duration) -> tokio::time::Instant {
+    let now = tokio::time::Instant::now();
+    now.checked_add(limit.min(NEVER)).unwrap_or(now)
 }

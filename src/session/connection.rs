@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::clock;
+use super::clock::{self, from_now};
 use super::line::{Line, LineReceiver, Outbound, ReplyPort};
 use super::pending::Pending;
 use super::plane::Plane;
@@ -30,7 +30,7 @@ use crate::platform::{Platform, Route};
 use crate::protocol::continuity::Epoch;
 
 /// How long the closing handshake (RFC 6455, section 7.1.2) may take.
-const CLOSING: Duration = Duration::from_secs(2);
+const CLOSING: Duration = Duration::from_secs(1);
 /// Commands taken from the queue in one turn, so that reading is not starved.
 const COMMANDS: usize = 64;
 
@@ -70,14 +70,18 @@ pub(crate) struct Connection<W> {
     /// Frames handed to the wire and not yet flushed.
     unflushed: Vec<ReplyPort>,
     flushing: bool,
-    /// Runs while bytes wait for the peer.
-    stall: Option<Pin<Box<Sleep>>>,
+    /// Runs while bytes wait for the peer; with what it had taken when the timer began.
+    stall: Option<(Pin<Box<Sleep>>, u64)>,
+    /// Pongs handed to the wire by itself since it was last flushed.
+    pongs: usize,
+    /// Bytes read when that was last looked at.
+    bytes_read: u64,
     /// Runs from the moment at which one side has begun to close.
     closing: Option<(Pin<Box<Sleep>>, CloseReason)>,
     /// Runs until the first frame has arrived.
     first_data: Option<Pin<Box<Sleep>>>,
-    /// A subscriber for which reading waits, and until when.
-    waiting: Option<(Arc<Subscriber>, Pin<Box<Sleep>>)>,
+    /// The subscribers for which reading waits, each until it has room or its patience is over.
+    waiting: Vec<(Arc<Subscriber>, Pin<Box<Sleep>>)>,
     /// Tells everybody, also when the task is dropped.
     guard: Guard,
 }
@@ -159,11 +163,13 @@ impl<W: Wire> Connection<W> {
             unflushed: Vec::new(),
             flushing: false,
             stall: None,
+            pongs: 0,
+            bytes_read: 0,
             closing: None,
             first_data: limits
                 .first_data
                 .map(|limit| Box::pin(tokio::time::sleep(limit))),
-            waiting: None,
+            waiting: Vec::new(),
             guard: Guard {
                 plane: Arc::clone(&plane),
                 epoch,
@@ -190,8 +196,8 @@ impl<W: Wire> Connection<W> {
                 Turn::Over(reason) => break reason,
             }
         };
-        self.fail_wire(&reason).await;
         self.finish(&reason);
+        self.fail_wire(&reason).await;
         reason
     }
 
@@ -203,6 +209,10 @@ impl<W: Wire> Connection<W> {
             return Poll::Ready(Turn::Over(reason));
         }
         if self.poll_waiting(cx).is_pending() {
+            return Poll::Pending;
+        }
+        if self.flushing && self.pongs >= BATCH {
+            // A peer that asks and does not listen is not asked for more until it has taken its answers.
             return Poll::Pending;
         }
         while self.tally.frames < BATCH {
@@ -220,11 +230,16 @@ impl<W: Wire> Connection<W> {
                 Poll::Pending => break,
             }
         }
-        if self.tally.frames == 0 {
-            Poll::Pending
-        } else {
-            Poll::Ready(Turn::Batch)
+        if self.tally.frames > 0 {
+            return Poll::Ready(Turn::Batch);
         }
+        let bytes_read = self.wire.bytes_read();
+        if bytes_read != self.bytes_read {
+            // A part of a frame is life, too.
+            self.bytes_read = bytes_read;
+            self.plane.touch(clock::now());
+        }
+        Poll::Pending
     }
 
     /// Takes commands while the wire has room, then flushes.
@@ -254,41 +269,47 @@ impl<W: Wire> Connection<W> {
                 Poll::Ready(flushed) => {
                     flushed?;
                     self.flushing = false;
+                    self.pongs = 0;
                     self.stall = None;
                     for port in self.unflushed.drain(..) {
                         port.flushed();
                     }
                 }
-                Poll::Pending => {
-                    let limit = self.limits.write;
-                    self.stall
-                        .get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
-                }
+                Poll::Pending => self.watch_stall(),
             }
         }
         Ok(())
     }
 
+    /// Times a peer that does not take what we write. Any byte that it takes begins the time anew.
+    fn watch_stall(&mut self) {
+        let taken = self.wire.bytes_written();
+        let limit = self.limits.write;
+        match &mut self.stall {
+            Some((timer, before)) if *before != taken => {
+                *before = taken;
+                timer.as_mut().reset(from_now(limit));
+            }
+            Some(_) => {}
+            none => *none = Some((Box::pin(tokio::time::sleep(limit)), taken)),
+        }
+    }
+
     fn write(&mut self, outbound: Outbound) -> Result<(), CloseReason> {
         match outbound {
-            Outbound::Request { call, mut port } => {
-                if port.is_abandoned() {
+            Outbound::Request { call, port } => {
+                // Dropping the port says "not sent".
+                if !self.pending.has_room() || !port.begin_writing() {
                     return Ok(());
                 }
-                if !self.pending.has_room() {
-                    // Dropping the port says "not sent".
-                    return Ok(());
-                }
-                port.mark_written();
                 let id = self.pending.insert(port);
                 let text = self.platform.encode(id, &call);
                 self.send(Frame::text(text))
             }
-            Outbound::Frame { frame, mut port } => {
-                if port.is_abandoned() {
+            Outbound::Frame { frame, port } => {
+                if !port.begin_writing() {
                     return Ok(());
                 }
-                port.mark_written();
                 self.unflushed.push(port);
                 self.send(frame)
             }
@@ -309,9 +330,20 @@ impl<W: Wire> Connection<W> {
         self.wire.start_send(frame)
     }
 
+    /// Nothing more is written from here on; whoever still waits to be is told at once.
     fn begin_closing(&mut self, reason: CloseReason) {
+        self.refuse_outbound(&reason);
         self.closing
             .get_or_insert_with(|| (Box::pin(tokio::time::sleep(CLOSING)), reason));
+    }
+
+    fn refuse_outbound(&mut self, reason: &CloseReason) {
+        for outbound in self.outbound.close() {
+            match outbound {
+                Outbound::Request { port, .. } | Outbound::Frame { port, .. } => port.lost(reason),
+                Outbound::Close { .. } => {}
+            }
+        }
     }
 
     fn poll_deadlines(&mut self, cx: &mut Context<'_>) -> Option<CloseReason> {
@@ -320,7 +352,9 @@ impl<W: Wire> Connection<W> {
         {
             return Some(reason.clone());
         }
-        if is_over(&mut self.stall, cx) {
+        if let Some((timer, _)) = &mut self.stall
+            && timer.as_mut().poll(cx).is_ready()
+        {
             return Some(CloseReason::WriteStalled {
                 waited: self.limits.write,
             });
@@ -336,15 +370,19 @@ impl<W: Wire> Connection<W> {
         None
     }
 
-    /// Waits for room in a blocking subscriber's queue, but not for ever.
+    /// Waits for room in the blocking subscribers' queues, but for none longer than its rule says.
     fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if let Some((subscriber, deadline)) = &mut self.waiting {
-            if subscriber.poll_room(cx).is_pending() && deadline.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            self.waiting = None;
+        if self.waiting.is_empty() {
+            return Poll::Ready(());
         }
-        Poll::Ready(())
+        self.waiting.retain_mut(|(subscriber, patience)| {
+            subscriber.poll_room(cx).is_pending() && patience.as_mut().poll(cx).is_pending()
+        });
+        if self.waiting.is_empty() {
+            self.plane.pause(false);
+            return Poll::Ready(());
+        }
+        Poll::Pending
     }
 
     /// Once a close has begun, how it began is the reason, whatever comes after.
@@ -362,7 +400,12 @@ impl<W: Wire> Connection<W> {
         let place = match &frame {
             Frame::Text(text) => place(&*self.platform, &mut self.sorter, text.as_bytes()),
             Frame::Binary(bytes) => place(&*self.platform, &mut self.sorter, bytes),
-            Frame::Ping(_) => return,
+            Frame::Ping(_) => {
+                // Its pong is on its way; this watches whether the peer takes it.
+                self.pongs += 1;
+                self.flushing = true;
+                return;
+            }
             Frame::Pong(_) => {
                 self.tally.shed += u64::from(!(self.control)(Control::Pong(frame)));
                 return;
@@ -402,11 +445,14 @@ impl<W: Wire> Connection<W> {
         if self.plane.delivers(self.guard.epoch) {
             let waiting = &mut self.waiting;
             self.sorter.deliver(self.guard.epoch, now, |subscriber| {
-                if let (None, Some(limit)) = (&waiting, subscriber.blocks()) {
-                    let deadline = Box::pin(tokio::time::sleep(limit));
-                    *waiting = Some((Arc::clone(subscriber), deadline));
+                if let Some(limit) = subscriber.blocks() {
+                    let patience = Box::pin(tokio::time::sleep(limit));
+                    waiting.push((Arc::clone(subscriber), patience));
                 }
             });
+            if !self.waiting.is_empty() {
+                self.plane.pause(true);
+            }
         } else {
             self.sorter.discard();
         }
@@ -455,12 +501,8 @@ impl<W: Wire> Connection<W> {
         for port in self.unflushed.drain(..) {
             port.lost(reason);
         }
-        for outbound in self.outbound.close() {
-            match outbound {
-                Outbound::Request { port, .. } | Outbound::Frame { port, .. } => port.lost(reason),
-                Outbound::Close { .. } => {}
-            }
-        }
+        self.refuse_outbound(reason);
+        self.plane.closed(self.guard.epoch, reason);
     }
 }
 

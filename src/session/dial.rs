@@ -8,11 +8,13 @@
 //! dropped dial closes its sockets at once. Deliberately absent: retrying, redirections, and
 //! logging.
 
+mod metered;
 mod refusal;
 mod stream;
 mod tcp;
 mod upgrade;
 
+pub(crate) use metered::Metered;
 pub(crate) use stream::TlsOrPlain;
 
 use std::fmt;
@@ -112,7 +114,10 @@ pub(crate) async fn dial(config: &Config) -> Result<Dialed, ConnectError> {
 }
 
 /// Hands the connection over to tungstenite, with the sizes that `config` gives.
-pub(crate) async fn web_socket(dialed: Dialed, config: &Config) -> WebSocketStream<TlsOrPlain> {
+pub(crate) async fn web_socket(
+    dialed: Dialed,
+    config: &Config,
+) -> WebSocketStream<Metered<TlsOrPlain>> {
     let limits = WebSocketConfig::default()
         .read_buffer_size(config.read_buffer)
         .max_message_size(Some(config.max_message))
@@ -120,7 +125,8 @@ pub(crate) async fn web_socket(dialed: Dialed, config: &Config) -> WebSocketStre
     let Dialed {
         stream, leftover, ..
     } = dialed;
-    WebSocketStream::from_partially_read(stream, leftover, Role::Client, Some(limits)).await
+    WebSocketStream::from_partially_read(Metered::new(stream), leftover, Role::Client, Some(limits))
+        .await
 }
 
 async fn within<T>(

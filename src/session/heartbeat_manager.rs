@@ -12,10 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use tokio::sync::oneshot;
 
 use super::connection::Control;
-use super::line::{Fate, Line, Outbound, ReplyPort};
+use super::line::{Line, Outbound, Reply, ReplyPort};
 use super::plane::Plane;
 use super::task::OwnedTask;
 use super::{Sink, clock};
@@ -78,7 +77,7 @@ pub(crate) struct HeartbeatState {
     /// The only timer; replaced when the machine asks for another time.
     timer: Option<OwnedTask>,
     /// Kept so that the answers' requests are not taken for abandoned.
-    answers: VecDeque<oneshot::Receiver<Fate>>,
+    answers: VecDeque<Reply>,
 }
 
 struct Watched {
@@ -189,7 +188,7 @@ impl HeartbeatState {
 
     fn send(&mut self, outbound: impl FnOnce(ReplyPort) -> Outbound) {
         let Some(line) = self.line() else { return };
-        let (port, receiver) = ReplyPort::new();
+        let (port, reply) = ReplyPort::new();
         if line.urgent.try_send(outbound(port)).is_err() {
             // The peer reads nothing; the write deadline or silence will end this connection.
             self.arguments
@@ -202,7 +201,7 @@ impl HeartbeatState {
         if self.answers.len() == ANSWERS {
             self.answers.pop_front();
         }
-        self.answers.push_back(receiver);
+        self.answers.push_back(reply);
     }
 
     fn line(&self) -> Option<Arc<Line>> {

@@ -7,6 +7,8 @@
 //! Invariants: the queue is bounded; a port resolves exactly once; a request whose caller has gone is
 //! not written.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll};
 
 use tokio::sync::{mpsc, oneshot};
@@ -134,30 +136,68 @@ pub(crate) enum Fate {
     },
 }
 
+/// What has become of a request so far; shared by its port and its caller.
+#[derive(Debug)]
+struct Progress(AtomicU8);
+
+/// In a queue of ours.
+const QUEUED: u8 = 0;
+/// Handed to the socket.
+const WRITTEN: u8 = 1;
+/// Taken back by its caller; it will not be written.
+const WITHDRAWN: u8 = 2;
+
+impl Progress {
+    /// From queued to `next`. Exactly one of writing and withdrawing succeeds.
+    fn leave_queue(&self, next: u8) -> bool {
+        self.0
+            .compare_exchange(QUEUED, next, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+    }
+
+    fn is_written(&self) -> bool {
+        self.0.load(Ordering::Acquire) == WRITTEN
+    }
+}
+
 /// Resolves one caller, exactly once.
 #[derive(Debug)]
 pub(crate) struct ReplyPort {
     /// Taken when the caller has been told.
     sender: Option<oneshot::Sender<Fate>>,
-    written: bool,
+    progress: Arc<Progress>,
+}
+
+/// The caller's end of a port. Dropping it withdraws what has not been written.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    receiver: oneshot::Receiver<Fate>,
+    progress: Arc<Progress>,
 }
 
 impl ReplyPort {
     /// A port and its caller's end.
-    pub(crate) fn new() -> (Self, oneshot::Receiver<Fate>) {
+    pub(crate) fn new() -> (Self, Reply) {
         let (sender, receiver) = oneshot::channel();
+        let progress = Arc::new(Progress(AtomicU8::new(QUEUED)));
+        let reply = Reply {
+            receiver,
+            progress: Arc::clone(&progress),
+        };
         (
             Self {
                 sender: Some(sender),
-                written: false,
+                progress,
             },
-            receiver,
+            reply,
         )
     }
 
-    /// From here on the fate is at best unknown.
-    pub(crate) fn mark_written(&mut self) {
-        self.written = true;
+    /// Whether it may be written; from here on its fate is at best unknown. `false` if its caller has
+    /// withdrawn it.
+    #[must_use]
+    pub(crate) fn begin_writing(&self) -> bool {
+        self.progress.leave_queue(WRITTEN)
     }
 
     /// Whether nobody waits any more.
@@ -177,7 +217,7 @@ impl ReplyPort {
 
     /// The connection ended.
     pub(crate) fn lost(mut self, reason: &CloseReason) {
-        let written = self.written;
+        let written = self.progress.is_written();
         self.tell(Fate::Lost {
             written,
             reason: Some(reason.clone()),
@@ -194,7 +234,7 @@ impl ReplyPort {
 
 impl Drop for ReplyPort {
     fn drop(&mut self) {
-        let written = self.written;
+        let written = self.progress.is_written();
         self.tell(Fate::Lost {
             written,
             reason: None,
@@ -202,36 +242,73 @@ impl Drop for ReplyPort {
     }
 }
 
+impl Reply {
+    /// Waits for the fate. Cancel safe.
+    pub(crate) async fn fate(&mut self) -> Option<Fate> {
+        (&mut self.receiver).await.ok()
+    }
+
+    /// Takes it back at the deadline: `Some` with the fate if that is known after all, else whether it
+    /// had been written.
+    pub(crate) fn give_up(&mut self) -> Result<Fate, bool> {
+        let withdrawn = self.progress.leave_queue(WITHDRAWN);
+        self.receiver.close();
+        self.receiver.try_recv().map_err(|_| !withdrawn)
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        // If it has been written, it has been; nobody asks any more.
+        let _ = self.progress.leave_queue(WITHDRAWN);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_port_dropped_before_writing_says_not_sent() {
-        let (port, mut receiver) = ReplyPort::new();
+    #[tokio::test]
+    async fn a_port_dropped_before_writing_says_not_sent() {
+        let (port, mut reply) = ReplyPort::new();
         drop(port);
         assert!(matches!(
-            receiver.try_recv(),
-            Ok(Fate::Lost { written: false, .. })
+            reply.fate().await,
+            Some(Fate::Lost { written: false, .. })
+        ));
+    }
+
+    #[tokio::test]
+    async fn a_port_dropped_after_writing_says_unknown() {
+        let (port, mut reply) = ReplyPort::new();
+        assert!(port.begin_writing());
+        drop(port);
+        assert!(matches!(
+            reply.fate().await,
+            Some(Fate::Lost { written: true, .. })
         ));
     }
 
     #[test]
-    fn a_port_dropped_after_writing_says_unknown() {
-        let (mut port, mut receiver) = ReplyPort::new();
-        port.mark_written();
-        drop(port);
-        assert!(matches!(
-            receiver.try_recv(),
-            Ok(Fate::Lost { written: true, .. })
-        ));
+    fn what_its_caller_has_given_up_in_the_queue_is_never_written() {
+        let (port, mut reply) = ReplyPort::new();
+        assert!(matches!(reply.give_up(), Err(false)), "not written");
+        assert!(!port.begin_writing());
     }
 
     #[test]
-    fn a_port_whose_caller_has_gone_is_abandoned() {
-        let (port, receiver) = ReplyPort::new();
+    fn what_was_written_cannot_be_given_up() {
+        let (port, mut reply) = ReplyPort::new();
+        assert!(port.begin_writing());
+        assert!(matches!(reply.give_up(), Err(true)), "written");
+    }
+
+    #[test]
+    fn a_dropped_caller_withdraws_what_has_not_been_written() {
+        let (port, reply) = ReplyPort::new();
         assert!(!port.is_abandoned());
-        drop(receiver);
+        drop(reply);
         assert!(port.is_abandoned());
+        assert!(!port.begin_writing());
     }
 }

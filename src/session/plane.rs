@@ -8,7 +8,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
@@ -60,6 +60,19 @@ impl SessionState {
     }
 }
 
+impl SessionState {
+    /// A short, constant word for logs.
+    fn label(&self) -> &'static str {
+        match self {
+            Self::Connecting => "connecting",
+            Self::Establishing { .. } => "establishing",
+            Self::Live { .. } => "live",
+            Self::Down { .. } => "down",
+            Self::Ended(_) => "ended",
+        }
+    }
+}
+
 impl fmt::Display for SessionState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -94,6 +107,8 @@ pub(crate) struct Plane {
     barred: AtomicU64,
     /// When a frame last arrived, in microseconds since `began`.
     inbound: AtomicU64,
+    /// Whether the reader waits for a consumer: then silence says nothing about the peer.
+    paused: AtomicBool,
     began: Instant,
     state: watch::Sender<SessionState>,
     /// The first end of a connection or of an attempt; tells `start` that there will be no first one.
@@ -117,6 +132,7 @@ impl Plane {
             opened: AtomicU64::new(0),
             barred: AtomicU64::new(0),
             inbound: AtomicU64::new(0),
+            paused: AtomicBool::new(false),
             began: clock::now(),
             state: watch::Sender::new(SessionState::Connecting),
             first_end: watch::Sender::new(None),
@@ -162,7 +178,7 @@ impl Plane {
     /// A connection opened. Returns its epoch.
     pub(crate) fn open(&self, sender: LineSender) -> Epoch {
         let epoch = Epoch::new(self.opened.fetch_add(1, Ordering::AcqRel) + 1);
-        self.touch(clock::now());
+        self.pause(false);
         self.line.store(Some(Arc::new(sender.into_line(epoch))));
         self.counters.opened.fetch_add(1, Ordering::Relaxed);
         info!(target: telemetry::CONNECTION, session = %self.name, %epoch, "opened");
@@ -231,7 +247,7 @@ impl Plane {
             session = %self.name,
             %epoch,
             cause = reason.label(),
-            detail = %reason,
+            detail = %reason.without_peers_words(),
             "closed"
         );
         self.bar(epoch);
@@ -250,7 +266,7 @@ impl Plane {
             target: telemetry::CONNECTION,
             session = %self.name,
             cause = reason.label(),
-            detail = %reason,
+            detail = %reason.without_peers_words(),
             "not opened"
         );
         self.down(reason);
@@ -295,17 +311,18 @@ impl Plane {
     /// The session is over for good.
     pub(crate) fn end(&self, reason: &EndReason) {
         self.line.store(None);
-        for subscriber in self.routes.snapshot().all() {
-            subscriber.end(reason.clone());
-        }
+        // The state first: who hears of the end from a subscription finds it in the state too.
         self.state.send_if_modified(|state| {
             if matches!(state, SessionState::Ended(_)) {
                 return false;
             }
-            info!(target: telemetry::SESSION, session = %self.name, state = %reason, "state changed");
+            info!(target: telemetry::SESSION, session = %self.name, state = "ended", "state changed");
             *state = SessionState::Ended(reason.clone());
             true
         });
+        for subscriber in self.routes.snapshot().all() {
+            subscriber.end(reason.clone());
+        }
     }
 
     /// Whether frames of `epoch` are still delivered.
@@ -313,15 +330,24 @@ impl Plane {
         epoch.as_u64() > self.barred.load(Ordering::Acquire)
     }
 
-    /// A frame arrived.
+    /// Something arrived.
     pub(crate) fn touch(&self, now: Instant) {
         let since = now.saturating_duration_since(self.began).as_micros();
         self.inbound
             .store(u64::try_from(since).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// When a frame last arrived.
+    /// The reader waits for a consumer, or reads again.
+    pub(crate) fn pause(&self, paused: bool) {
+        self.paused.store(paused, Ordering::Relaxed);
+        self.touch(clock::now());
+    }
+
+    /// When something last arrived; now, while nobody reads.
     pub(crate) fn last_inbound(&self) -> Instant {
+        if self.paused.load(Ordering::Relaxed) {
+            return clock::now();
+        }
         self.began + std::time::Duration::from_micros(self.inbound.load(Ordering::Relaxed))
     }
 
@@ -348,7 +374,7 @@ impl Plane {
             if matches!(state, SessionState::Ended(_)) {
                 return false;
             }
-            info!(target: telemetry::SESSION, session = %self.name, state = %next, "state changed");
+            info!(target: telemetry::SESSION, session = %self.name, state = next.label(), "state changed");
             *state = next;
             true
         });

@@ -12,7 +12,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::{Instant, timeout_at};
 
 use super::clock;
-use super::line::{Fate, Line, Outbound, ReplyPort};
+use super::line::{Fate, Line, Outbound, Reply, ReplyPort};
 use super::plane::{Plane, SessionState};
 use crate::close::CloseReason;
 use crate::error::{RequestError, UnknownCause};
@@ -88,28 +88,28 @@ async fn enqueue(line: &Line, outbound: Outbound, deadline: Instant) -> Result<(
 async fn wait(
     plane: &Plane,
     method: String,
-    mut fate: tokio::sync::oneshot::Receiver<Fate>,
+    mut reply: Reply,
     limit: Duration,
     deadline: Instant,
 ) -> Result<Option<Frame>, RequestError> {
-    let fate = match timeout_at(deadline, &mut fate).await {
+    let fate = match timeout_at(deadline, reply.fate()).await {
         Ok(fate) => fate,
-        Err(_) => {
-            // Nothing is written after this; what comes between is still the truth.
-            fate.close();
-            match fate.try_recv() {
-                Ok(fate) => Ok(fate),
-                Err(_) => {
-                    let cause = UnknownCause::Deadline(limit);
-                    return Err(RequestError::Unknown { method, cause });
-                }
+        Err(_) => match reply.give_up() {
+            Ok(fate) => Some(fate),
+            Err(true) => {
+                let cause = UnknownCause::Deadline(limit);
+                return Err(RequestError::Unknown { method, cause });
             }
-        }
+            Err(false) => {
+                let detail = format!("it still waited for the peer to read after {limit:?}");
+                return Err(RequestError::NotSent { method, detail });
+            }
+        },
     };
     match fate {
-        Ok(Fate::Answered(frame)) => Ok(Some(frame)),
-        Ok(Fate::Written) => Ok(None),
-        Ok(Fate::Lost {
+        Some(Fate::Answered(frame)) => Ok(Some(frame)),
+        Some(Fate::Written) => Ok(None),
+        Some(Fate::Lost {
             written: false,
             reason,
         }) => {
@@ -119,7 +119,7 @@ async fn wait(
             };
             Err(RequestError::NotSent { method, detail })
         }
-        Ok(Fate::Lost {
+        Some(Fate::Lost {
             written: true,
             reason,
         }) => {
@@ -130,12 +130,9 @@ async fn wait(
             })
         }
         // A port always tells before it is dropped.
-        Err(_) => {
-            let reason = last_reason(plane);
-            Err(RequestError::Unknown {
-                method,
-                cause: UnknownCause::ConnectionLost(reason),
-            })
+        None => {
+            let cause = UnknownCause::ConnectionLost(last_reason(plane));
+            Err(RequestError::Unknown { method, cause })
         }
     }
 }

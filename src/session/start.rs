@@ -11,8 +11,9 @@ use mainstay_supervisors::{
     ChildSpec, ExitReason, Restart, ShutdownCause, SupervisorEvent, SupervisorEventKind,
     SupervisorRef, SupervisorSpec,
 };
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout_at;
 
+use super::clock::from_now;
 use super::plane::{Plane, SessionState};
 use super::task::OwnedTask;
 use super::transport::TransportEnd;
@@ -97,7 +98,7 @@ impl Session {
 
     async fn until_live(&self) -> Result<(), StartError> {
         let limit = self.shared.config.start_timeout;
-        let deadline = Instant::now() + limit;
+        let deadline = from_now(limit);
         let retry = self.shared.config.reconnect.retry_first;
         let mut state = self.shared.plane.watch_state();
         let mut first_end = self.shared.plane.watch_first_end();

@@ -252,6 +252,10 @@ impl<M: Message> Subscription<M> {
     /// A loss after which the stream goes on at once.
     fn lost(&mut self, cause: GapCause, epoch: Epoch, at: Instant, missed: Option<u64>) {
         self.count(&cause);
+        if self.broken_since.is_some() {
+            // A loss within a gap: the one that is open covers it, and only its end ends it.
+            return;
+        }
         let gap = Gap::new(cause, at, epoch);
         let gap = match missed {
             Some(missed) => gap.with_missed(missed),

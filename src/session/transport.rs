@@ -27,7 +27,7 @@ use crate::platform::Platform;
 use crate::protocol::continuity::Epoch;
 
 /// How long a graceful stop waits for the peer's close frame.
-const FAREWELL: Duration = Duration::from_secs(1);
+const FAREWELL: Duration = Duration::from_millis(1500);
 
 /// Serves one connection.
 #[derive(Debug)]
@@ -68,7 +68,7 @@ pub(crate) enum TransportEvent {
 ///
 /// Supervisors judge a loss by it, so it holds what that takes.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("connection ended: {reason}")]
+#[error("connection ended: {}", reason.without_peers_words())]
 #[non_exhaustive]
 pub struct TransportEnd {
     /// Why the connection ended.

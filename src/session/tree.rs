@@ -50,6 +50,15 @@ const RESTARTS: Intensity = Intensity {
     within: Duration::from_secs(60),
 };
 
+/// The same for the connection's subtree. Intensities of nested supervisors multiply, so it is small.
+const INNER_RESTARTS: Intensity = Intensity {
+    max_restarts: 2,
+    within: Duration::from_secs(60),
+};
+
+/// The longest wait that a peer may ask of us.
+const PATIENCE: Duration = Duration::from_secs(3600);
+
 /// The addresses of a session's actors; they outlive every restart.
 #[derive(Debug, Clone)]
 pub(crate) struct Addresses {
@@ -140,7 +149,7 @@ fn connection(
     addresses: &Addresses,
 ) -> ChildSpec {
     let tree = SupervisorSpec::new(Strategy::RestForOne)
-        .intensity(RESTARTS)
+        .intensity(INNER_RESTARTS)
         .child(client(plane, addresses))
         .child(transport(plane, platform, config, addresses))
         .child(heartbeat_manager(plane, platform, config, addresses));
@@ -272,7 +281,10 @@ fn judge(reason: &ExitReason, stable_after: Duration) -> Verdict {
         .is_some_and(|live_for| live_for >= stable_after);
     match end.reason.recovery() {
         Recovery::Stop => Verdict::Escalate,
-        Recovery::RetryAfter(at_least) => Verdict::Uncounted { stable, at_least },
+        Recovery::RetryAfter(asked) => Verdict::Uncounted {
+            stable,
+            at_least: asked.min(PATIENCE),
+        },
         Recovery::Retry | Recovery::Reauthenticate | Recovery::Reconcile => Verdict::Uncounted {
             stable,
             at_least: Duration::ZERO,

@@ -16,6 +16,7 @@ use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
+use super::dial::Metered;
 use crate::close::CloseReason;
 use crate::frame::Frame;
 
@@ -32,9 +33,15 @@ pub(crate) trait Wire: Send + Unpin {
 
     /// Writes what was handed over to the socket.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CloseReason>>;
+
+    /// Bytes that have come from the peer so far, whole frames or not.
+    fn bytes_read(&self) -> u64;
+
+    /// Bytes that the peer has taken so far.
+    fn bytes_written(&self) -> u64;
 }
 
-impl<S> Wire for WebSocketStream<S>
+impl<S> Wire for WebSocketStream<Metered<S>>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
@@ -62,6 +69,14 @@ where
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CloseReason>> {
         Sink::poll_flush(Pin::new(self), cx).map_err(close_reason)
+    }
+
+    fn bytes_read(&self) -> u64 {
+        self.get_ref().bytes_read()
+    }
+
+    fn bytes_written(&self) -> u64 {
+        self.get_ref().bytes_written()
     }
 }
 

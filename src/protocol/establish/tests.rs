@@ -414,3 +414,24 @@ fn a_subscription_that_cannot_be_had_is_refused() {
         "{actions:?}"
     );
 }
+
+#[test]
+fn a_grant_of_nothing_makes_no_storm_and_one_of_ages_no_overflow() {
+    let now = Instant::now();
+    for lasts in [
+        Duration::ZERO,
+        Duration::from_nanos(1),
+        Duration::from_millis(1),
+    ] {
+        let mut machine = Establish::new();
+        let tag = authenticating(&machine.on_opened(first(), vec![Step::Authenticate]));
+        let _ = machine.on_result(tag, Some(Grant::new(Some(lasts), None)), &[], now);
+        assert!(machine.next_timeout().expect("renewed") >= now + Duration::from_millis(200));
+    }
+    for lasts in [Duration::MAX, Duration::from_secs(u64::MAX)] {
+        let mut machine = Establish::new();
+        let tag = authenticating(&machine.on_opened(first(), vec![Step::Authenticate]));
+        let _ = machine.on_result(tag, Some(Grant::new(Some(lasts), None)), &[], now);
+        assert_eq!(machine.next_timeout(), None);
+    }
+}

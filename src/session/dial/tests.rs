@@ -94,7 +94,7 @@ async fn dial_to(address: SocketAddr) -> Result<Dialed, ConnectError> {
 }
 
 /// The next message, which is there or on its way.
-async fn next(socket: &mut WebSocketStream<TlsOrPlain>) -> Message {
+async fn next(socket: &mut WebSocketStream<Metered<TlsOrPlain>>) -> Message {
     let message = timeout(Duration::from_secs(5), socket.next()).await;
     message.expect("a message in time").unwrap().unwrap()
 }
