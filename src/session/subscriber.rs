@@ -71,18 +71,13 @@ impl Subscriber {
     /// Queues a batch of one epoch and wakes the consumer once.
     pub(crate) fn deliver(
         &self,
-        frames: impl Iterator<Item = Frame>,
+        frames: impl ExactSizeIterator<Item = Frame>,
         epoch: Epoch,
         received: Instant,
     ) {
-        if self.gone.load(Ordering::Relaxed) {
-            return;
+        if !self.gone.load(Ordering::Relaxed) {
+            self.change(|queue| queue.push_batch(frames, epoch, received));
         }
-        self.change(|queue| {
-            for frame in frames {
-                let _ = queue.push(frame, epoch, received);
-            }
-        });
     }
 
     /// Announces a gap since `since`, or since the last message if that came later. Whether it did:

@@ -155,6 +155,34 @@ impl<T> ContinuityQueue<T> {
         Pushed::Queued
     }
 
+    /// Queues a batch of one epoch, as [`ContinuityQueue::push`] would one by one.
+    pub fn push_batch(
+        &mut self,
+        batch: impl ExactSizeIterator<Item = T>,
+        epoch: Epoch,
+        received: Instant,
+    ) {
+        let count = batch.len();
+        let undisturbed = matches!(self.tail, Tail::Continuous)
+            && epoch == self.epoch
+            && !self.is_ended()
+            && self.data + count <= self.capacity
+            && self.items.len() + count + 3 <= self.capacity + CONTROLS;
+        if !undisturbed {
+            for payload in batch {
+                let _ = self.push(payload, epoch, received);
+            }
+            return;
+        }
+        self.items.extend(batch.map(|payload| Item::Data {
+            payload,
+            epoch,
+            received,
+        }));
+        self.data += count;
+        self.received = Some(received);
+    }
+
     /// Announces a gap in `epoch` that began at `now`. Returns whether it did: not while the consumer is, or will be, in a
     /// gap already, not before anything could be missed, and not for an epoch that is long over.
     pub fn interrupt(&mut self, cause: GapCause, epoch: Epoch, now: Instant) -> bool {

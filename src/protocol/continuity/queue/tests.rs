@@ -442,3 +442,48 @@ proptest! {
         prop_assert!(rig.queue.is_empty());
     }
 }
+
+proptest! {
+    /// A batch is nothing but its messages one after the other, whatever came before.
+    #[test]
+    fn a_batch_is_its_messages_one_by_one(
+        capacity in 1_usize..12,
+        overflow in overflow(),
+        script in prop::collection::vec((0_u8..5, 0_usize..10), 0..60),
+    ) {
+        let now = Instant::now();
+        let mut batched = ContinuityQueue::new(capacity, overflow, true);
+        let mut single = ContinuityQueue::new(capacity, overflow, true);
+        let mut epoch = ONE;
+        let mut number = 0_u64;
+        for (event, count) in script {
+            match event {
+                0 | 1 => {
+                    let batch: Vec<u64> = (number..number + count as u64).collect();
+                    number += count as u64;
+                    for payload in &batch {
+                        let _ = single.push(*payload, epoch, now);
+                    }
+                    batched.push_batch(batch.into_iter(), epoch, now);
+                }
+                2 => {
+                    let lost = || GapCause::ConnectionLost(CloseReason::Eof);
+                    prop_assert_eq!(
+                        batched.interrupt(lost(), epoch, now),
+                        single.interrupt(lost(), epoch, now)
+                    );
+                    epoch = epoch.next();
+                }
+                3 => prop_assert_eq!(batched.resync(epoch, now), single.resync(epoch, now)),
+                _ => {
+                    for _ in 0..count {
+                        let (one, other) = (batched.pop(), single.pop());
+                        prop_assert_eq!(format!("{one:?}"), format!("{other:?}"));
+                    }
+                }
+            }
+            prop_assert_eq!(batched.len(), single.len());
+            prop_assert_eq!(batched.dropped(), single.dropped());
+        }
+    }
+}
