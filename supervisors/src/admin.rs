@@ -26,10 +26,11 @@ use crate::spec::{ChildSpec, SpecError};
 impl SupervisorRef {
     /// Adds a child after those already there, and waits until it is ready.
     ///
-    /// While a group restarts, the new child is the last to be started; under a child that hangs
-    /// in its start nobody else waits. The child is the supervisor's own from then on, but a
-    /// restarted supervisor begins with the children of its spec. A clone of a spec goes on
-    /// numbering incarnations, a new spec of the same id begins anew.
+    /// While a group restarts, its delay included, the new child waits to be the last that is
+    /// started; otherwise it is started at once, whatever its siblings are doing. It is supervised
+    /// like any other, but a supervisor that is itself restarted begins with the children of its
+    /// spec alone. A clone of a spec goes on numbering incarnations, a new one of the same id begins
+    /// anew.
     ///
     /// # Errors
     /// See [`StartChildError`]. Nothing of the child is kept then, and no intensity is used.
