@@ -6,7 +6,7 @@
 //! Invariants: nothing is re-sent by itself, since a message delivered twice is worse than an error;
 //! a message that was not delivered is handed back; resolving takes no lock and no name.
 
-use std::any::TypeId;
+use std::any::{Any, TypeId};
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -286,6 +286,12 @@ impl<M: Message> Address<M> {
         self.place.clone()
     }
 
+    /// The address whose side a spec holds, when it is for these messages.
+    pub(crate) fn of(binding: Arc<dyn Binding>) -> Option<Self> {
+        let place = binding.as_any().downcast().ok()?;
+        Some(Self { place })
+    }
+
     fn refuse(&self, message: M) -> AddressError<M> {
         AddressError {
             message,
@@ -310,6 +316,7 @@ impl AddressChanges {
 
 /// The side of an address that a child spec holds.
 pub(crate) trait Binding: Send + Sync {
+    fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
     fn message_type(&self) -> TypeId;
     fn up(&self, cell: &ActorCell, record: &Arc<Record>);
     fn leaving(&self, generation: Generation);
@@ -331,6 +338,10 @@ impl<M: Message> Place<M> {
 }
 
 impl<M: Message> Binding for Place<M> {
+    fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self
+    }
+
     fn message_type(&self) -> TypeId {
         TypeId::of::<M>()
     }

@@ -37,7 +37,7 @@ pub enum SupervisorEventKind {
     },
     /// The child is up again.
     ChildRestarted {
-        /// From the end of its predecessor to readiness.
+        /// From the end of its predecessor, or from the request to restart it, to readiness.
         took: Duration,
     },
     /// The child did not become ready.

@@ -23,7 +23,7 @@ use crate::runtime::inbox::{Inbox, Letter};
 use crate::runtime::keeper::{Command, Keeper, Ledger, Reports};
 use crate::runtime::launch::{Order, Refusal};
 use crate::runtime::record::Record;
-use crate::runtime::supervisor::launch;
+use crate::runtime::supervisor::{Call, launch};
 use crate::shutdown::{ShutdownPlan, ShutdownReport, StopOrder};
 use crate::snapshot::{NodeStatus, TreeSnapshot};
 use crate::spec::{SpecError, StartContext, SupervisorSpec};
@@ -188,6 +188,10 @@ impl SupervisorRef {
 
     pub(crate) fn end_by(&self, deadline: Option<std::time::Instant>, text: Arc<str>) {
         self.shared.inbox.put(Letter::Shutdown { deadline, text });
+    }
+
+    pub(crate) fn put_call(&self, call: Call) {
+        self.shared.inbox.put(Letter::Call(call));
     }
 
     pub(crate) fn ledger(&self) -> Arc<Ledger> {

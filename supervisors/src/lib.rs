@@ -74,6 +74,7 @@
 #![forbid(unsafe_code)]
 
 pub mod address;
+pub mod admin;
 pub mod backoff;
 pub mod event;
 pub mod exit;
@@ -94,6 +95,10 @@ mod time;
 pub use ractor;
 
 pub use address::{Address, AddressChanges, AddressError, AddressStatus, CallError, NotUp};
+pub use admin::{
+    ChildInfo, Counts, DeleteChildError, LookupError, RestartChildError, SpecInfo, StartChildError,
+    Started, SupervisorEnded, TerminateChildError,
+};
 pub use backoff::{Backoff, BackoffError, Jitter};
 pub use event::{SupervisorEvent, SupervisorEventKind};
 pub use exit::{ExitReason, PanicInfo, ShutdownCause};

@@ -17,6 +17,7 @@
 //! answer for another incarnation than the present one changes nothing; one deadline is asked for
 //! by `next_timeout`, so there are no timers that could be stale.
 
+mod admin;
 mod child;
 mod decide;
 mod sequence;
@@ -26,11 +27,14 @@ mod window;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
+mod requests;
+#[cfg(test)]
 mod scenarios;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub(crate) use admin::{Answer, Outcome, Request, StartDenied, Ticket};
 pub(crate) use child::ChildPlan;
 use child::{Child, Phase};
 use sequence::Sequence;
@@ -81,6 +85,8 @@ pub(crate) enum Input {
         parting: Parting,
         judged: Judged,
     },
+    /// Somebody wants something; the ticket is for the answer.
+    Request(Ticket, Request),
     Tick,
     Shutdown {
         deadline: Option<Instant>,
@@ -115,6 +121,12 @@ pub(crate) enum Action {
         generation: Generation,
         order: StopOrder,
     },
+    /// Keep the spec of the child whose start was asked for just now.
+    Admit(ChildId),
+    /// Drop the child's spec; it has no process.
+    Forget(ChildId),
+    /// Answer whoever holds the ticket.
+    Reply(Ticket, Answer),
     /// All children are up for the first time.
     Ready,
     /// End now; nothing is left to be ended.
@@ -149,7 +161,7 @@ pub(crate) struct Rules {
 #[derive(Debug)]
 pub(crate) struct Machine {
     rules: Rules,
-    /// In start order. A child that is forgotten stays as `gone`, so that positions hold.
+    /// In start order. A child that is forgotten stays as `gone` while a sequence counts positions.
     children: Vec<Child>,
     window: Window,
     mode: Mode,
@@ -193,11 +205,14 @@ impl Machine {
                 parting,
                 judged,
             } => self.on_exited(now, &child, generation, reason, parting, judged),
+            Input::Request(ticket, request) => self.on_request(now, ticket, request),
             Input::Tick => {}
             Input::Shutdown { deadline } => self.on_shutdown(now, deadline),
         }
+        self.forget();
         self.start_due(now);
         self.advance(now);
+        self.sweep();
         std::mem::take(&mut self.out)
     }
 
@@ -238,12 +253,21 @@ impl Machine {
                 },
             };
             self.notice(at, kind);
+            // One that is to be stopped in its turn answers with its end.
+            if self.children[at].terminators.is_empty() {
+                self.answer_asked(at, Outcome::Up(generation));
+            }
         }
     }
 
     fn on_shutdown(&mut self, now: Instant, deadline: Option<Instant>) {
         match &mut self.mode {
-            Mode::Up => self.end(ShutdownCause::Requested, deadline),
+            Mode::Up => {
+                self.end(ShutdownCause::Requested, deadline);
+                if deadline.is_some() {
+                    self.tighten(now);
+                }
+            }
             Mode::Ending {
                 deadline: known, ..
             } => {
@@ -254,16 +278,19 @@ impl Machine {
                 };
                 if tighter {
                     *known = deadline;
-                    let stopping = self
-                        .children
-                        .iter()
-                        .position(|child| matches!(child.phase, Phase::Stopping));
-                    if let Some(at) = stopping {
-                        self.order_stop(now, at);
-                    }
+                    self.tighten(now);
                 }
             }
             Mode::Ended => {}
+        }
+    }
+
+    /// Holds those that are stopping already to the deadline.
+    fn tighten(&mut self, now: Instant) {
+        for at in 0..self.children.len() {
+            if matches!(self.children[at].phase, Phase::Stopping) {
+                self.order_stop(now, at);
+            }
         }
     }
 
@@ -278,6 +305,7 @@ impl Machine {
         self.mode = Mode::Ending { cause, deadline };
         self.sequence = None;
         for at in 0..self.children.len() {
+            self.dismiss_asked(at);
             let child = &mut self.children[at];
             let waiting = matches!(child.phase, Phase::Waiting { .. });
             let planned = std::mem::take(&mut child.planned);
@@ -322,8 +350,8 @@ impl Machine {
     }
 
     fn settle_down(&mut self, at: usize) {
-        if let Some(reason) = self.children[at].last_exit.clone() {
-            self.settle(at, Standing::Down(reason));
-        }
+        let reason = self.children[at].last_exit.clone();
+        let reason = reason.unwrap_or_else(|| Arc::new(ExitReason::NoProcess));
+        self.settle(at, Standing::Down(reason));
     }
 }

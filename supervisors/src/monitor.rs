@@ -5,7 +5,8 @@
 //! watcher, and share a port with the events of children; so none of that is used.
 //!
 //! Invariants: two monitors on one actor are independent; a `Down` is an ordinary message of the
-//! watcher and touches nobody's supervision events.
+//! watcher and touches nobody's supervision events; monitors of watchers that have ended do not pile
+//! up at a supervised actor that lives on.
 
 use std::sync::{Arc, Weak};
 
@@ -37,6 +38,11 @@ crate::message!(Down);
 pub trait Watcher {
     /// How to reach it.
     fn deliver(&self) -> Box<dyn FnOnce(Down) + Send>;
+
+    /// The actor that is told, where there is one: its monitors are forgotten when it has ended.
+    fn cell(&self) -> Option<ActorCell> {
+        None
+    }
 }
 
 impl<W: Message + From<Down>> Watcher for ActorRef<W> {
@@ -45,12 +51,20 @@ impl<W: Message + From<Down>> Watcher for ActorRef<W> {
         // A watcher that has ended meanwhile no longer wants to know.
         Box::new(move |down| drop(watcher.send_message(W::from(down))))
     }
+
+    fn cell(&self) -> Option<ActorCell> {
+        Some(self.get_cell())
+    }
 }
 
 impl Watcher for DerivedActorRef<Down> {
     fn deliver(&self) -> Box<dyn FnOnce(Down) + Send> {
         let watcher = self.clone();
         Box::new(move |down| drop(watcher.send_message(down)))
+    }
+
+    fn cell(&self) -> Option<ActorCell> {
+        Some(self.get_cell())
     }
 }
 
@@ -138,7 +152,7 @@ pub fn monitor(watcher: &impl Watcher, target: impl Into<ActorCell>) -> MonitorR
 
 pub(crate) fn monitor_record(watcher: &impl Watcher, record: &Arc<Record>) -> MonitorRef {
     let reference = next_reference();
-    record.monitor(reference, watcher.deliver());
+    record.monitor(reference, watcher.deliver(), watcher.cell());
     MonitorRef {
         reference,
         watched: Watched::Record(Arc::downgrade(record)),

@@ -14,6 +14,7 @@ use std::time::Duration;
 use ractor::Actor;
 
 use crate::address::{Address, Binding};
+use crate::admin::SpecInfo;
 use crate::backoff::{Backoff, BackoffError};
 use crate::event::SupervisorEvent;
 use crate::exit::{BoxError, ExitReason};
@@ -208,7 +209,20 @@ impl ChildSpec {
         }
     }
 
-    fn check(&self, auto_shutdown: AutoShutdown) -> Result<(), SpecError> {
+    pub(crate) fn describe(&self) -> SpecInfo {
+        SpecInfo {
+            id: self.id.clone(),
+            kind: self.kind(),
+            restart: self.restart,
+            significant: self.significant,
+            shutdown: self.shutdown,
+            backoff: self.backoff,
+            start_timeout: self.start_timeout,
+            registered: self.registered.clone(),
+        }
+    }
+
+    pub(crate) fn check(&self, auto_shutdown: AutoShutdown) -> Result<(), SpecError> {
         let id = || self.id.clone();
         if self.id.as_str().is_empty() {
             return Err(SpecError::EmptyId);

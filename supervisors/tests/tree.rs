@@ -7,12 +7,16 @@
 
 #[path = "tree/addresses.rs"]
 mod addresses;
+#[path = "tree/admin.rs"]
+mod admin;
 #[path = "tree/exits.rs"]
 mod exits;
 #[path = "tree/kit.rs"]
 mod kit;
 #[path = "tree/monitors.rs"]
 mod monitors;
+#[path = "tree/questions.rs"]
+mod questions;
 #[path = "tree/restarts.rs"]
 mod restarts;
 #[path = "tree/shutdown.rs"]

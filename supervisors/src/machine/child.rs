@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::admin::{Asked, Ticket};
 use crate::backoff::Backoff;
 use crate::exit::ExitReason;
 use crate::id::{ChildId, Generation};
@@ -61,8 +62,17 @@ pub(super) struct Child {
     pub(super) started: bool,
     /// Was up in this run of the supervisor.
     pub(super) been_up: bool,
-    /// A temporary child that has ended; kept for its position only.
+    /// Forgotten: a temporary child that has ended, or one that was deleted. Kept for its position
+    /// only, and no longer than positions matter.
     pub(super) gone: bool,
+    /// The shell was told that it is gone.
+    pub(super) swept: bool,
+    /// Who waits for the present start; taken with the answer.
+    pub(super) asked: Option<Asked>,
+    /// Who waits for its end; taken with the answer.
+    pub(super) terminators: Vec<Ticket>,
+    /// Was terminated by request, and is not started again by the sequence that is under way.
+    pub(super) held: bool,
 }
 
 impl Child {
@@ -79,6 +89,10 @@ impl Child {
             started: false,
             been_up: false,
             gone: false,
+            swept: false,
+            asked: None,
+            terminators: Vec::new(),
+            held: false,
         }
     }
 
@@ -88,6 +102,11 @@ impl Child {
             Phase::Starting { .. } | Phase::Running { .. } | Phase::Stopping => true,
             Phase::Idle | Phase::Waiting { .. } => false,
         }
+    }
+
+    /// Whether its end, should it come now, was wanted.
+    pub(super) fn was_told(&self) -> bool {
+        matches!(self.phase, Phase::Stopping) || !self.terminators.is_empty()
     }
 
     /// Whether it counts as active for auto-shutdown: one that restarts does.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::child::Phase;
 use super::sequence::Stage;
-use super::{Judged, Machine, Mode, Standing, StartRefusal};
+use super::{Judged, Machine, Mode, Outcome, Standing, StartRefusal};
 use crate::event::SupervisorEventKind;
 use crate::exit::{ExitReason, ShutdownCause};
 use crate::id::{ChildId, Generation};
@@ -33,8 +33,7 @@ impl Machine {
             return;
         };
         match self.children[at].phase {
-            Phase::Starting { .. } => {}
-            Phase::Stopping => {
+            Phase::Starting { .. } | Phase::Stopping if self.children[at].was_told() => {
                 let reason = match refusal {
                     StartRefusal::Failed { reason, .. } => reason,
                     StartRefusal::Ignored | StartRefusal::Postponed(_) => {
@@ -44,11 +43,13 @@ impl Machine {
                 self.stopped(now, at, reason);
                 return;
             }
-            Phase::Idle | Phase::Running { .. } | Phase::Waiting { .. } => return,
+            Phase::Starting { .. } => {}
+            Phase::Idle | Phase::Running { .. } | Phase::Stopping | Phase::Waiting { .. } => return,
         }
         match refusal {
             StartRefusal::Ignored => {
                 self.notice(at, SupervisorEventKind::ChildIgnored);
+                self.answer_asked(at, Outcome::Ignored);
                 self.retire(at);
                 self.settle_down(at);
                 if let Some(sequence) = &mut self.sequence {
@@ -57,10 +58,17 @@ impl Machine {
             }
             StartRefusal::Postponed(delay) => {
                 self.notice(at, SupervisorEventKind::ChildPostponed { delay });
-                self.children[at].phase = Phase::Waiting {
-                    until: later(now, delay),
-                };
+                let until = later(now, delay);
+                match &mut self.sequence {
+                    // Its group is being restarted and comes to it again.
+                    Some(sequence) if self.children[at].planned => {
+                        sequence.wait_until(until);
+                        self.children[at].phase = Phase::Idle;
+                    }
+                    Some(_) | None => self.children[at].phase = Phase::Waiting { until },
+                }
                 self.settle(at, Standing::Restarting);
+                self.answer_asked(at, Outcome::Postponed(delay));
             }
             StartRefusal::Failed { reason, judged } => {
                 self.notice(
@@ -78,7 +86,14 @@ impl Machine {
                         .sequence
                         .as_ref()
                         .is_some_and(|sequence| sequence.starts(at));
-                if first {
+                if self.refuse_asked(at, &reason) {
+                    // Whoever asked decides what follows.
+                    self.retire(at);
+                    self.settle(at, Standing::Down(reason));
+                    if let Some(sequence) = &mut self.sequence {
+                        sequence.pass(at);
+                    }
+                } else if first {
                     self.settle(at, Standing::Down(reason.clone()));
                     let child = id.clone();
                     self.end(ShutdownCause::StartFailed { child, reason }, None);
@@ -102,7 +117,7 @@ impl Machine {
             return;
         };
         match self.children[at].phase {
-            Phase::Stopping => {
+            Phase::Running { .. } | Phase::Stopping if self.children[at].was_told() => {
                 match parting {
                     Parting::Graceful => {}
                     Parting::Killed => self.notice(at, SupervisorEventKind::ChildKilled),
@@ -118,7 +133,7 @@ impl Machine {
                 let uptime = now.saturating_duration_since(since);
                 self.judge(now, at, Some(uptime), reason, judged);
             }
-            Phase::Idle | Phase::Starting { .. } | Phase::Waiting { .. } => {}
+            Phase::Idle | Phase::Starting { .. } | Phase::Stopping | Phase::Waiting { .. } => {}
         }
     }
 
@@ -135,9 +150,11 @@ impl Machine {
             },
         );
         if !self.children[at].planned {
+            self.refuse_asked(at, &reason);
             self.retire(at);
             self.settle(at, Standing::Down(reason));
         }
+        self.answer_terminators(at);
     }
 
     /// A child ended by itself, after `uptime`; without, it failed to start again.
@@ -283,12 +300,12 @@ impl Machine {
         }
     }
 
-    /// The child is not started again; a temporary one is forgotten.
+    /// The child is not started again for now; a temporary one is forgotten.
     pub(super) fn retire(&mut self, at: usize) {
         let child = &mut self.children[at];
         child.phase = Phase::Idle;
         child.planned = false;
-        child.gone = child.is_temporary();
+        child.gone |= child.is_temporary();
     }
 
     fn triggers_shutdown(&self, at: usize) -> bool {

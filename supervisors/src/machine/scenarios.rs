@@ -3,16 +3,20 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Action, ChildPlan, Input, Judged, Machine, Rules, StartRefusal};
+use super::{
+    Action, Answer, ChildPlan, Input, Judged, Machine, Outcome, Request, Rules, StartDenied,
+    StartRefusal, Ticket,
+};
+use crate::admin::RestartChildError;
 use crate::backoff::{Backoff, Jitter};
 use crate::exit::{ExitReason, ShutdownCause};
 use crate::id::Generation;
 use crate::policy::{AutoShutdown, ChildKind, Intensity, Restart, Shutdown, Strategy, Verdict};
 use crate::shutdown::{Parting, StopOrder};
 
-const SECOND: Duration = Duration::from_secs(1);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
 
-fn plan(id: &str, restart: Restart, shutdown: Shutdown) -> ChildPlan {
+pub(super) fn plan(id: &str, restart: Restart, shutdown: Shutdown) -> ChildPlan {
     ChildPlan {
         id: id.into(),
         kind: ChildKind::Worker,
@@ -24,20 +28,20 @@ fn plan(id: &str, restart: Restart, shutdown: Shutdown) -> ChildPlan {
     }
 }
 
-fn judged() -> Judged {
+pub(super) fn judged() -> Judged {
     Judged {
         verdict: Verdict::Default,
         random: 1.0,
     }
 }
 
-struct Drive {
-    machine: Machine,
-    now: Instant,
+pub(super) struct Drive {
+    pub(super) machine: Machine,
+    pub(super) now: Instant,
 }
 
 impl Drive {
-    fn new(strategy: Strategy, plans: impl IntoIterator<Item = ChildPlan>) -> Self {
+    pub(super) fn new(strategy: Strategy, plans: impl IntoIterator<Item = ChildPlan>) -> Self {
         let rules = Rules {
             strategy,
             intensity: Intensity::new(5, 5 * SECOND),
@@ -50,7 +54,7 @@ impl Drive {
     }
 
     /// What the machine wants done, in short.
-    fn step(&mut self, input: Input) -> Vec<String> {
+    pub(super) fn step(&mut self, input: Input) -> Vec<String> {
         let actions = self.machine.step(self.now, input);
         actions
             .iter()
@@ -63,19 +67,24 @@ impl Drive {
                 } => Some(format!("stop {child}#{generation}")),
                 Action::Ready => Some("ready".to_owned()),
                 Action::Exit(_) => Some("exit".to_owned()),
+                Action::Admit(child) => Some(format!("admit {child}")),
+                Action::Forget(child) => Some(format!("forget {child}")),
+                Action::Reply(Ticket(ticket), answer) => {
+                    Some(format!("{ticket}: {}", short(answer)))
+                }
                 Action::Notice { .. } | Action::Settle { .. } => None,
             })
             .collect()
     }
 
-    fn started(&mut self, child: &str, generation: u64) -> Vec<String> {
+    pub(super) fn started(&mut self, child: &str, generation: u64) -> Vec<String> {
         self.step(Input::Started {
             child: child.into(),
             generation: Generation(generation),
         })
     }
 
-    fn exited(&mut self, child: &str, generation: u64) -> Vec<String> {
+    pub(super) fn exited(&mut self, child: &str, generation: u64) -> Vec<String> {
         self.step(Input::Exited {
             child: child.into(),
             generation: Generation(generation),
@@ -85,7 +94,12 @@ impl Drive {
         })
     }
 
-    fn refused(&mut self, child: &str, generation: u64, refusal: StartRefusal) -> Vec<String> {
+    pub(super) fn refused(
+        &mut self,
+        child: &str,
+        generation: u64,
+        refusal: StartRefusal,
+    ) -> Vec<String> {
         self.step(Input::Refused {
             child: child.into(),
             generation: Generation(generation),
@@ -93,8 +107,21 @@ impl Drive {
         })
     }
 
+    /// The child's start fails.
+    pub(super) fn failed(&mut self, child: &str, generation: u64) -> Vec<String> {
+        let failed = StartRefusal::Failed {
+            reason: Arc::new(ExitReason::Killed),
+            judged: judged(),
+        };
+        self.refused(child, generation, failed)
+    }
+
+    pub(super) fn request(&mut self, ticket: u64, request: Request) -> Vec<String> {
+        self.step(Input::Request(Ticket(ticket), request))
+    }
+
     /// Boots everybody in order.
-    fn up(&mut self, ids: &[&str]) {
+    pub(super) fn up(&mut self, ids: &[&str]) {
         self.step(Input::Boot);
         for id in ids {
             self.started(id, 1);
@@ -109,10 +136,41 @@ impl Drive {
             Action::Start { .. }
             | Action::Ready
             | Action::Exit(_)
+            | Action::Admit(_)
+            | Action::Forget(_)
+            | Action::Reply(..)
             | Action::Notice { .. }
             | Action::Settle { .. } => None,
         });
         order.expect("somebody is told to stop")
+    }
+}
+
+/// An answer in short.
+fn short(answer: &Answer) -> String {
+    match answer {
+        Answer::Start(Ok((_, outcome))) | Answer::Restart(Ok((_, outcome))) => match outcome {
+            Outcome::Up(generation) => format!("up #{generation}"),
+            Outcome::Ignored => "ignored".to_owned(),
+            Outcome::Postponed(_) => "postponed".to_owned(),
+        },
+        Answer::Start(Err(denied)) => match denied {
+            StartDenied::Started(_, generation) => format!("already started #{generation}"),
+            StartDenied::Present => "already present".to_owned(),
+            StartDenied::Failed(_) => "failed".to_owned(),
+            StartDenied::ShuttingDown => "shutting down".to_owned(),
+        },
+        Answer::Restart(Err(error)) => match error {
+            RestartChildError::NotFound => "not found".to_owned(),
+            RestartChildError::Running => "running".to_owned(),
+            RestartChildError::Restarting => "restarting".to_owned(),
+            RestartChildError::Failed(_) => "failed".to_owned(),
+            RestartChildError::ShuttingDown => "shutting down".to_owned(),
+        },
+        Answer::Terminate(Ok(())) => "terminated".to_owned(),
+        Answer::Terminate(Err(error)) => format!("{error:?}"),
+        Answer::Delete(Ok(())) => "deleted".to_owned(),
+        Answer::Delete(Err(error)) => format!("{error:?}"),
     }
 }
 

@@ -62,6 +62,11 @@ impl Sequence {
         matches!(self.stage, Stage::Starting { next } if next == at)
     }
 
+    /// Nothing is started before this either.
+    pub(super) fn wait_until(&mut self, until: Instant) {
+        self.not_before = self.not_before.max(Some(until));
+    }
+
     /// The child at `at` does not want to be started.
     pub(super) fn pass(&mut self, at: usize) {
         if let Stage::Starting { next } = &mut self.stage
@@ -93,7 +98,7 @@ impl Machine {
         for at in from..self.children.len() {
             let child = &mut self.children[at];
             // During the boot a temporary child may still have to be up for the first time.
-            if child.gone || (child.is_temporary() && child.been_up) {
+            if child.gone || child.held || (child.is_temporary() && child.been_up) {
                 continue;
             }
             if let Phase::Waiting { until } = child.phase {
@@ -161,7 +166,7 @@ impl Machine {
                     let child = &self.children[next];
                     match child.phase {
                         Phase::Running { .. } => {}
-                        Phase::Idle if child.gone => {}
+                        Phase::Idle if child.gone || child.held => {}
                         Phase::Idle => {
                             self.start(now, next);
                             return;
@@ -193,7 +198,7 @@ impl Machine {
         false
     }
 
-    fn start(&mut self, now: Instant, at: usize) {
+    pub(super) fn start(&mut self, now: Instant, at: usize) {
         let child = &mut self.children[at];
         child.generation = child.generation.next();
         child.phase = Phase::Starting { since: now };

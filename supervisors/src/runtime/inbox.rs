@@ -9,7 +9,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use ractor::ActorRef;
+use ractor::{ActorCell, ActorRef};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::handle::SupervisorRef;
@@ -17,6 +17,7 @@ use crate::id::{ChildId, Generation};
 use crate::policy::Strategy;
 use crate::runtime::launch::Refusal;
 use crate::runtime::record::Obituary;
+use crate::runtime::supervisor::Call;
 use crate::shutdown::Parting;
 use crate::snapshot::TreeSnapshot;
 
@@ -33,6 +34,7 @@ pub(crate) enum Letter {
     Started {
         child: ChildId,
         generation: Generation,
+        cell: ActorCell,
     },
     /// The incarnation never became ready, and nothing of it is left.
     Refused {
@@ -56,6 +58,8 @@ pub(crate) enum Letter {
     },
     /// Tell what stands here; sub-supervisors are asked by whoever asks.
     Describe(oneshot::Sender<Description>),
+    /// Change or tell something.
+    Call(Call),
 }
 
 /// One supervisor's own part of a snapshot.

@@ -308,6 +308,7 @@ impl Keeper {
             Reports::Supervisor { inbox, .. } => inbox.put(Letter::Started {
                 child: self.record.id.clone(),
                 generation: self.record.generation,
+                cell: launched.cell.clone(),
             }),
             Reports::Starter(starter) => {
                 if let (Some(starter), Some((supervisor, _))) =

@@ -17,6 +17,7 @@ use ractor::{Actor, ActorCell, SpawnErr};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use crate::address::{Address, Binding};
 use crate::exit::{ExitReason, PanicInfo};
 use crate::handle::SupervisorRef;
 use crate::runtime::record::Record;
@@ -51,6 +52,8 @@ pub(crate) enum Refusal {
 
 pub(crate) trait Launcher: Send + Sync {
     fn message_type(&self) -> TypeId;
+    /// The near side of a new address for such an actor.
+    fn binding(&self) -> Arc<dyn Binding>;
     fn launch(&self, order: Order) -> BoxFuture<'static, Result<Launched, Refusal>>;
 }
 
@@ -75,6 +78,10 @@ where
 {
     fn message_type(&self) -> TypeId {
         TypeId::of::<A::Msg>()
+    }
+
+    fn binding(&self) -> Arc<dyn Binding> {
+        Address::<A::Msg>::new().binding()
     }
 
     fn launch(&self, order: Order) -> BoxFuture<'static, Result<Launched, Refusal>> {

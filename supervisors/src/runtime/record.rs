@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 
-use ractor::ActorId;
+use ractor::{ActorCell, ActorId, ActorStatus};
 use tokio::sync::watch;
 
 use crate::address::Binding;
@@ -20,6 +20,24 @@ use crate::id::{ChildId, Generation, SupervisorPath};
 use crate::monitor::Down;
 
 type Notify = Box<dyn FnOnce(Down) + Send>;
+
+/// From how many monitors on it is worth looking for those whose watcher has ended.
+const CROWD: usize = 16;
+
+/// Somebody wants to know of the end.
+struct Monitor {
+    notify: Notify,
+    /// Who; unknown for a watcher that is no actor.
+    watcher: Option<ActorCell>,
+}
+
+impl Monitor {
+    fn is_stale(&self) -> bool {
+        self.watcher
+            .as_ref()
+            .is_some_and(|watcher| watcher.get_status() >= ActorStatus::Stopping)
+    }
+}
 
 static LIVE: LazyLock<Mutex<HashMap<ActorId, Weak<Record>>>> = LazyLock::new(Mutex::default);
 static REFERENCES: AtomicU64 = AtomicU64::new(1);
@@ -45,7 +63,23 @@ struct Notes {
     text: Option<String>,
     /// Set when the actor exists; for finding the record by it.
     actor: Option<ActorId>,
-    monitors: HashMap<u64, Notify>,
+    monitors: HashMap<u64, Monitor>,
+    /// When there are this many monitors, stale ones are looked for.
+    crowd: usize,
+}
+
+impl Notes {
+    /// Takes out the monitors whose watcher has ended. Looks for them only when their number has
+    /// doubled since the last time, so that setting a monitor stays cheap.
+    fn stale_monitors(&mut self) -> Vec<Monitor> {
+        if self.monitors.len() < self.crowd.max(CROWD) {
+            return Vec::new();
+        }
+        let stale = self.monitors.extract_if(|_, monitor| monitor.is_stale());
+        let stale = stale.map(|(_, monitor)| monitor).collect();
+        self.crowd = self.monitors.len() * 2;
+        stale
+    }
 }
 
 pub(crate) struct Record {
@@ -174,7 +208,7 @@ impl Record {
         for binding in &self.bindings {
             binding.ended(self.generation, reason);
         }
-        for (reference, notify) in monitors {
+        for (reference, Monitor { notify, .. }) in monitors {
             let down = self.down(reference, reason.clone());
             // Making the watcher's message of it is the user's code; others still want to hear.
             if catch_unwind(AssertUnwindSafe(|| notify(down))).is_err() {
@@ -206,12 +240,23 @@ impl Record {
         }
     }
 
-    pub(crate) fn monitor(self: &Arc<Self>, reference: u64, notify: Notify) {
+    pub(crate) fn monitor(
+        self: &Arc<Self>,
+        reference: u64,
+        notify: Notify,
+        watcher: Option<ActorCell>,
+    ) {
         let mut notes = lock(&self.notes);
         // Looked up under the lock that `close` takes: no monitor is missed or told twice.
         match self.exit() {
             None => {
-                notes.monitors.insert(reference, notify);
+                let stale = notes.stale_monitors();
+                notes
+                    .monitors
+                    .insert(reference, Monitor { notify, watcher });
+                // What a watcher's message is made of may be the user's, and so is its drop.
+                drop(notes);
+                drop(stale);
             }
             Some(reason) => {
                 drop(notes);
@@ -253,5 +298,53 @@ impl Obituary {
 impl Drop for Obituary {
     fn drop(&mut self) {
         self.record.close(&self.reason);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CROWD, Record, lock};
+    use crate::id::{ChildId, Generation, SupervisorPath};
+    use crate::monitor::Down;
+    use ractor::{Actor, ActorProcessingErr, ActorRef};
+
+    struct Watching;
+
+    #[cfg_attr(feature = "async-trait", ractor::async_trait)]
+    impl Actor for Watching {
+        type Msg = Down;
+        type State = ();
+        type Arguments = ();
+
+        async fn pre_start(&self, _: ActorRef<Down>, (): ()) -> Result<(), ActorProcessingErr> {
+            Ok(())
+        }
+    }
+
+    /// A target that outlives its watchers does not collect them.
+    #[tokio::test]
+    async fn monitors_of_watchers_that_have_ended_do_not_pile_up() {
+        let record = Record::new(
+            ChildId::from("a"),
+            SupervisorPath::root("a"),
+            Generation(1),
+            Vec::new(),
+        );
+        let (faithful, lives) = Actor::spawn(None, Watching, ()).await.unwrap();
+        crate::monitor::monitor_record(&faithful, &record);
+        for _ in 0..10 * CROWD {
+            let (watcher, ended) = Actor::spawn(None, Watching, ()).await.unwrap();
+            let set = crate::monitor::monitor_record(&watcher, &record);
+            watcher.stop(None);
+            ended.await.unwrap();
+            drop(set);
+        }
+        let notes = lock(&record.notes);
+        assert!(notes.monitors.len() <= CROWD, "{}", notes.monitors.len());
+        let faithful = faithful.get_id();
+        assert!(notes.monitors.values().any(|monitor| {
+            monitor.watcher.as_ref().map(|watcher| watcher.get_id()) == Some(faithful)
+        }));
+        lives.abort();
     }
 }

@@ -6,15 +6,15 @@
 //! text of a stop, and cannot cause anything; a foreign stop ends the children in order too, in
 //! `post_stop`; a supervisor that is dropped dooms its children.
 
+mod admin;
 mod describe;
+mod start;
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
-use futures_util::future::BoxFuture;
-use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
+use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 
@@ -22,15 +22,18 @@ use crate::event::{SupervisorEvent, SupervisorEventKind};
 use crate::exit::ExitReason;
 use crate::handle::SupervisorRef;
 use crate::id::{ChildId, Generation, SupervisorPath};
-use crate::machine::{Action, ChildPlan, Input, Judged, Machine, Rules, Standing, StartRefusal};
+use crate::machine::{Action, Input, Judged, Machine, Rules, Standing, StartRefusal};
 use crate::policy::Verdict;
 use crate::runtime::inbox::{Inbox, Letter, Wake};
-use crate::runtime::keeper::{Census, Command, Keeper, Ledger, Reports, Token};
-use crate::runtime::launch::{Launched, Order, Refusal, spawn};
+use crate::runtime::keeper::{Command, Ledger, Token};
+use crate::runtime::launch::Refusal;
 use crate::runtime::record::{Obituary, Record};
 use crate::runtime::telemetry::announce;
-use crate::runtime::wrapper::Supervised;
-use crate::spec::{ChildSpec, Launch, Observer, StartContext, SupervisorSpec};
+use crate::spec::{ChildSpec, Observer, SupervisorSpec};
+
+use admin::Callers;
+pub(crate) use admin::{Call, Inspection};
+pub(crate) use start::launch;
 
 pub(crate) struct Supervisor;
 
@@ -45,54 +48,13 @@ pub(crate) struct Arguments {
     reference: Arc<OnceLock<SupervisorRef>>,
 }
 
-/// Starts a supervisor; its own keeper commands it through `commands`.
-pub(crate) fn launch(
-    spec: Arc<SupervisorSpec>,
-    inherited: &[Observer],
-    commands: mpsc::UnboundedSender<Command>,
-    order: Order,
-) -> BoxFuture<'static, Result<Launched, Refusal>> {
-    let observers = spec.observers.iter().chain(inherited).cloned().collect();
-    Box::pin(async move {
-        let (token, census): (Token, Census) = mpsc::channel(1);
-        let reference = Arc::new(OnceLock::new());
-        let arguments = Arguments {
-            spec,
-            record: order.record.clone(),
-            observers,
-            ready: order.ready,
-            commands,
-            token,
-            reference: reference.clone(),
-        };
-        let wrapped = Supervised::new(Supervisor, order.record.clone(), None);
-        let contents = wrapped.contents();
-        let (cell, join) = spawn(
-            wrapped,
-            arguments,
-            order.name,
-            order.supervisor,
-            &order.record,
-        )
-        .await?;
-        let Some(reference) = reference.get().cloned() else {
-            cell.kill();
-            return Err(Refusal::Failed(Arc::new(ExitReason::Cancelled)));
-        };
-        Ok(Launched {
-            cell,
-            join,
-            contents,
-            supervisor: Some((reference, census)),
-        })
-    })
-}
-
 /// The supervisor's hand on one incarnation.
 struct Charge {
     generation: Generation,
     commands: mpsc::UnboundedSender<Command>,
     record: Arc<Record>,
+    /// Set when it is up, cleared when it has ended.
+    cell: Option<ActorCell>,
     /// Set by the launch when the child is a supervisor; for snapshots.
     supervisor: Option<Arc<OnceLock<SupervisorRef>>>,
 }
@@ -114,6 +76,10 @@ pub(crate) struct State {
     ready: Option<oneshot::Sender<()>>,
     reference: SupervisorRef,
     timer: Option<(std::time::Instant, AbortHandle)>,
+    /// Who waits for what.
+    callers: Callers,
+    /// A child that somebody wants to add; taken when the machine admits it.
+    candidate: Option<ChildSpec>,
     /// What stopped children are told.
     text: Arc<str>,
     ended: bool,
@@ -163,14 +129,14 @@ impl Actor for Supervisor {
             intensity: spec.intensity,
             auto_shutdown: spec.auto_shutdown,
         };
-        let machine = Machine::new(rules, spec.children.iter().map(plan));
+        let machine = Machine::new(rules, spec.children.iter().map(ChildSpec::plan));
         inbox.put(Letter::Boot);
         Ok(State {
             machine,
             specs: spec
                 .children
                 .iter()
-                .map(|child| (child.id.clone(), child.clone()))
+                .map(|child| (child.id.clone(), child.clone().managed()))
                 .collect(),
             path: arguments.record.path.clone(),
             spec,
@@ -185,6 +151,8 @@ impl Actor for Supervisor {
             ready: Some(arguments.ready),
             reference,
             timer: None,
+            callers: Callers::default(),
+            candidate: None,
             text: "shutdown".into(),
             ended: false,
         })
@@ -243,18 +211,6 @@ impl Actor for Supervisor {
     }
 }
 
-fn plan(child: &ChildSpec) -> ChildPlan {
-    ChildPlan {
-        id: child.id.clone(),
-        kind: child.kind(),
-        restart: child.restart,
-        significant: child.significant,
-        shutdown: child.shutdown,
-        backoff: child.backoff,
-        last_generation: Generation(child.last_generation.load(Ordering::SeqCst)),
-    }
-}
-
 impl State {
     fn note_text(&self, who: ActorId, text: Option<String>) {
         if let Some(record) = Record::of(who)
@@ -271,7 +227,18 @@ impl State {
         let mut obituary = None;
         let input = match letter {
             Letter::Boot => Input::Boot,
-            Letter::Started { child, generation } => Input::Started { child, generation },
+            Letter::Started {
+                child,
+                generation,
+                cell,
+            } => {
+                if let Some(charge) = self.charges.get_mut(&child)
+                    && charge.generation == generation
+                {
+                    charge.cell = Some(cell);
+                }
+                Input::Started { child, generation }
+            }
             Letter::Refused {
                 child,
                 generation,
@@ -295,6 +262,9 @@ impl State {
                 obituary: mut notice,
             } => {
                 notice.complete();
+                if let Some(charge) = self.charges.get_mut(&child) {
+                    charge.cell = None;
+                }
                 let reason = notice.reason.clone();
                 obituary = Some(notice);
                 Input::Exited {
@@ -318,12 +288,17 @@ impl State {
                 let _ = reply.send(self.describe());
                 return;
             }
+            Letter::Call(call) => match self.take_call(call) {
+                Some(input) => input,
+                None => return,
+            },
         };
         let actions = self.machine.step(now(), input);
         for action in actions {
             self.carry_out(action, &mut obituary);
         }
         drop(obituary);
+        self.candidate = None;
         self.arm_timer();
     }
 
@@ -394,6 +369,16 @@ impl State {
                         .send(Command::Stop(order, self.text.clone()));
                 }
             }
+            Action::Admit(child) => {
+                if let Some(spec) = self.candidate.take() {
+                    self.specs.insert(child, spec);
+                }
+            }
+            Action::Forget(child) => {
+                self.specs.remove(&child);
+                self.charges.remove(&child);
+            }
+            Action::Reply(ticket, answer) => self.reply(ticket, answer),
             Action::Ready => {
                 if let Some(ready) = self.ready.take() {
                     let _ = ready.send(());
@@ -414,84 +399,6 @@ impl State {
             kind,
         };
         announce(&self.observers, &event);
-    }
-
-    fn start(
-        &mut self,
-        child: &ChildId,
-        generation: Generation,
-        attempt: u32,
-        previous: Option<Arc<ExitReason>>,
-    ) {
-        let Some(spec) = self.specs.get(child) else {
-            return;
-        };
-        spec.last_generation
-            .fetch_max(generation.0, Ordering::SeqCst);
-        let path = self.path.child(child);
-        let record = Record::new(
-            child.clone(),
-            path.clone(),
-            generation,
-            spec.bindings.clone(),
-        );
-        let (commands, orders) = mpsc::unbounded_channel();
-        let (ready, readiness) = oneshot::channel();
-        let order = Order {
-            context: StartContext {
-                id: child.clone(),
-                path,
-                generation,
-                attempt,
-                previous,
-            },
-            name: spec.registered.clone(),
-            supervisor: Some(self.reference.cell().clone()),
-            record: record.clone(),
-            ready,
-        };
-        let (launch, supervisor) = match &spec.launch {
-            Launch::Actor(launcher) => (launcher.launch(order), None),
-            Launch::Supervisor(below) => {
-                let reference = Arc::new(OnceLock::new());
-                let known = reference.clone();
-                let launching = launch(below.clone(), &self.observers, commands.clone(), order);
-                let launching: BoxFuture<'static, _> = Box::pin(async move {
-                    let launched = launching.await;
-                    if let Ok(Launched {
-                        supervisor: Some((supervisor, _)),
-                        ..
-                    }) = &launched
-                    {
-                        // Nobody else sets it.
-                        let _ = known.set(supervisor.clone());
-                    }
-                    launched
-                });
-                (launching, Some(reference))
-            }
-        };
-        let keeper = Keeper {
-            record: record.clone(),
-            start_timeout: spec.start_timeout,
-            commands: orders,
-            doom: self.doom.subscribe(),
-            reports: Reports::Supervisor {
-                inbox: self.inbox.clone(),
-                ledger: self.ledger.clone(),
-                _token: self.token.clone(),
-            },
-        };
-        self.charges.insert(
-            child.clone(),
-            Charge {
-                generation,
-                commands,
-                record,
-                supervisor,
-            },
-        );
-        tokio::spawn(keeper.mind(launch, readiness));
     }
 
     /// One timer, always for the machine's next deadline.

@@ -1,0 +1,325 @@
+//! The calls that change and question a running supervisor, and their values.
+//!
+//! Apart from the handle, because they are OTP's interface to a supervisor's children while the
+//! handle is about the supervisor itself.
+//!
+//! Invariants: one error type per call; an error of `start_child` means that nothing of it is kept;
+//! a call whose future is dropped is carried out all the same; none has a limit of its own, beyond
+//! the start and stop limits of the child it is about.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ractor::{ActorCell, Message};
+use tokio::sync::oneshot;
+
+use crate::address::Address;
+use crate::backoff::Backoff;
+use crate::exit::ExitReason;
+use crate::handle::SupervisorRef;
+use crate::id::{ChildId, Generation};
+use crate::policy::{ChildKind, Restart, Shutdown};
+use crate::runtime::supervisor::{Call, Inspection};
+use crate::snapshot::NodeStatus;
+use crate::spec::{ChildSpec, SpecError};
+
+impl SupervisorRef {
+    /// Adds a child after those already there, and waits until it is ready.
+    ///
+    /// While a group restarts, its delay included, the new child waits to be the last that is
+    /// started; otherwise it is started at once, whatever its siblings are doing. It is supervised
+    /// like any other, but a supervisor that is itself restarted begins with the children of its
+    /// spec alone. A clone of a spec goes on numbering incarnations, a new one of the same id begins
+    /// anew.
+    ///
+    /// # Errors
+    /// See [`StartChildError`]. Nothing of the child is kept then, and no intensity is used.
+    pub async fn start_child(&self, spec: ChildSpec) -> Result<Started, StartChildError> {
+        self.ask(|reply| Call::Start(Box::new(spec), reply))
+            .await
+            .unwrap_or(Err(StartChildError::ShuttingDown))
+    }
+
+    /// Ends a child as its spec says and waits for its end. A child that waits for its restart does
+    /// not come back. The spec stays, unless the child is temporary: [`restart_child`] or a later
+    /// restart of its group brings the child back. Whoever waits for its start gets an error.
+    ///
+    /// That a child has no process is fine. It never counts as the end of a significant child.
+    ///
+    /// [`restart_child`]: Self::restart_child
+    ///
+    /// # Errors
+    /// When there is no such child, or no supervisor.
+    pub async fn terminate_child(&self, id: &ChildId) -> Result<(), TerminateChildError> {
+        self.ask(|reply| Call::Terminate(id.clone(), reply))
+            .await
+            .unwrap_or(Err(TerminateChildError::ShuttingDown))
+    }
+
+    /// Starts a child that has a spec and no process, and waits until it is ready.
+    ///
+    /// # Errors
+    /// See [`RestartChildError`]. The spec stays, and no intensity is used.
+    pub async fn restart_child(&self, id: &ChildId) -> Result<Started, RestartChildError> {
+        self.ask(|reply| Call::Restart(id.clone(), reply))
+            .await
+            .unwrap_or(Err(RestartChildError::ShuttingDown))
+    }
+
+    /// Forgets a child that has no process.
+    ///
+    /// # Errors
+    /// See [`DeleteChildError`]. The child stays as it is.
+    pub async fn delete_child(&self, id: &ChildId) -> Result<(), DeleteChildError> {
+        self.ask(|reply| Call::Delete(id.clone(), reply))
+            .await
+            .unwrap_or(Err(DeleteChildError::ShuttingDown))
+    }
+
+    /// The children, newest first.
+    ///
+    /// # Errors
+    /// When the supervisor has ended.
+    pub async fn which_children(&self) -> Result<Vec<ChildInfo>, SupervisorEnded> {
+        self.ask(Call::List).await
+    }
+
+    /// One child.
+    ///
+    /// # Errors
+    /// When there is no such child, or no supervisor.
+    pub async fn which_child(&self, id: &ChildId) -> Result<ChildInfo, LookupError> {
+        let children = self.which_children().await?;
+        let found = children.into_iter().find(|child| child.id == *id);
+        found.ok_or(LookupError::NotFound)
+    }
+
+    /// How many children there are.
+    ///
+    /// # Errors
+    /// When the supervisor has ended.
+    pub async fn count_children(&self) -> Result<Counts, SupervisorEnded> {
+        self.ask(Call::Count).await
+    }
+
+    /// What a child's spec says.
+    ///
+    /// # Errors
+    /// When there is no such child, or no supervisor.
+    pub async fn child_spec(&self, id: &ChildId) -> Result<SpecInfo, LookupError> {
+        Ok(self.inspect(id).await?.spec)
+    }
+
+    /// An address that reaches whichever incarnation of the child is up, as long as this supervisor
+    /// has it. One that shall survive the supervisor belongs into the spec, see
+    /// [`ChildSpec::address`].
+    ///
+    /// # Errors
+    /// When there is no such child, it takes other messages, or there is no supervisor.
+    pub async fn address<M: Message>(&self, id: &ChildId) -> Result<Address<M>, LookupError> {
+        // The supervisor's own comes last.
+        let own = self.inspect(id).await?.bindings.pop();
+        own.and_then(Address::of).ok_or(LookupError::MessageType)
+    }
+
+    async fn inspect(&self, id: &ChildId) -> Result<Inspection, LookupError> {
+        let found = self.ask(|reply| Call::Inspect(id.clone(), reply)).await?;
+        found.ok_or(LookupError::NotFound)
+    }
+
+    async fn ask<T>(
+        &self,
+        call: impl FnOnce(oneshot::Sender<T>) -> Call,
+    ) -> Result<T, SupervisorEnded> {
+        let (reply, mut answer) = oneshot::channel();
+        self.put_call(call(reply));
+        tokio::select! {
+            biased;
+            answer = &mut answer => answer.map_err(|_| SupervisorEnded),
+            // One that was left behind never drops what it was sent.
+            _ = self.wait() => answer.try_recv().map_err(|_| SupervisorEnded),
+        }
+    }
+}
+
+/// What a start by request came to.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Started {
+    /// The child is up.
+    Up {
+        /// Its incarnation.
+        generation: Generation,
+        /// Its actor. It may end at any moment; prefer [`SupervisorRef::address`].
+        cell: ActorCell,
+    },
+    /// The factory declined. The spec stays, without a process; that of a temporary child does not.
+    Ignored,
+    /// The factory asked for a later start. The spec stays and the supervisor goes on as after a
+    /// restart: it asks again after this long, and a failure then counts against the intensity.
+    Postponed(Duration),
+}
+
+impl Started {
+    /// The actor, when one is up.
+    #[must_use]
+    pub fn cell(&self) -> Option<&ActorCell> {
+        match self {
+            Self::Up { cell, .. } => Some(cell),
+            Self::Ignored | Self::Postponed(_) => None,
+        }
+    }
+}
+
+/// Why a child was not added. Nothing of it is kept.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartChildError {
+    /// The spec makes no sense here.
+    #[error("invalid child spec")]
+    Spec(#[from] SpecError),
+    /// The id is in use by a child that runs, or that the supervisor is about to restart.
+    #[error("the child is already started, as incarnation {generation}")]
+    AlreadyStarted {
+        /// Its present or last incarnation.
+        generation: Generation,
+        /// Its actor, when one is up.
+        cell: Option<ActorCell>,
+    },
+    /// The id is in use by a child without a process; restart or delete it.
+    #[error("the child is already present")]
+    AlreadyPresent,
+    /// It did not start, or was terminated before it was up.
+    #[error("the child did not start")]
+    Failed(#[source] Arc<ExitReason>),
+    /// The supervisor ends or has ended.
+    #[error("the supervisor is shutting down")]
+    ShuttingDown,
+}
+
+/// Why a child was not terminated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TerminateChildError {
+    /// There is no such child.
+    #[error("no such child")]
+    NotFound,
+    /// The supervisor has ended, or ended meanwhile.
+    #[error("the supervisor is shutting down")]
+    ShuttingDown,
+}
+
+/// Why a child was not restarted by request.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum RestartChildError {
+    /// There is no such child.
+    #[error("no such child")]
+    NotFound,
+    /// It has a process.
+    #[error("the child is running")]
+    Running,
+    /// Its supervisor is about to restart it.
+    #[error("the child is being restarted")]
+    Restarting,
+    /// It did not start, or was terminated before it was up. The spec stays.
+    #[error("the child did not start")]
+    Failed(#[source] Arc<ExitReason>),
+    /// The supervisor ends or has ended.
+    #[error("the supervisor is shutting down")]
+    ShuttingDown,
+}
+
+/// Why a child's spec was not deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeleteChildError {
+    /// There is no such child.
+    #[error("no such child")]
+    NotFound,
+    /// It has a process; terminate it first.
+    #[error("the child is running")]
+    Running,
+    /// Its supervisor is about to restart it; terminate it first.
+    #[error("the child is being restarted")]
+    Restarting,
+    /// The supervisor ends or has ended.
+    #[error("the supervisor is shutting down")]
+    ShuttingDown,
+}
+
+/// The supervisor has ended and can no longer be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the supervisor has ended")]
+pub struct SupervisorEnded;
+
+/// Why nothing can be said about a child.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LookupError {
+    /// There is no such child.
+    #[error("no such child")]
+    NotFound,
+    /// It takes other messages, or is a supervisor.
+    #[error("the child takes other messages")]
+    MessageType,
+    /// There is nobody to ask.
+    #[error(transparent)]
+    SupervisorEnded(#[from] SupervisorEnded),
+}
+
+/// A child as it stands.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ChildInfo {
+    /// Its id.
+    pub id: ChildId,
+    /// Worker or supervisor.
+    pub kind: ChildKind,
+    /// When it is restarted.
+    pub restart: Restart,
+    /// What it is doing.
+    pub status: NodeStatus,
+    /// Its incarnation, or its last one; zero before the first.
+    pub generation: Generation,
+    /// Its actor, when it is up or stopping.
+    pub cell: Option<ActorCell>,
+    /// The handle on it, when it is a supervisor that is up or stopping.
+    pub supervisor: Option<SupervisorRef>,
+}
+
+/// How many children a supervisor has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Counts {
+    /// All of them, with or without a process.
+    pub specs: usize,
+    /// Those that are up or stopping.
+    pub active: usize,
+    /// Those that are supervisors, with or without a process.
+    pub supervisors: usize,
+    /// Those that are not, with or without a process.
+    pub workers: usize,
+}
+
+/// What a child's spec says, as far as it is data.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct SpecInfo {
+    /// Its id.
+    pub id: ChildId,
+    /// Worker or supervisor.
+    pub kind: ChildKind,
+    /// When it is restarted.
+    pub restart: Restart,
+    /// Whether its own end can end the supervisor.
+    pub significant: bool,
+    /// How it is asked to end.
+    pub shutdown: Shutdown,
+    /// How long restarts wait.
+    pub backoff: Backoff,
+    /// How long a start may take.
+    pub start_timeout: Option<Duration>,
+    /// The name of ractor's it is registered under.
+    pub registered: Option<String>,
+}

@@ -1,0 +1,192 @@
+//! Calls on a running supervisor.
+//!
+//! Apart from the actor because it only translates: a call becomes a request with a ticket, an
+//! answer finds the caller by it. Questions are answered at once from what stands.
+//!
+//! Invariants: a caller that has gone changes nothing; a caller whose supervisor goes finds its
+//! channel closed.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::{State, now};
+use crate::address::Binding;
+use crate::admin::{
+    ChildInfo, Counts, DeleteChildError, RestartChildError, SpecInfo, StartChildError, Started,
+    TerminateChildError,
+};
+use crate::exit::ExitReason;
+use crate::id::{ChildId, Generation};
+use crate::machine::{Answer, Input, Outcome, Request, StartDenied, Ticket};
+use crate::snapshot::NodeStatus;
+use crate::spec::ChildSpec;
+
+type Reply<T, E> = oneshot::Sender<Result<T, E>>;
+
+/// What a handle asks of its supervisor.
+pub(crate) enum Call {
+    Start(Box<ChildSpec>, Reply<Started, StartChildError>),
+    Terminate(ChildId, Reply<(), TerminateChildError>),
+    Restart(ChildId, Reply<Started, RestartChildError>),
+    Delete(ChildId, Reply<(), DeleteChildError>),
+    List(oneshot::Sender<Vec<ChildInfo>>),
+    Count(oneshot::Sender<Counts>),
+    Inspect(ChildId, oneshot::Sender<Option<Inspection>>),
+}
+
+/// What stands in a child's spec.
+pub(crate) struct Inspection {
+    pub(crate) spec: SpecInfo,
+    pub(crate) bindings: Vec<Arc<dyn Binding>>,
+}
+
+/// Who waits for what, by ticket.
+#[derive(Default)]
+pub(super) struct Callers {
+    last: u64,
+    starts: HashMap<Ticket, Reply<Started, StartChildError>>,
+    terminations: HashMap<Ticket, Reply<(), TerminateChildError>>,
+    restarts: HashMap<Ticket, Reply<Started, RestartChildError>>,
+    deletions: HashMap<Ticket, Reply<(), DeleteChildError>>,
+}
+
+impl Callers {
+    fn ticket(&mut self) -> Ticket {
+        self.last += 1;
+        Ticket(self.last)
+    }
+}
+
+impl State {
+    /// What the machine has to know of a call; nothing when it is answered already.
+    pub(super) fn take_call(&mut self, call: Call) -> Option<Input> {
+        let ticket = self.callers.ticket();
+        let request = match call {
+            Call::Start(spec, reply) => {
+                if let Err(error) = spec.check(self.spec.auto_shutdown) {
+                    answer(Some(reply), Err(error.into()));
+                    return None;
+                }
+                let plan = spec.plan();
+                self.candidate = Some(spec.managed());
+                self.callers.starts.insert(ticket, reply);
+                Request::Start(plan)
+            }
+            Call::Terminate(child, reply) => {
+                self.callers.terminations.insert(ticket, reply);
+                Request::Terminate(child)
+            }
+            Call::Restart(child, reply) => {
+                self.callers.restarts.insert(ticket, reply);
+                Request::Restart(child)
+            }
+            Call::Delete(child, reply) => {
+                self.callers.deletions.insert(ticket, reply);
+                Request::Delete(child)
+            }
+            Call::List(reply) => {
+                // Whoever asked may have gone.
+                let _ = reply.send(self.list());
+                return None;
+            }
+            Call::Count(reply) => {
+                let _ = reply.send(self.machine.counts());
+                return None;
+            }
+            Call::Inspect(child, reply) => {
+                let _ = reply.send(self.specs.get(&child).map(|spec| Inspection {
+                    spec: spec.describe(),
+                    bindings: spec.bindings.clone(),
+                }));
+                return None;
+            }
+        };
+        Some(Input::Request(ticket, request))
+    }
+
+    pub(super) fn reply(&mut self, ticket: Ticket, result: Answer) {
+        match result {
+            Answer::Start(result) => {
+                let result = match result {
+                    Ok((child, outcome)) => self
+                        .started(&child, outcome)
+                        .map_err(StartChildError::Failed),
+                    Err(StartDenied::Started(child, generation)) => {
+                        Err(StartChildError::AlreadyStarted {
+                            generation,
+                            cell: self.cell(&child, generation),
+                        })
+                    }
+                    Err(StartDenied::Present) => Err(StartChildError::AlreadyPresent),
+                    Err(StartDenied::Failed(reason)) => Err(StartChildError::Failed(reason)),
+                    Err(StartDenied::ShuttingDown) => Err(StartChildError::ShuttingDown),
+                };
+                answer(self.callers.starts.remove(&ticket), result);
+            }
+            Answer::Restart(result) => {
+                let result = result.and_then(|(child, outcome)| {
+                    self.started(&child, outcome)
+                        .map_err(RestartChildError::Failed)
+                });
+                answer(self.callers.restarts.remove(&ticket), result);
+            }
+            Answer::Terminate(result) => {
+                answer(self.callers.terminations.remove(&ticket), result);
+            }
+            Answer::Delete(result) => answer(self.callers.deletions.remove(&ticket), result),
+        }
+    }
+
+    fn started(&self, child: &ChildId, outcome: Outcome) -> Result<Started, Arc<ExitReason>> {
+        match outcome {
+            Outcome::Up(generation) => match self.cell(child, generation) {
+                Some(cell) => Ok(Started::Up { generation, cell }),
+                None => Err(Arc::new(ExitReason::NoProcess)),
+            },
+            Outcome::Ignored => Ok(Started::Ignored),
+            Outcome::Postponed(delay) => Ok(Started::Postponed(delay)),
+        }
+    }
+
+    /// The actor of an incarnation that was up and has not been forgotten.
+    fn cell(&self, child: &ChildId, generation: Generation) -> Option<ractor::ActorCell> {
+        self.charges
+            .get(child)
+            .filter(|charge| charge.generation == generation)
+            .and_then(|charge| charge.cell.clone())
+    }
+
+    /// Newest first, as in OTP.
+    fn list(&self) -> Vec<ChildInfo> {
+        let mut children: Vec<ChildInfo> = self
+            .machine
+            .view(now())
+            .map(|view| {
+                let up = matches!(view.status, NodeStatus::Running | NodeStatus::Stopping);
+                let charge = self.charges.get(&view.plan.id).filter(|_| up);
+                ChildInfo {
+                    id: view.plan.id.clone(),
+                    kind: view.plan.kind,
+                    restart: view.plan.restart,
+                    status: view.status,
+                    generation: view.generation,
+                    cell: charge.and_then(|charge| charge.cell.clone()),
+                    supervisor: charge
+                        .and_then(|charge| charge.supervisor.as_ref())
+                        .and_then(|reference| reference.get().cloned()),
+                }
+            })
+            .collect();
+        children.reverse();
+        children
+    }
+}
+
+/// Whoever asked may have gone; then nobody needs to know.
+fn answer<T>(caller: Option<oneshot::Sender<T>>, result: T) {
+    if let Some(caller) = caller {
+        let _ = caller.send(result);
+    }
+}

@@ -1,0 +1,170 @@
+//! How a supervisor is launched, and launches its children.
+//!
+//! Apart from the actor because nothing is decided here: a spec becomes an order, a keeper and a
+//! charge.
+//!
+//! Invariants: each start has a record and a keeper of its own; what the machine needs of a spec is
+//! taken from it in one place.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
+
+use futures_util::future::BoxFuture;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Arguments, Charge, State, Supervisor};
+use crate::exit::ExitReason;
+use crate::id::{ChildId, Generation};
+use crate::machine::ChildPlan;
+use crate::runtime::keeper::{Census, Command, Keeper, Reports, Token};
+use crate::runtime::launch::{Launched, Order, Refusal, spawn};
+use crate::runtime::record::Record;
+use crate::runtime::wrapper::Supervised;
+use crate::spec::{ChildSpec, Launch, Observer, StartContext, SupervisorSpec};
+
+/// Starts a supervisor; its own keeper commands it through `commands`.
+pub(crate) fn launch(
+    spec: Arc<SupervisorSpec>,
+    inherited: &[Observer],
+    commands: mpsc::UnboundedSender<Command>,
+    order: Order,
+) -> BoxFuture<'static, Result<Launched, Refusal>> {
+    let observers = spec.observers.iter().chain(inherited).cloned().collect();
+    Box::pin(async move {
+        let (token, census): (Token, Census) = mpsc::channel(1);
+        let reference = Arc::new(OnceLock::new());
+        let arguments = Arguments {
+            spec,
+            record: order.record.clone(),
+            observers,
+            ready: order.ready,
+            commands,
+            token,
+            reference: reference.clone(),
+        };
+        let wrapped = Supervised::new(Supervisor, order.record.clone(), None);
+        let contents = wrapped.contents();
+        let (cell, join) = spawn(
+            wrapped,
+            arguments,
+            order.name,
+            order.supervisor,
+            &order.record,
+        )
+        .await?;
+        let Some(reference) = reference.get().cloned() else {
+            cell.kill();
+            return Err(Refusal::Failed(Arc::new(ExitReason::Cancelled)));
+        };
+        Ok(Launched {
+            cell,
+            join,
+            contents,
+            supervisor: Some((reference, census)),
+        })
+    })
+}
+
+impl State {
+    pub(super) fn start(
+        &mut self,
+        child: &ChildId,
+        generation: Generation,
+        attempt: u32,
+        previous: Option<Arc<ExitReason>>,
+    ) {
+        let Some(spec) = self.specs.get(child) else {
+            return;
+        };
+        spec.last_generation
+            .fetch_max(generation.0, Ordering::SeqCst);
+        let path = self.path.child(child);
+        let record = Record::new(
+            child.clone(),
+            path.clone(),
+            generation,
+            spec.bindings.clone(),
+        );
+        let (commands, orders) = mpsc::unbounded_channel();
+        let (ready, readiness) = oneshot::channel();
+        let order = Order {
+            context: StartContext {
+                id: child.clone(),
+                path,
+                generation,
+                attempt,
+                previous,
+            },
+            name: spec.registered.clone(),
+            supervisor: Some(self.reference.cell().clone()),
+            record: record.clone(),
+            ready,
+        };
+        let (launch, supervisor) = match &spec.launch {
+            Launch::Actor(launcher) => (launcher.launch(order), None),
+            Launch::Supervisor(below) => {
+                let reference = Arc::new(OnceLock::new());
+                let known = reference.clone();
+                let launching = launch(below.clone(), &self.observers, commands.clone(), order);
+                let launching: BoxFuture<'static, _> = Box::pin(async move {
+                    let launched = launching.await;
+                    if let Ok(Launched {
+                        supervisor: Some((supervisor, _)),
+                        ..
+                    }) = &launched
+                    {
+                        // Nobody else sets it.
+                        let _ = known.set(supervisor.clone());
+                    }
+                    launched
+                });
+                (launching, Some(reference))
+            }
+        };
+        let keeper = Keeper {
+            record: record.clone(),
+            start_timeout: spec.start_timeout,
+            commands: orders,
+            doom: self.doom.subscribe(),
+            reports: Reports::Supervisor {
+                inbox: self.inbox.clone(),
+                ledger: self.ledger.clone(),
+                _token: self.token.clone(),
+            },
+        };
+        self.charges.insert(
+            child.clone(),
+            Charge {
+                generation,
+                commands,
+                record,
+                cell: None,
+                supervisor,
+            },
+        );
+        tokio::spawn(keeper.mind(launch, readiness));
+    }
+}
+
+impl ChildSpec {
+    /// What the machine has to know of it.
+    pub(super) fn plan(&self) -> ChildPlan {
+        ChildPlan {
+            id: self.id.clone(),
+            kind: self.kind(),
+            restart: self.restart,
+            significant: self.significant,
+            shutdown: self.shutdown,
+            backoff: self.backoff,
+            last_generation: Generation(self.last_generation.load(Ordering::SeqCst)),
+        }
+    }
+
+    /// As a supervisor keeps it: with an address of its own, for whoever asks the supervisor.
+    pub(super) fn managed(mut self) -> Self {
+        if let Launch::Actor(launcher) = &self.launch {
+            self.bindings.push(launcher.binding());
+        }
+        self
+    }
+}
