@@ -81,8 +81,11 @@ struct Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        // The tree is killed with its root; nobody else is left to tell the subscriptions.
-        self.plane.end(&EndReason::Shutdown);
+        // The tree is killed with its root; nobody else is left to tell the subscriptions. A tree of the
+        // user's own goes on, and so do they.
+        if lock(&self.root).is_some() {
+            self.plane.end(&EndReason::Shutdown);
+        }
     }
 }
 

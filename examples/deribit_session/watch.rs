@@ -26,7 +26,7 @@ pub(crate) struct Board {
     pub(crate) orders: u64,
 }
 
-/// Gaps announced and closed on one channel.
+/// Gaps announced on one channel, and those after which data has come again.
 #[derive(Debug, Default, Clone, Copy)]
 struct Told {
     gaps: u64,
@@ -117,9 +117,14 @@ impl Watches {
         let (tell, told) = watch::channel(Told::default());
         let task = tokio::spawn(async move {
             let mut last: Option<u64> = None;
+            // Restored is what delivers again, not what says that it will.
+            let mut awaits_data = false;
             while let Some(event) = subscription.next().await {
                 match event {
                     Event::Data(data) => {
+                        if std::mem::take(&mut awaits_data) {
+                            tell.send_modify(|told| told.resyncs += 1);
+                        }
                         let mut board = lock(&board);
                         board.messages += 1;
                         if let Some((before, current)) = read(&mut board, &data) {
@@ -151,7 +156,7 @@ impl Watches {
                                 "NOT complete"
                             },
                         );
-                        tell.send_modify(|told| told.resyncs += 1);
+                        awaits_data = true;
                     }
                     Event::Ended(reason) => println!("    {channel}: over: {reason}"),
                     other => println!("    {channel}: {other}", other = Kind(&other)),
@@ -175,7 +180,8 @@ impl Watches {
         )
     }
 
-    /// Waits until each subscription that a fault reaches was told of a gap, and of its end.
+    /// Waits until each subscription that a fault reaches was told of a gap and of its end, and has
+    /// received data again.
     pub(crate) async fn restored(&mut self, reach: Reach, mark: Mark, limit: Duration) -> bool {
         let all = async {
             for (watch, before) in self.watches.iter_mut().zip(mark.0) {

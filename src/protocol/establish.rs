@@ -266,8 +266,15 @@ impl Establish {
             Purpose::Renew => self.renewal_failed(failure, now),
             Purpose::Subscribe(batch) => {
                 if failure.recovery == Recovery::Reauthenticate && self.regrants < REGRANTS {
-                    // The channels stay wanted, and are asked for again with the private ones.
+                    // The channels stay wanted: the private ones are asked for when authorization is
+                    // back, the others a little later.
                     let mut actions = self.reauthorize(failure.detail, now);
+                    let (channels, at_least) = (batch.channels, Duration::ZERO);
+                    actions.push(Action::Postpone {
+                        epoch,
+                        channels,
+                        at_least,
+                    });
                     actions.extend(self.live_if_restored());
                     return actions;
                 }

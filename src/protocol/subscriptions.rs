@@ -16,6 +16,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::continuity::Epoch;
 
@@ -65,6 +66,10 @@ struct Wish {
     /// Set by the first confirmation; a wish that was once confirmed deserves more patience.
     once_confirmed: bool,
     status: Status,
+    /// When the venue was last asked because what came was unusable.
+    broken_at: Option<Instant>,
+    /// Whether what came after that was unusable again, before the venue's answer was known.
+    broken_again: bool,
 }
 
 /// The ledger. See the module's documentation.
@@ -109,6 +114,8 @@ impl Ledger {
             refusals: 0,
             once_confirmed: false,
             status,
+            broken_at: None,
+            broken_again: false,
         };
         self.wishes.insert(Arc::clone(channel), wish);
         if ready {
@@ -165,16 +172,36 @@ impl Ledger {
         channels
     }
 
-    /// A listener found what it received from `channel` unusable. Whether to ask for it afresh: not
-    /// while the venue has been asked already.
-    pub fn on_broken(&mut self, channel: &str) -> bool {
-        match self.wishes.get_mut(channel) {
-            Some(wish) if matches!(wish.status, Status::Confirmed(_)) && self.ready.is_some() => {
+    /// A listener found what it `received` from `channel` unusable. Whether to ask for it afresh now:
+    /// not for what had been received before the venue was last asked for that reason, and not while
+    /// it has yet to answer, after which [`Ledger::is_broken_again`] says it.
+    pub fn on_broken(&mut self, channel: &str, received: Instant, now: Instant) -> bool {
+        let ready = self.ready.is_some();
+        let Some(wish) = self.wishes.get_mut(channel).filter(|_| ready) else {
+            return false;
+        };
+        if wish.broken_at.is_some_and(|asked| received <= asked) {
+            return false;
+        }
+        match wish.status {
+            Status::Confirmed(_) => {
                 wish.status = Status::Asked;
+                wish.broken_at = Some(now);
                 true
             }
-            Some(_) | None => false,
+            Status::Asked => {
+                wish.broken_again = true;
+                false
+            }
+            Status::Wanted => false,
         }
+    }
+
+    /// Whether a break was reported before the venue's answer was known; forgets it.
+    pub fn is_broken_again(&mut self, channel: &str) -> bool {
+        self.wishes
+            .get_mut(channel)
+            .is_some_and(|wish| std::mem::take(&mut wish.broken_again))
     }
 
     /// The venue confirmed `channel` on the connection of `epoch`. Whether that changes anything.
@@ -238,6 +265,8 @@ impl Ledger {
         self.ready = None;
         for wish in self.wishes.values_mut() {
             wish.status = Status::Wanted;
+            wish.broken_at = None;
+            wish.broken_again = false;
         }
     }
 
@@ -376,18 +405,41 @@ mod tests {
 
     #[test]
     fn a_broken_channel_is_asked_for_once_however_often_it_is_reported() {
+        let now = Instant::now();
+        let at = |millis| now + std::time::Duration::from_millis(millis);
+        let mut ledger = Ledger::new();
+        let _ = ledger.on_ready(first());
+        let _ = ledger.wish(&name("a"));
+        assert!(ledger.on_confirmed("a", first()));
+        assert!(ledger.on_broken("a", at(1), at(2)));
+        assert!(
+            !ledger.on_broken("a", at(1), at(3)),
+            "a second listener's report of the same"
+        );
+        assert!(ledger.on_confirmed("a", first()));
+        assert!(!ledger.is_broken_again("a"));
+        assert!(
+            !ledger.on_broken("a", at(1), at(5)),
+            "a slow listener's report of the same"
+        );
+        assert!(ledger.on_broken("a", at(6), at(7)), "a new break");
+    }
+
+    #[test]
+    fn a_break_that_is_found_before_the_answer_is_known_is_not_forgotten() {
+        let now = Instant::now();
+        let at = |millis| now + std::time::Duration::from_millis(millis);
         let mut ledger = Ledger::new();
         let _ = ledger.on_ready(first());
         let _ = ledger.wish(&name("a"));
         assert!(
-            !ledger.on_broken("a"),
-            "the venue has been asked and has yet to answer"
+            !ledger.on_broken("a", at(1), at(2)),
+            "the venue has been asked"
         );
         assert!(ledger.on_confirmed("a", first()));
-        assert!(ledger.on_broken("a"));
-        assert!(!ledger.on_broken("a"));
+        assert!(ledger.is_broken_again("a"));
         assert!(ledger.on_confirmed("a", first()));
-        assert!(ledger.on_broken("a"));
+        assert!(!ledger.is_broken_again("a"));
     }
 
     #[test]

@@ -18,7 +18,6 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::client::{ClientEvent, ClientMessage};
-use super::clock::from_now;
 use super::plane::Plane;
 use super::subscriber::Subscriber;
 use super::task::OwnedTask;
@@ -318,21 +317,25 @@ impl<P: Platform> AdapterState<P> {
         }
     }
 
-    /// Runs a call in a task of its own and brings its end back as a message.
+    /// Submits a call at once, so that calls leave in the order in which they were decided, and has a
+    /// task of its own wait for the answer and bring it back as a message.
     fn call(&mut self, myself: &ActorRef<AdapterMessage>, tag: Tag, call: Call) {
         // What has ended is cleared away, so that the set stays as small as what is under way.
         while self.calls.try_join_next().is_some() {}
         let plane = Arc::clone(&self.arguments.plane);
         let limit = self.arguments.config.limits.auth;
         let myself = myself.clone();
+        let submitted = match plane.line() {
+            Some(line) => request::submit(&line, call),
+            None => Err(RequestError::NotSent {
+                method: call.method().to_owned(),
+                detail: "there is no connection".to_owned(),
+            }),
+        };
         self.calls.spawn(async move {
-            let deadline = from_now(limit);
-            let result = match plane.line() {
-                Some(line) => request::perform(&plane, &line, call, limit, deadline).await,
-                None => Err(RequestError::NotSent {
-                    method: call.method().to_owned(),
-                    detail: "there is no connection".to_owned(),
-                }),
+            let result = match submitted {
+                Ok(submitted) => request::settle(&plane, submitted, limit).await,
+                Err(error) => Err(error),
             };
             // An actor that is gone has no use for the answer.
             let _ = myself.cast(AdapterMessage::Ended(tag, result));

@@ -12,10 +12,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::sync::watch;
 
 use super::connection::Control;
 use super::line::{Line, Outbound, Reply, ReplyPort};
-use super::plane::Plane;
+use super::plane::{Plane, SessionState};
 use super::task::OwnedTask;
 use super::{Sink, clock};
 use crate::config;
@@ -74,6 +75,8 @@ pub(crate) struct HeartbeatState {
     arguments: HeartbeatArguments,
     /// Set when a connection is watched.
     watched: Option<Watched>,
+    /// Tells of each connection that opens, however early in this actor's life.
+    _follower: OwnedTask,
     /// The only timer; replaced when the machine asks for another time.
     timer: Option<OwnedTask>,
     /// Kept so that the answers' requests are not taken for abandoned.
@@ -98,14 +101,13 @@ impl Actor for HeartbeatManager {
     ) -> Result<Self::State, ActorProcessingErr> {
         // Whatever was handed to a predecessor died with its mailbox.
         arguments.plane.control_backlog.store(0, Ordering::Release);
-        if let Some(line) = arguments.plane.line() {
-            myself.cast(HeartbeatMessage::Watch(line.epoch))?;
-        }
+        let follower = follow(arguments.plane.watch_state(), myself);
         Ok(HeartbeatState {
             arguments,
             watched: None,
             timer: None,
             answers: VecDeque::new(),
+            _follower: follower,
         })
     }
 
@@ -221,4 +223,27 @@ impl HeartbeatState {
             })
         });
     }
+}
+
+fn follow(
+    mut state: watch::Receiver<SessionState>,
+    myself: ActorRef<HeartbeatMessage>,
+) -> OwnedTask {
+    OwnedTask::spawn(async move {
+        loop {
+            let open = match &*state.borrow_and_update() {
+                SessionState::Establishing { epoch } | SessionState::Live { epoch } => Some(*epoch),
+                SessionState::Connecting | SessionState::Down { .. } | SessionState::Ended(_) => {
+                    None
+                }
+            };
+            if let Some(epoch) = open {
+                // An actor that is gone watches nothing.
+                let _ = myself.cast(HeartbeatMessage::Watch(epoch));
+            }
+            if state.changed().await.is_err() {
+                return;
+            }
+        }
+    })
 }

@@ -172,6 +172,8 @@ impl Plane {
 
     /// An attempt begins.
     pub(crate) fn connecting(&self) {
+        // What the last connection proved is the last one's.
+        let _ = self.take_live_since();
         self.set_state(SessionState::Connecting);
     }
 
@@ -189,19 +191,51 @@ impl Plane {
     /// The session of this epoch is live. Those that listen to everything else are told so; channels
     /// have been, by their confirmations, unless there is nobody who `confirms` them.
     pub(crate) fn live(&self, epoch: Epoch, confirms: bool) {
-        if self.epoch() != epoch || self.line.load().is_none() {
+        let now = clock::now();
+        // The state is the judge: an end that comes at the same time is either seen here or comes after.
+        let live = self.state.send_if_modified(|state| {
+            let open =
+                matches!(state, SessionState::Establishing { epoch: open } if *open == epoch);
+            if !open || self.closed.load(Ordering::Acquire) >= epoch.as_u64() {
+                return false;
+            }
+            *self
+                .live_since
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner) = Some(now);
+            *state = SessionState::Live { epoch };
+            true
+        });
+        if !live {
             return;
         }
-        let now = clock::now();
-        *self
-            .live_since
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(now);
+        info!(target: telemetry::SESSION, session = %self.name, %epoch, state = "live", "state changed");
         let table = self.routes.snapshot();
         for subscriber in table.all().filter(|one| !confirms || one.channel.is_none()) {
             subscriber.resync(epoch, now);
         }
-        self.set_state(SessionState::Live { epoch });
+    }
+
+    /// Whether the connection of `epoch` is open.
+    pub(crate) fn is_open(&self, epoch: Epoch) -> bool {
+        self.delivers(epoch)
+            && self
+                .line
+                .load()
+                .as_ref()
+                .is_some_and(|line| line.epoch == epoch)
+    }
+
+    /// Whether the session is over for good.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(&*self.state.borrow(), SessionState::Ended(_))
+    }
+
+    /// Ends a subscriber that was let in when the session was over already.
+    pub(crate) fn end_if_over(&self, subscriber: &Subscriber) {
+        if let SessionState::Ended(reason) = &*self.state.borrow() {
+            subscriber.end(reason.clone());
+        }
     }
 
     /// Lets a subscriber in whom nobody confirms: from now on it can miss something if the session is

@@ -52,6 +52,49 @@ pub(crate) async fn perform(
     }
 }
 
+/// A request that stands in its line's queue.
+pub(crate) struct Submitted {
+    method: String,
+    reply: Reply,
+}
+
+/// Puts `call` into `line`'s queue at once, so that calls are written in the order of submission.
+pub(crate) fn submit(line: &Line, call: Call) -> Result<Submitted, RequestError> {
+    let method = call.method().to_owned();
+    let (port, reply) = ReplyPort::new();
+    match line.sender.try_send(Outbound::Request { call, port }) {
+        Ok(()) => Ok(Submitted { method, reply }),
+        Err(TrySendError::Closed(_)) => Err(RequestError::NotSent {
+            method,
+            detail: "the connection has just ended".to_owned(),
+        }),
+        Err(TrySendError::Full(_)) => Err(RequestError::NotSent {
+            method,
+            detail: "the outbound queue is full".to_owned(),
+        }),
+    }
+}
+
+/// Waits for the raw answer to what was submitted.
+pub(crate) async fn settle(
+    plane: &Plane,
+    submitted: Submitted,
+    limit: Duration,
+) -> Result<Frame, RequestError> {
+    let Submitted { method, reply } = submitted;
+    let lost = method.clone();
+    let began = clock::now();
+    let answer = wait(plane, method, reply, limit, clock::from_now(limit)).await?;
+    plane
+        .counters
+        .request(clock::now().saturating_duration_since(began));
+    // A request's port is only ever answered or lost; a frame's is only ever written or lost.
+    answer.ok_or(RequestError::Unknown {
+        method: lost,
+        cause: UnknownCause::Deadline(limit),
+    })
+}
+
 /// Sends a frame on `line` and waits until it has been written to the socket.
 pub(crate) async fn send(
     plane: &Plane,

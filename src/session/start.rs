@@ -5,7 +5,7 @@
 //!
 //! Invariants: a start that fails, or is dropped, leaves nothing running; its error is the first cause.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use mainstay_supervisors::{
     ChildSpec, ExitReason, Restart, ShutdownCause, SupervisorEvent, SupervisorEventKind,
@@ -47,9 +47,13 @@ impl Session {
     /// The handle works as soon as that tree runs it; await [`Session::live`] to know. The session ends
     /// when a cause that another attempt cannot cure ends its subtree, which is transient and so is not
     /// restarted, and when the user's tree lets go of the spec. Leave the spec's restart type as it is.
+    /// Dropping the last handle ends nothing: the tree is the user's.
     pub fn supervised<P: Platform>(id: &str, platform: P, config: Config) -> (Self, ChildSpec) {
         let (session, tree) = Self::assemble(platform, config, true);
-        let keeper = EndWithTree(Arc::clone(&session.shared.plane));
+        let keeper = EndWithTree {
+            plane: Arc::clone(&session.shared.plane),
+            path: OnceLock::new(),
+        };
         let tree = tree.observe(move |event| keeper.hear(event));
         let spec = ChildSpec::supervisor(id, tree).restart(Restart::Transient);
         (session, spec)
@@ -163,18 +167,28 @@ impl Client {
 
 /// Ends the plane of a session whose tree is the user's own: when the session's subtree gives up, and at
 /// the latest when the last copy of its spec is gone.
-struct EndWithTree(Arc<Plane>);
+struct EndWithTree {
+    plane: Arc<Plane>,
+    /// The session's own supervisor; set by its first child's start.
+    path: OnceLock<String>,
+}
 
 impl EndWithTree {
     fn hear(&self, event: &SupervisorEvent) {
-        // The inner supervisor's end is the outer one's to judge.
-        if event.path.as_str().ends_with("/connection") {
-            return;
-        }
         match &event.kind {
+            SupervisorEventKind::ChildStarted { .. } => {
+                // The first child starts before anything beneath.
+                let _ = self.path.set(event.path.as_str().to_owned());
+            }
+            // The inner supervisor's end is the outer one's to judge.
             SupervisorEventKind::Escalated { reason }
-            | SupervisorEventKind::Exhausted { reason } => {
-                self.0.end(&end_reason(reason));
+            | SupervisorEventKind::Exhausted { reason }
+                if self
+                    .path
+                    .get()
+                    .is_some_and(|path| path == event.path.as_str()) =>
+            {
+                self.plane.end(&end_reason(reason));
             }
             _ => {}
         }
@@ -183,7 +197,7 @@ impl EndWithTree {
 
 impl Drop for EndWithTree {
     fn drop(&mut self) {
-        self.0.end(&EndReason::Shutdown);
+        self.plane.end(&EndReason::Shutdown);
     }
 }
 

@@ -244,9 +244,10 @@ impl<M: Message> Subscription<M> {
             .push_back(Event::Gap(Gap::new(cause, data.received, data.epoch)));
         self.broken_since = Some(data.received);
         // Without a manager the session is being restarted, and resubscribes anyway.
-        let _ = self
-            .manager
-            .cast(SubscriptionMessage::Resync(Arc::clone(&self.subscriber)));
+        let _ = self.manager.cast(SubscriptionMessage::Resync(
+            Arc::clone(&self.subscriber),
+            data.received,
+        ));
     }
 
     /// A loss after which the stream goes on at once.

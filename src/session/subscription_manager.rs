@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mainstay_supervisors::Address;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -39,7 +39,7 @@ pub(crate) enum SubscriptionMessage {
     /// The user has let go of a subscription.
     Unsubscribe(Arc<Subscriber>),
     /// A subscription found its sequence broken: subscribe its channel afresh.
-    Resync(Arc<Subscriber>),
+    Resync(Arc<Subscriber>, Instant),
     /// From the Adapter.
     Adapter(AdapterEvent),
     /// From its own timer.
@@ -66,8 +66,12 @@ pub(crate) struct SubscriptionState {
     epoch: Option<Epoch>,
     /// Users that wait for a confirmation, by channel.
     waiting: HashMap<Arc<str>, Vec<oneshot::Sender<Result<(), SubscribeError>>>>,
-    /// The only timer.
+    /// The timer of what is asked for again.
     timer: Option<OwnedTask>,
+    /// When a broken channel was last asked for afresh.
+    asked: HashMap<Arc<str>, Instant>,
+    /// Reports of broken channels that came too soon after that, by channel.
+    later: HashMap<Arc<str>, OwnedTask>,
 }
 
 #[cfg_attr(feature = "async-trait", ractor::async_trait)]
@@ -82,18 +86,27 @@ impl Actor for SubscriptionManager {
         arguments: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
         let mut ledger = Ledger::new();
-        for subscriber in arguments.plane.routes.snapshot().all() {
-            if let Some(channel) = &subscriber.channel {
-                let _ = ledger.wish(channel);
+        let table = arguments.plane.routes.snapshot();
+        for subscriber in table.all() {
+            match &subscriber.channel {
+                // Let go of while there was nobody to hear it.
+                _ if subscriber.is_gone() => {
+                    arguments.plane.routes.remove(subscriber);
+                }
+                Some(channel) => {
+                    let _ = ledger.wish(channel);
+                }
+                None => {}
             }
         }
-        let waiting = HashMap::new();
         Ok(SubscriptionState {
             arguments,
             ledger,
             epoch: None,
-            waiting,
+            waiting: HashMap::new(),
             timer: None,
+            asked: HashMap::new(),
+            later: HashMap::new(),
         })
     }
 
@@ -108,7 +121,9 @@ impl Actor for SubscriptionManager {
                 state.subscribe(&subscriber, reply)
             }
             SubscriptionMessage::Unsubscribe(subscriber) => state.unsubscribe(&subscriber),
-            SubscriptionMessage::Resync(subscriber) => state.resync(&subscriber),
+            SubscriptionMessage::Resync(subscriber, received) => {
+                state.resync(&myself, &subscriber, received);
+            }
             SubscriptionMessage::Adapter(event) => state.adapter(&myself, event),
             #[cfg(feature = "testing")]
             SubscriptionMessage::Crash => panic!("the subscription manager was told to panic"),
@@ -138,25 +153,24 @@ impl SubscriptionState {
             return;
         }
         self.arguments.plane.routes.add(subscriber);
+        self.arguments.plane.end_if_over(subscriber);
+        let plane = &self.arguments.plane;
         match action {
-            WishAction::Confirmed(epoch) => {
+            WishAction::Confirmed(epoch) if plane.is_open(epoch) => {
                 subscriber.resync(epoch, clock::now());
                 let _ = reply.send(Ok(()));
+                return;
             }
-            WishAction::Ask => {
-                self.waiting
-                    .entry(Arc::clone(channel))
-                    .or_default()
-                    .push(reply);
-                self.ask(vec![Arc::clone(channel)]);
-            }
-            WishAction::Wait | WishAction::Keep | WishAction::Release => {
-                self.waiting
-                    .entry(Arc::clone(channel))
-                    .or_default()
-                    .push(reply);
-            }
+            WishAction::Ask => self.ask(vec![Arc::clone(channel)]),
+            // Confirmed on a connection that has ended; its end has yet to be heard of.
+            WishAction::Confirmed(_)
+            | WishAction::Wait
+            | WishAction::Keep
+            | WishAction::Release => {}
         }
+        let waiting = self.waiting.entry(Arc::clone(channel)).or_default();
+        waiting.retain(|waiting| !waiting.is_closed());
+        waiting.push(reply);
     }
 
     fn unsubscribe(&mut self, subscriber: &Arc<Subscriber>) {
@@ -175,19 +189,47 @@ impl SubscriptionState {
         }
     }
 
-    fn resync(&mut self, subscriber: &Arc<Subscriber>) {
+    fn resync(
+        &mut self,
+        myself: &ActorRef<SubscriptionMessage>,
+        subscriber: &Arc<Subscriber>,
+        received: Instant,
+    ) {
         let Some(channel) = &subscriber.channel else {
             return;
         };
-        if self.ledger.on_broken(channel) {
-            self.tell(AdapterMessage::Release(vec![Arc::clone(channel)]));
-            self.ask(vec![Arc::clone(channel)]);
+        let now = clock::now();
+        // A venue whose numbers never fit is not asked at the speed of its answers.
+        let paced = self
+            .asked
+            .get(channel)
+            .is_some_and(|asked| now < *asked + AGAIN);
+        if paced {
+            let (myself, subscriber) = (myself.clone(), Arc::clone(subscriber));
+            let later = OwnedTask::spawn(async move {
+                tokio::time::sleep(AGAIN).await;
+                // An actor that is gone asks for nothing.
+                let _ = myself.cast(SubscriptionMessage::Resync(subscriber, received));
+            });
+            self.later.insert(Arc::clone(channel), later);
+        } else if self.ledger.on_broken(channel, received, now) {
+            self.ask_afresh(channel);
         }
+    }
+
+    fn ask_afresh(&mut self, channel: &Arc<str>) {
+        self.asked.insert(Arc::clone(channel), clock::now());
+        self.tell(AdapterMessage::Release(vec![Arc::clone(channel)]));
+        self.ask(vec![Arc::clone(channel)]);
     }
 
     fn adapter(&mut self, myself: &ActorRef<SubscriptionMessage>, event: AdapterEvent) {
         match event {
             AdapterEvent::Ready(epoch) => {
+                let table = self.arguments.plane.routes.snapshot();
+                for subscriber in table.all().filter(|subscriber| subscriber.is_gone()) {
+                    self.unsubscribe(subscriber);
+                }
                 self.epoch = Some(epoch);
                 let channels = self.ledger.on_ready(epoch);
                 // Also when there is nothing to ask: the Adapter waits for the answer.
@@ -206,7 +248,7 @@ impl SubscriptionState {
             }
             AdapterEvent::Confirmed(epoch, channels) => {
                 for channel in channels {
-                    self.confirmed(epoch, &channel);
+                    self.confirmed(myself, epoch, &channel);
                 }
             }
             AdapterEvent::Refused(epoch, channels, detail) => {
@@ -226,12 +268,19 @@ impl SubscriptionState {
             AdapterEvent::Closed => {
                 self.epoch = None;
                 self.timer = None;
+                self.asked.clear();
+                self.later.clear();
                 self.ledger.on_closed();
             }
         }
     }
 
-    fn confirmed(&mut self, epoch: Epoch, channel: &Arc<str>) {
+    fn confirmed(
+        &mut self,
+        myself: &ActorRef<SubscriptionMessage>,
+        epoch: Epoch,
+        channel: &Arc<str>,
+    ) {
         if !self.ledger.on_confirmed(channel, epoch) {
             if !self.ledger.is_wanted(channel) && self.epoch == Some(epoch) {
                 // Let go of while the venue was being asked.
@@ -240,7 +289,13 @@ impl SubscriptionState {
             return;
         }
         let now = clock::now();
-        for subscriber in self.arguments.plane.routes.snapshot().of(channel) {
+        let table = self.arguments.plane.routes.snapshot();
+        if self.ledger.is_broken_again(channel)
+            && let Some(subscriber) = table.of(channel).first()
+        {
+            self.resync(myself, subscriber, now);
+        }
+        for subscriber in table.of(channel) {
             subscriber.resync(epoch, now);
         }
         for reply in self.waiting.remove(channel).unwrap_or_default() {

@@ -21,8 +21,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use mainstay_supervisors::{
-    Address, AutoShutdown, ChildSpec, ExitReason, Intensity, Restart, Shutdown, Strategy,
-    SupervisorEvent, SupervisorEventKind, SupervisorSpec, Verdict,
+    Address, AutoShutdown, ChildSpec, ExitReason, Intensity, Restart, Shutdown, StartError,
+    Strategy, SupervisorEvent, SupervisorEventKind, SupervisorSpec, Verdict,
 };
 
 use super::Sink;
@@ -203,6 +203,10 @@ fn transport(
     let control = control_sink(addresses, &plane);
     let arguments = Arc::clone(config);
     let spec = ChildSpec::actor("transport", move |_| {
+        if plane.is_over() {
+            // A tree of the user's may start what has ended for good; it stays without a connection.
+            return Err(StartError::Ignore);
+        }
         let arguments = TransportArguments {
             plane: Arc::clone(&plane),
             platform: Arc::clone(&platform),
@@ -267,7 +271,16 @@ fn control_sink(addresses: &Addresses, plane: &Arc<Plane>) -> ControlSink {
         let taken = backlog.fetch_update(Ordering::AcqRel, Ordering::Acquire, |waiting| {
             (waiting < BACKLOG).then_some(waiting + 1)
         });
-        taken.is_ok() && heartbeat.cast(HeartbeatMessage::Control(control)).is_ok()
+        if taken.is_err() {
+            return false;
+        }
+        let handed = heartbeat.cast(HeartbeatMessage::Control(control)).is_ok();
+        if !handed {
+            let _ = backlog.fetch_update(Ordering::AcqRel, Ordering::Acquire, |waiting| {
+                waiting.checked_sub(1)
+            });
+        }
+        handed
     })
 }
 

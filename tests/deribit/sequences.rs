@@ -38,7 +38,7 @@ async fn caught_up(
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_break_in_a_book_resubscribes_that_channel_alone_and_begins_with_a_snapshot() {
     let venue = venue().await;
     let session = logged_in(&venue).await;
@@ -79,7 +79,7 @@ async fn a_break_in_a_book_resubscribes_that_channel_alone_and_begins_with_a_sna
     assert_eq!(venue.accepted(), 1);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_listener_of_a_book_gets_a_snapshot_and_the_first_goes_on() {
     let venue = venue().await;
     let session = logged_in(&venue).await;
@@ -98,7 +98,7 @@ async fn a_second_listener_of_a_book_gets_a_snapshot_and_the_first_goes_on() {
     caught_up(&mut first, &mut one, &venue).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_listeners_of_a_broken_book_are_both_whole_again() {
     let venue = venue().await;
     let session = logged_in(&venue).await;
@@ -128,7 +128,7 @@ async fn two_listeners_of_a_broken_book_are_both_whole_again() {
     assert_eq!(venue.accepted(), 1);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_that_comes_twice_is_shown_once() {
     let venue = venue().await;
     let session = logged_in(&venue).await;
@@ -156,7 +156,7 @@ async fn a_message_that_comes_twice_is_shown_once() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_snapshot_in_the_middle_is_taken_as_it_comes() {
     let venue = venue().await;
     let session = logged_in(&venue).await;
@@ -179,7 +179,7 @@ async fn a_snapshot_in_the_middle_is_taken_as_it_comes() {
     assert!(!methods(&venue, 1).contains(&"public/unsubscribe".to_owned()));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hole_in_the_trades_is_counted_and_the_stream_goes_on() {
     let venue = venue().await;
     let session = logged_in(&venue).await;
@@ -209,7 +209,7 @@ async fn a_hole_in_the_trades_is_counted_and_the_stream_goes_on() {
     assert_eq!(venue.accepted(), 1);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_book_is_whole_after_every_reconnect() {
     let venue = venue().await;
     let session = logged_in(&venue).await;

@@ -313,7 +313,8 @@ fn a_subscription_that_needs_authorization_waits_for_it_and_is_not_refused() {
             actions[..],
             [
                 Action::AuthorizationLost { .. },
-                Action::Authenticate { .. }
+                Action::Authenticate { .. },
+                Action::Postpone { .. }
             ]
         ),
         "{actions:?}"
@@ -333,6 +334,7 @@ fn a_venue_that_never_accepts_the_authorization_does_not_make_a_loop() {
         if let [
             Action::AuthorizationLost { .. },
             Action::Authenticate { tag },
+            Action::Postpone { .. },
         ] = actions[..]
         {
             let _ = machine.on_result(tag, grant(10), &[], now);
