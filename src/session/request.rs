@@ -56,6 +56,8 @@ pub(crate) async fn perform(
 pub(crate) struct Submitted {
     method: String,
     reply: Reply,
+    /// When it was put there.
+    at: std::time::Instant,
 }
 
 /// Puts `call` into `line`'s queue at once, so that calls are written in the order of submission.
@@ -63,7 +65,11 @@ pub(crate) fn submit(line: &Line, call: Call) -> Result<Submitted, RequestError>
     let method = call.method().to_owned();
     let (port, reply) = ReplyPort::new();
     match line.sender.try_send(Outbound::Request { call, port }) {
-        Ok(()) => Ok(Submitted { method, reply }),
+        Ok(()) => Ok(Submitted {
+            method,
+            reply,
+            at: clock::now(),
+        }),
         Err(TrySendError::Closed(_)) => Err(RequestError::NotSent {
             method,
             detail: "the connection has just ended".to_owned(),
@@ -81,13 +87,12 @@ pub(crate) async fn settle(
     submitted: Submitted,
     limit: Duration,
 ) -> Result<Frame, RequestError> {
-    let Submitted { method, reply } = submitted;
+    let Submitted { method, reply, at } = submitted;
     let lost = method.clone();
-    let began = clock::now();
     let answer = wait(plane, method, reply, limit, clock::from_now(limit)).await?;
     plane
         .counters
-        .request(clock::now().saturating_duration_since(began));
+        .request(clock::now().saturating_duration_since(at));
     // A request's port is only ever answered or lost; a frame's is only ever written or lost.
     answer.ok_or(RequestError::Unknown {
         method: lost,
