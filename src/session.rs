@@ -4,8 +4,8 @@
 //! connection (both in `start`). Behind the handle stands a supervision tree (`tree`), beside it the data plane
 //! (`plane`), on which frames travel without crossing a mailbox.
 //!
-//! Invariants: the handle stays valid through every restart; the last handle's drop ends the session;
-//! no frame passes through an actor.
+//! Invariants: the handle stays valid through every restart; the last handle's drop ends a session that
+//! owns its tree; no data frame passes through an actor.
 
 mod adapter;
 mod client;
@@ -62,7 +62,7 @@ pub(crate) type Sink<E> = Arc<dyn Fn(E) + Send + Sync>;
 /// A supervised session. Cheap to clone; all clones are the same session.
 ///
 /// It stays valid through every reconnect and restart. When the last clone is dropped the tree is
-/// killed; call [`Session::shutdown`] first for a closing handshake.
+/// killed, unless it is the user's own ([`Session::supervised`]); call [`Session::shutdown`] first for a closing handshake.
 #[derive(Clone)]
 pub struct Session {
     shared: Arc<Shared>,

@@ -57,9 +57,10 @@ pub enum Phase {
     Tls,
     /// The HTTP upgrade (RFC 6455, section 4: the opening handshake).
     Upgrade,
-    /// Authentication and the platform's other opening steps.
+    /// Authentication and the platform's other opening steps. Each step has this deadline, and one that
+    /// misses it is reported as `CloseReason::NotEstablished` with the step's name.
     Auth,
-    /// From the opening handshake to the first data frame.
+    /// From the opening handshake to the first frame of any kind.
     FirstData,
 }
 

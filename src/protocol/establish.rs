@@ -1,6 +1,6 @@
 //! From an open connection to a live session, and staying there: the adapter's decisions.
 //!
-//! Steps, authentication, renewal ahead of expiry, paced and confirmed subscriptions: one machine,
+//! Steps, authentication, renewal ahead of expiry, confirmed subscriptions: one machine,
 //! because their order is the promise (connect, authenticate, prepare, restore, live) and a cut can
 //! come between any two of them.
 //!

@@ -154,7 +154,7 @@ impl ClientState {
         match action {
             ConnectionAction::None => {}
             ConnectionAction::AnnounceOpened(epoch) => {
-                // A HeartbeatManager that is not up yet looks for the open line when it starts.
+                // A HeartbeatManager that is not up yet learns of it from the session's state.
                 let _ = self
                     .arguments
                     .heartbeat

@@ -4,7 +4,8 @@
 //! waiting callers; between batches it writes what is to be written. No lock is shared with a caller,
 //! and no frame crosses a mailbox.
 //!
-//! Invariants: reading never waits for writing or the other way round; a peer that does not read is
+//! Invariants: writing never waits for reading; reading waits only for consumers whose rule says so and
+//! for a peer that leaves its pongs untaken, both with a deadline; a peer that does not read is
 //! given up after a deadline; when the loop ends, in whatever way, every caller and every
 //! subscription has been told.
 
