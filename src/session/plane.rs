@@ -285,13 +285,14 @@ impl Plane {
             "closed"
         );
         self.bar(epoch);
+        // The state first: who hears of the gap finds the session down.
+        self.down(reason);
         self.interrupt_where(
             |_| true,
             &GapCause::ConnectionLost(reason.clone()),
             epoch,
             self.last_inbound(),
         );
-        self.down(reason);
     }
 
     /// An attempt did not lead to a connection.
