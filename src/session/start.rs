@@ -85,10 +85,15 @@ impl Session {
     }
 
     async fn start_tree(&self, tree: SupervisorSpec) -> Result<(), StartError> {
+        // A first connection can fail before its tree stands; then that is the cause.
+        let first_end = self.shared.plane.watch_first_end();
         let root = tree
             .start()
             .await
-            .map_err(|error| StartError::Tree(error.to_string()))?;
+            .map_err(|error| match first_end.borrow().clone() {
+                Some(reason) => start_error(reason),
+                None => StartError::Tree(error.to_string()),
+            })?;
         let supervisor = SupervisorRef::clone(&root);
         let plane = Arc::clone(&self.shared.plane);
         let watcher = OwnedTask::spawn(async move {

@@ -22,7 +22,7 @@ fn is_grant(entry: &LogEntry, kind: &str) -> bool {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_session_logs_in_before_it_subscribes_to_anything_private() {
     let venue = venue().await;
     let session = logged_in(&venue).await;
@@ -40,7 +40,7 @@ async fn a_session_logs_in_before_it_subscribes_to_anything_private() {
     assert_eq!(auth["client_id"], "id");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_session_without_credentials_does_not_log_in() {
     let venue = venue().await;
     let config = config(&venue, OWNERS[1]);
@@ -49,7 +49,7 @@ async fn a_session_without_credentials_does_not_log_in() {
     assert_eq!(methods(&venue, 1), ["public/set_heartbeat"]);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn wrong_credentials_fail_the_start_at_once_and_are_not_tried_again() {
     for owner in OWNERS {
         for retry in [false, true] {
@@ -71,7 +71,7 @@ async fn wrong_credentials_fail_the_start_at_once_and_are_not_tried_again() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_token_is_renewed_ahead_of_its_end_and_data_does_not_stop() {
     let life = Duration::from_secs(2);
     let venue = simulator().token_life(life).start().await.expect("a venue");
@@ -97,7 +97,7 @@ async fn a_token_is_renewed_ahead_of_its_end_and_data_does_not_stop() {
     assert_eq!(venue.accepted(), 1);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_refused_renewal_interrupts_private_data_alone_and_leads_to_a_fresh_login() {
     let life = Duration::from_secs(1);
     let venue = simulator().token_life(life).start().await.expect("a venue");
@@ -134,7 +134,7 @@ async fn a_refused_renewal_interrupts_private_data_alone_and_leads_to_a_fresh_lo
     assert_eq!(venue.accepted(), 1);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_private_request_that_finds_the_token_expired_leads_to_a_fresh_login() {
     let venue = venue().await;
     let session = logged_in(&venue).await;
@@ -162,7 +162,7 @@ async fn a_private_request_that_finds_the_token_expired_leads_to_a_fresh_login()
     assert_eq!(venue.accepted(), 1);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn credentials_that_are_withdrawn_end_the_session_with_that_cause() {
     let venue = venue().await;
     let session = logged_in(&venue).await;
@@ -178,7 +178,7 @@ async fn credentials_that_are_withdrawn_end_the_session_with_that_cause() {
     assert_eq!(venue.accepted(), 2);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn cancel_on_disconnect_is_switched_on_for_every_connection_when_asked_for() {
     let venue = venue().await;
     let deribit = with_credentials().cancel_on_disconnect(Scope::Connection);
@@ -198,7 +198,7 @@ async fn cancel_on_disconnect_is_switched_on_for_every_connection_when_asked_for
     assert!(venue.cancels_on_disconnect(2));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn orders_stay_when_cancel_on_disconnect_is_not_asked_for() {
     let venue = venue().await;
     let session = logged_in(&venue).await;

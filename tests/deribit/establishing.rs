@@ -40,7 +40,7 @@ fn refusal(status: u16, retry_after: Option<&str>, times: u32) -> Fault {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn every_step_is_taken_in_its_order() {
     let venue = venue().await;
     let session = start(thorough(), config(&venue, OWNERS[1])).await;
@@ -50,7 +50,7 @@ async fn every_step_is_taken_in_its_order() {
     assert_eq!(methods(&venue, 1), STEPS);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_cut_at_any_step_leads_to_another_attempt_that_comes_live() {
     for owner in OWNERS {
         let venue = venue().await;
@@ -88,7 +88,7 @@ async fn again<M: mainstay::Message + std::fmt::Debug>(
     data(subscription).await
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn an_answer_that_does_not_come_at_any_step_leads_to_another_attempt_that_comes_live() {
     for step in &STEPS[..4] {
         let venue = venue().await;
@@ -108,7 +108,7 @@ async fn an_answer_that_does_not_come_at_any_step_leads_to_another_attempt_that_
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_passing_error_at_any_step_leads_to_another_attempt_that_comes_live() {
     /// temporarily_unavailable
     const PASSING: i64 = 13028;
@@ -131,7 +131,7 @@ async fn a_passing_error_at_any_step_leads_to_another_attempt_that_comes_live() 
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_start_that_the_venue_refuses_for_now_says_that_it_may_be_tried_later() {
     // too_many_requests, system_maintenance, temporarily_unavailable
     for (code, recovery) in [
@@ -152,7 +152,7 @@ async fn a_start_that_the_venue_refuses_for_now_says_that_it_may_be_tried_later(
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn too_many_requests_while_logging_in_is_waited_out() {
     let venue = venue().await;
     let session = logged_in(&venue).await;
@@ -187,7 +187,7 @@ async fn too_many_requests_while_logging_in_is_waited_out() {
     assert_eq!(venue.most_open_connections(), 1);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn retry_after_is_a_floor_under_the_next_attempt() {
     for owner in OWNERS {
         let venue = venue().await;
@@ -206,7 +206,7 @@ async fn retry_after_is_a_floor_under_the_next_attempt() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_gateway_that_is_away_is_tried_again() {
     for owner in OWNERS {
         let venue = venue().await;
@@ -227,7 +227,7 @@ async fn behind_tls() -> DeribitSimulator {
     simulator().tls(true).start().await.expect("a venue")
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_venue_behind_tls_is_reached_with_its_authority() {
     let venue = behind_tls().await;
     let authority = venue.ca_certificate_pem().expect("an authority").to_owned();
@@ -239,7 +239,7 @@ async fn a_venue_behind_tls_is_reached_with_its_authority() {
     let _ = restored(&mut book).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_venue_whose_authority_is_not_trusted_is_refused_at_once() {
     let venue = behind_tls().await;
     let other = behind_tls().await;

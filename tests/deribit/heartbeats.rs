@@ -25,7 +25,7 @@ async fn answering(venue: &DeribitSimulator) -> Session {
     start(deribit, config(venue, OWNERS[1])).await
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn heartbeats_are_asked_for_first_with_the_chosen_interval() {
     let venue = asking().await;
     let _session = answering(&venue).await;
@@ -34,7 +34,7 @@ async fn heartbeats_are_asked_for_first_with_the_chosen_interval() {
     assert_eq!(params, json!({ "interval": 10 }));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn test_requests_are_answered_and_the_connection_stays() {
     let venue = asking().await;
     let _session = answering(&venue).await;
@@ -46,7 +46,7 @@ async fn test_requests_are_answered_and_the_connection_stays() {
     assert_eq!(venue.open_connection_ids(), [1]);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn who_does_not_answer_a_test_request_is_cut_by_the_venue() {
     let venue = asking().await;
     let config = config(&venue, OWNERS[0]).build().expect("valid");
@@ -60,7 +60,7 @@ async fn who_does_not_answer_a_test_request_is_cut_by_the_venue() {
     assert_eq!(gap(&mut messages).await.cause.label(), "eof");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn test_requests_are_answered_in_a_flood_that_nobody_consumes() {
     let venue = asking().await;
     let session = answering(&venue).await;

@@ -20,7 +20,7 @@ async fn currency(session: &Session, asked: &str) -> String {
     summary["currency"].as_str().expect("a currency").to_owned()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn messages_that_make_no_sense_do_no_harm() {
     let venue = venue().await;
     let session = logged_in(&venue).await;
@@ -42,7 +42,7 @@ async fn messages_that_make_no_sense_do_no_harm() {
     assert_eq!(venue.accepted(), 1);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn answers_out_of_order_find_their_callers() {
     let venue = venue().await;
     let session = logged_in(&venue).await;
@@ -52,7 +52,7 @@ async fn answers_out_of_order_find_their_callers() {
     assert_eq!(venue.accepted(), 1);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_venue_that_cuts_with_an_error_is_met_again_without_a_storm() {
     for owner in OWNERS {
         for (fault, code) in [(Fault::TooManyRequests, 10028), (Fault::Maintenance, 11051)] {
@@ -76,7 +76,7 @@ async fn a_venue_that_cuts_with_an_error_is_met_again_without_a_storm() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn every_way_of_ending_a_connection_is_named_and_lived_through() {
     for owner in OWNERS {
         let venue = venue().await;
@@ -107,7 +107,7 @@ async fn every_way_of_ending_a_connection_is_named_and_lived_through() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_panic_of_ours_is_lived_through_with_the_venue_too() {
     for owner in OWNERS {
         let venue = venue().await;

@@ -16,7 +16,7 @@ use crate::{
 
 const TICKER: &str = "ticker.BTC-PERPETUAL.100ms";
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn public_and_private_channels_are_confirmed_and_speak() {
     let venue = venue().await;
     let session = logged_in(&venue).await;
@@ -44,7 +44,7 @@ async fn public_and_private_channels_are_confirmed_and_speak() {
     assert_eq!(data(&mut portfolio).await.currency, "BTC");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_channel_that_the_venue_leaves_out_is_rejected_and_the_others_live() {
     let venue = venue().await;
     venue.inject(Fault::OmitChannel(TICKER.to_owned()));
@@ -62,7 +62,7 @@ async fn a_channel_that_the_venue_leaves_out_is_rejected_and_the_others_live() {
     let _ = data(&mut book).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_channel_that_the_venue_does_not_know_is_rejected() {
     let venue = venue().await;
     let session = logged_in(&venue).await;
@@ -76,7 +76,7 @@ async fn a_channel_that_the_venue_does_not_know_is_rejected() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_private_channel_without_a_login_is_rejected() {
     let venue = venue().await;
     let session = start(Deribit::builder(), config(&venue, OWNERS[1])).await;
@@ -94,7 +94,7 @@ async fn a_private_channel_without_a_login_is_rejected() {
     assert_eq!(venue.accepted(), 1);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_raw_channel_without_a_login_is_rejected_alone() {
     let venue = venue().await;
     let session = start(Deribit::builder(), config(&venue, OWNERS[1])).await;
@@ -110,7 +110,7 @@ async fn a_raw_channel_without_a_login_is_rejected_alone() {
     let _ = data(&mut book.expect("a subscription")).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn after_a_reconnect_all_is_restored_in_the_order_of_the_wishes() {
     for owner in OWNERS {
         let venue = venue().await;
@@ -154,7 +154,7 @@ async fn after_a_reconnect_all_is_restored_in_the_order_of_the_wishes() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn what_is_wished_and_dropped_while_down_is_what_is_restored() {
     let venue = venue().await;
     let session = logged_in(&venue).await;
@@ -187,7 +187,7 @@ async fn what_is_wished_and_dropped_while_down_is_what_is_restored() {
     assert_eq!(venue.most_open_connections(), 1);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_subscription_that_is_dropped_is_told_to_the_venue() {
     let venue = venue().await;
     let session = logged_in(&venue).await;
@@ -204,7 +204,7 @@ async fn a_subscription_that_is_dropped_is_told_to_the_venue() {
     assert_eq!(channels(&venue, 1, "public/unsubscribe"), [json!([TICKER])]);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn two_subscriptions_of_a_channel_share_one_at_the_venue() {
     let venue = venue().await;
     let session = logged_in(&venue).await;
@@ -227,7 +227,7 @@ async fn two_subscriptions_of_a_channel_share_one_at_the_venue() {
     assert_eq!(channels(&venue, 1, "public/unsubscribe"), [json!([TICKER])]);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn what_comes_before_the_confirmation_is_not_lost() {
     let venue = venue().await;
     venue.inject(Fault::NotificationBeforeAnswer(true));
@@ -244,7 +244,7 @@ async fn what_comes_before_the_confirmation_is_not_lost() {
     assert_eq!(venue.most_open_connections(), 1);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_channel_that_is_refused_for_good_after_a_reconnect_ends_alone() {
     let venue = venue().await;
     let session = logged_in(&venue).await;
@@ -267,7 +267,7 @@ async fn a_channel_that_is_refused_for_good_after_a_reconnect_ends_alone() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_channel_whose_confirmation_is_lost_is_asked_for_again() {
     let venue = venue().await;
     let mut limits = PhaseLimits::default();
@@ -282,7 +282,7 @@ async fn a_channel_whose_confirmation_is_lost_is_asked_for_again() {
     assert_eq!(venue.accepted(), 1);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn cuts_and_lost_answers_while_a_channel_is_asked_for_are_not_refusals() {
     let venue = venue().await;
     let session = logged_in(&venue).await;
