@@ -71,6 +71,16 @@ pub enum SupervisorEventKind {
         counted: bool,
         /// All the children that are restarted, in start order.
         group: Vec<ChildId>,
+        /// Restarts that count at present, this one included, and how many may.
+        window: (u32, u32),
+    },
+    /// Nearly as many restarts as the intensity allows: one more at once may be too many. Told once
+    /// per approach, when nine tenths of the intensity are used.
+    IntensityLow {
+        /// Restarts that count at present.
+        used: u32,
+        /// How many may.
+        limit: u32,
     },
     /// The child ended as told.
     ChildStopped {
@@ -84,6 +94,11 @@ pub enum SupervisorEventKind {
     /// The supervisor gives up: too many restarts.
     Exhausted {
         /// How the last child ended.
+        reason: Arc<ExitReason>,
+    },
+    /// The child failed too often and is left alone, without a process, until somebody restarts it.
+    ChildParked {
+        /// How it ended.
         reason: Arc<ExitReason>,
     },
     /// The supervisor ends because significant children have ended.
@@ -117,6 +132,8 @@ impl SupervisorEventKind {
             Self::ChildPostponed { .. } => "child.postponed",
             Self::ChildExited { .. } => "child.exit",
             Self::RestartPlanned { .. } => "child.restart_planned",
+            Self::IntensityLow { .. } => "sup.intensity_low",
+            Self::ChildParked { .. } => "child.parked",
             Self::ChildStopped { .. } => "child.stopped",
             Self::ChildKilled => "child.killed",
             Self::ChildAbandoned => "child.abandoned",

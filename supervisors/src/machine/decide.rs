@@ -276,6 +276,7 @@ impl Machine {
                 attempt,
                 counted,
                 group,
+                window: self.window(now),
             },
         );
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! target supervisors   fields supervisor.path, child.id, child.generation, exit.kind, exit.reason,
-//!                      restart.attempt, restart.delay_ms, duration_ms
+//!                      restart.attempt, restart.delay_ms, restart.window_used, restart.window_limit, duration_ms
 //! ```
 //!
 //! Invariants: levels mean `error` a person is needed, `warn` we recovered, `info` life cycle,
@@ -76,6 +76,7 @@ fn log(event: &SupervisorEvent) {
             attempt,
             counted,
             group,
+            window: (used, limit),
         } => {
             report!(
                 debug,
@@ -83,8 +84,21 @@ fn log(event: &SupervisorEvent) {
                 restart.attempt = attempt,
                 restart.delay_ms = millis(*delay),
                 restart.counted = counted,
-                restart.group = group.len()
+                restart.group = group.len(),
+                restart.window_used = used,
+                restart.window_limit = limit
             );
+        }
+        Kind::IntensityLow { used, limit } => {
+            report!(
+                warn,
+                event,
+                restart.window_used = used,
+                restart.window_limit = limit
+            );
+        }
+        Kind::ChildParked { reason } => {
+            report!(error, event, exit.kind = reason.kind(), exit.reason = %reason);
         }
         Kind::ChildStopped { reason } => {
             report!(info, event, exit.kind = reason.kind(), exit.reason = %reason);
