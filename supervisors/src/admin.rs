@@ -150,8 +150,9 @@ pub enum Started {
     Up {
         /// Its incarnation.
         generation: Generation,
-        /// Its actor. It may end at any moment; prefer [`SupervisorRef::address`].
-        cell: ActorCell,
+        /// Its actor, unless it is a task. It may end at any moment; prefer
+        /// [`SupervisorRef::address`].
+        cell: Option<ActorCell>,
     },
     /// The factory declined. The spec stays, without a process; that of a temporary child does not.
     Ignored,
@@ -165,7 +166,7 @@ impl Started {
     #[must_use]
     pub fn cell(&self) -> Option<&ActorCell> {
         match self {
-            Self::Up { cell, .. } => Some(cell),
+            Self::Up { cell, .. } => cell.as_ref(),
             Self::Ignored | Self::Postponed(_) => None,
         }
     }
@@ -282,7 +283,7 @@ pub struct ChildInfo {
     pub status: NodeStatus,
     /// Its incarnation, or its last one; zero before the first.
     pub generation: Generation,
-    /// Its actor, when it is up or stopping.
+    /// Its actor, when it is up or stopping; none for a task.
     pub cell: Option<ActorCell>,
     /// The handle on it, when it is a supervisor that is up or stopping.
     pub supervisor: Option<SupervisorRef>,

@@ -20,7 +20,7 @@ use crate::event::SupervisorEvent;
 use crate::exit::{BoxError, ExitReason};
 use crate::id::{ChildId, Generation, SupervisorPath};
 use crate::policy::{AutoShutdown, ChildKind, Intensity, Restart, Shutdown, Strategy, Verdict};
-use crate::runtime::launch::{ActorLauncher, Launcher};
+use crate::runtime::launch::{ActorLauncher, Launcher, Takes};
 
 /// Default limit of a worker's start.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -67,7 +67,7 @@ pub(crate) type Observer = Arc<dyn Fn(&SupervisorEvent) + Send + Sync>;
 /// What stands behind a child.
 #[derive(Clone)]
 pub(crate) enum Launch {
-    Actor(Arc<dyn Launcher>),
+    Worker(Arc<dyn Launcher>),
     Supervisor(Arc<SupervisorSpec>),
 }
 
@@ -103,7 +103,7 @@ impl ChildSpec {
     {
         Self::new(
             id.into(),
-            Launch::Actor(Arc::new(ActorLauncher::new(make))),
+            Launch::Worker(Arc::new(ActorLauncher::new(make))),
             Shutdown::Timeout(SHUTDOWN),
             Some(START_TIMEOUT),
         )
@@ -204,7 +204,7 @@ impl ChildSpec {
 
     pub(crate) fn kind(&self) -> ChildKind {
         match self.launch {
-            Launch::Actor(_) => ChildKind::Worker,
+            Launch::Worker(_) => ChildKind::Worker,
             Launch::Supervisor(_) => ChildKind::Supervisor,
         }
     }
@@ -241,13 +241,13 @@ impl ChildSpec {
             source,
         })?;
         let takes = match &self.launch {
-            Launch::Actor(launcher) => Some(launcher.message_type()),
+            Launch::Worker(launcher) => Some(launcher.takes()),
             Launch::Supervisor(_) => None,
         };
         if self
             .bindings
             .iter()
-            .any(|binding| takes != Some(binding.message_type()))
+            .any(|binding| takes != Some(Takes::Messages(binding.message_type())))
         {
             return Err(SpecError::AddressType { child: id() });
         }

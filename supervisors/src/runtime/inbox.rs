@@ -34,7 +34,8 @@ pub(crate) enum Letter {
     Started {
         child: ChildId,
         generation: Generation,
-        cell: ActorCell,
+        /// Its actor, where it is one.
+        cell: Option<ActorCell>,
     },
     /// The incarnation never became ready, and nothing of it is left.
     Refused {

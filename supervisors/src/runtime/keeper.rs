@@ -22,7 +22,7 @@ use tokio::time::{Instant, timeout};
 use crate::exit::ExitReason;
 use crate::handle::SupervisorRef;
 use crate::runtime::inbox::{Inbox, Letter};
-use crate::runtime::launch::{Launched, Refusal};
+use crate::runtime::launch::{Launched, Refusal, Remains};
 use crate::runtime::record::{Obituary, Record, lock};
 use crate::shutdown::{Parting, ShutdownReport, StopOrder};
 use crate::time::from_now;
@@ -272,7 +272,7 @@ impl Keeper {
             // It may be unable to take its children along.
             supervisor.doom();
         }
-        launched.cell.kill();
+        launched.process.kill();
         match timeout(order.grace, &mut launched.join).await {
             Ok(ended) => {
                 let cancelled = ended.is_err_and(|error| error.is_cancelled());
@@ -285,7 +285,7 @@ impl Keeper {
     /// The task has ended: waits until the state and all descendants are gone as well.
     async fn reap(&self, launched: Launched, cancelled: bool) -> ExitReason {
         self.record.leave();
-        let contents = launched.contents;
+        let Remains::Vault(contents) = launched.remains;
         // A task of its own: dropping is the user's code, and may panic or take long.
         let dropping = tokio::spawn(async move { contents.empty() });
         if timeout(GRACE, dropping).await.is_err() {
@@ -308,7 +308,7 @@ impl Keeper {
             Reports::Supervisor { inbox, .. } => inbox.put(Letter::Started {
                 child: self.record.id.clone(),
                 generation: self.record.generation,
-                cell: launched.cell.clone(),
+                cell: launched.process.cell().cloned(),
             }),
             Reports::Starter(starter) => {
                 if let (Some(starter), Some((supervisor, _))) =
@@ -317,7 +317,7 @@ impl Keeper {
                 {
                     // Whoever started it no longer waits, and nobody else can end it.
                     supervisor.doom();
-                    launched.cell.kill();
+                    launched.process.kill();
                 }
             }
         }
@@ -388,6 +388,6 @@ fn request(launched: &Launched, order: StopOrder, text: &Arc<str>) {
     match &launched.supervisor {
         Some((supervisor, _)) => supervisor.end_by(order.deadline, text.clone()),
         // One-shot: a second request changes nothing, which is what it should do.
-        None => launched.cell.stop(Some(text.to_string())),
+        None => launched.process.stop(text),
     }
 }

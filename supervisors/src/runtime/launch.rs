@@ -1,7 +1,7 @@
 //! Calls a factory and spawns what it made.
 //!
-//! The type of the user's actor ends here: a launcher knows it, everything above sees a cell, a join
-//! handle and the key to a vault.
+//! The type of the user's actor ends here: a launcher knows it, everything above sees a process, a
+//! join handle and what may remain of it.
 //!
 //! Invariants: a launch runs in a task of its own, so that a `pre_start` that hangs can be given up;
 //! a start that was given up and completes nevertheless dies at once.
@@ -33,11 +33,43 @@ pub(crate) struct Order {
     pub(crate) ready: oneshot::Sender<()>,
 }
 
+/// What a keeper minds.
+pub(crate) enum Process {
+    Actor(ActorCell),
+}
+
+impl Process {
+    /// Asks it to end. A second request changes nothing.
+    pub(crate) fn stop(&self, text: &str) {
+        match self {
+            Self::Actor(cell) => cell.stop(Some(text.to_owned())),
+        }
+    }
+
+    pub(crate) fn kill(&self) {
+        match self {
+            Self::Actor(cell) => cell.kill(),
+        }
+    }
+
+    pub(crate) fn cell(&self) -> Option<&ActorCell> {
+        match self {
+            Self::Actor(cell) => Some(cell),
+        }
+    }
+}
+
+/// What may be left when the task of an incarnation has ended.
+pub(crate) enum Remains {
+    /// Its state, in a vault.
+    Vault(Arc<dyn Contents>),
+}
+
 /// What runs after a launch; not necessarily ready yet.
 pub(crate) struct Launched {
-    pub(crate) cell: ActorCell,
+    pub(crate) process: Process,
     pub(crate) join: JoinHandle<()>,
-    pub(crate) contents: Arc<dyn Contents>,
+    pub(crate) remains: Remains,
     /// Set when it is a supervisor, with what tells that its descendants are gone.
     pub(crate) supervisor: Option<(SupervisorRef, crate::runtime::keeper::Census)>,
 }
@@ -50,10 +82,16 @@ pub(crate) enum Refusal {
     Failed(Arc<ExitReason>),
 }
 
+/// Which messages a worker takes, as far as its spec can tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Takes {
+    Messages(TypeId),
+}
+
 pub(crate) trait Launcher: Send + Sync {
-    fn message_type(&self) -> TypeId;
-    /// The near side of a new address for such an actor.
-    fn binding(&self) -> Arc<dyn Binding>;
+    fn takes(&self) -> Takes;
+    /// The near side of a new address for it, where its messages are known.
+    fn binding(&self) -> Option<Arc<dyn Binding>>;
     fn launch(&self, order: Order) -> BoxFuture<'static, Result<Launched, Refusal>>;
 }
 
@@ -76,12 +114,12 @@ where
     A: Actor,
     F: Fn(StartContext) -> Result<(A, A::Arguments), StartError> + Send + Sync + 'static,
 {
-    fn message_type(&self) -> TypeId {
-        TypeId::of::<A::Msg>()
+    fn takes(&self) -> Takes {
+        Takes::Messages(TypeId::of::<A::Msg>())
     }
 
-    fn binding(&self) -> Arc<dyn Binding> {
-        Address::<A::Msg>::new().binding()
+    fn binding(&self) -> Option<Arc<dyn Binding>> {
+        Some(Address::<A::Msg>::new().binding())
     }
 
     fn launch(&self, order: Order) -> BoxFuture<'static, Result<Launched, Refusal>> {
@@ -112,9 +150,9 @@ where
             )
             .await?;
             Ok(Launched {
-                cell,
+                process: Process::Actor(cell),
                 join,
-                contents,
+                remains: Remains::Vault(contents),
                 supervisor: None,
             })
         })

@@ -54,6 +54,8 @@ struct Charge {
     commands: mpsc::UnboundedSender<Command>,
     record: Arc<Record>,
     /// Set when it is up, cleared when it has ended.
+    up: bool,
+    /// Its actor while it is up, where it is one.
     cell: Option<ActorCell>,
     /// Set by the launch when the child is a supervisor; for snapshots.
     supervisor: Option<Arc<OnceLock<SupervisorRef>>>,
@@ -235,7 +237,8 @@ impl State {
                 if let Some(charge) = self.charges.get_mut(&child)
                     && charge.generation == generation
                 {
-                    charge.cell = Some(cell);
+                    charge.up = true;
+                    charge.cell = cell;
                 }
                 Input::Started { child, generation }
             }
@@ -263,6 +266,7 @@ impl State {
             } => {
                 notice.complete();
                 if let Some(charge) = self.charges.get_mut(&child) {
+                    charge.up = false;
                     charge.cell = None;
                 }
                 let reason = notice.reason.clone();

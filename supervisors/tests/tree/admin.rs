@@ -63,7 +63,7 @@ async fn a_child_lives_its_whole_life_by_request() {
         panic!("{up:?}");
     };
     assert_eq!(generation.0, 1);
-    assert_eq!(cell.get_status(), ractor::ActorStatus::Running);
+    assert_eq!(cell.unwrap().get_status(), ractor::ActorStatus::Running);
     let address: Address<Do> = tree.address(&id("a")).await.unwrap();
     assert_eq!(ping(&address).await, 1);
     let refused = tree.delete_child(&id("a")).await;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::{State, now};
+use super::{Charge, State, now};
 use crate::address::Binding;
 use crate::admin::{
     ChildInfo, Counts, DeleteChildError, RestartChildError, SpecInfo, StartChildError, Started,
@@ -116,7 +116,9 @@ impl State {
                     Err(StartDenied::Started(child, generation)) => {
                         Err(StartChildError::AlreadyStarted {
                             generation,
-                            cell: self.cell(&child, generation),
+                            cell: self
+                                .charge(&child, generation)
+                                .and_then(|charge| charge.cell.clone()),
                         })
                     }
                     Err(StartDenied::Present) => Err(StartChildError::AlreadyPresent),
@@ -141,21 +143,23 @@ impl State {
 
     fn started(&self, child: &ChildId, outcome: Outcome) -> Result<Started, Arc<ExitReason>> {
         match outcome {
-            Outcome::Up(generation) => match self.cell(child, generation) {
-                Some(cell) => Ok(Started::Up { generation, cell }),
-                None => Err(Arc::new(ExitReason::NoProcess)),
+            Outcome::Up(generation) => match self.charge(child, generation) {
+                Some(charge) if charge.up => Ok(Started::Up {
+                    generation,
+                    cell: charge.cell.clone(),
+                }),
+                _ => Err(Arc::new(ExitReason::NoProcess)),
             },
             Outcome::Ignored => Ok(Started::Ignored),
             Outcome::Postponed(delay) => Ok(Started::Postponed(delay)),
         }
     }
 
-    /// The actor of an incarnation that was up and has not been forgotten.
-    fn cell(&self, child: &ChildId, generation: Generation) -> Option<ractor::ActorCell> {
+    /// An incarnation that has not been forgotten.
+    fn charge(&self, child: &ChildId, generation: Generation) -> Option<&Charge> {
         self.charges
             .get(child)
             .filter(|charge| charge.generation == generation)
-            .and_then(|charge| charge.cell.clone())
     }
 
     /// Newest first, as in OTP.

@@ -17,7 +17,7 @@ use crate::exit::ExitReason;
 use crate::id::{ChildId, Generation};
 use crate::machine::ChildPlan;
 use crate::runtime::keeper::{Census, Command, Keeper, Reports, Token};
-use crate::runtime::launch::{Launched, Order, Refusal, spawn};
+use crate::runtime::launch::{Launched, Order, Process, Refusal, Remains, spawn};
 use crate::runtime::record::Record;
 use crate::runtime::wrapper::Supervised;
 use crate::spec::{ChildSpec, Launch, Observer, StartContext, SupervisorSpec};
@@ -57,9 +57,9 @@ pub(crate) fn launch(
             return Err(Refusal::Failed(Arc::new(ExitReason::Cancelled)));
         };
         Ok(Launched {
-            cell,
+            process: Process::Actor(cell),
             join,
-            contents,
+            remains: Remains::Vault(contents),
             supervisor: Some((reference, census)),
         })
     })
@@ -101,7 +101,7 @@ impl State {
             ready,
         };
         let (launch, supervisor) = match &spec.launch {
-            Launch::Actor(launcher) => (launcher.launch(order), None),
+            Launch::Worker(launcher) => (launcher.launch(order), None),
             Launch::Supervisor(below) => {
                 let reference = Arc::new(OnceLock::new());
                 let known = reference.clone();
@@ -138,6 +138,7 @@ impl State {
                 generation,
                 commands,
                 record,
+                up: false,
                 cell: None,
                 supervisor,
             },
@@ -162,8 +163,8 @@ impl ChildSpec {
 
     /// As a supervisor keeps it: with an address of its own, for whoever asks the supervisor.
     pub(super) fn managed(mut self) -> Self {
-        if let Launch::Actor(launcher) = &self.launch {
-            self.bindings.push(launcher.binding());
+        if let Launch::Worker(launcher) = &self.launch {
+            self.bindings.extend(launcher.binding());
         }
         self
     }
