@@ -21,7 +21,7 @@ use crate::id::{ChildId, Generation};
 use crate::policy::{ChildKind, Restart, Shutdown};
 use crate::runtime::supervisor::{Call, Inspection};
 use crate::snapshot::NodeStatus;
-use crate::spec::{ChildSpec, SpecError};
+use crate::spec::{ChildSpec, SpecError, SupervisorSpec};
 
 impl SupervisorRef {
     /// Adds a child after those already there, and waits until it is ready.
@@ -74,6 +74,28 @@ impl SupervisorRef {
         self.ask(|reply| Call::Delete(id.clone(), reply))
             .await
             .unwrap_or(Err(DeleteChildError::ShuttingDown))
+    }
+
+    /// Has the supervisor go by another spec from now on, as OTP's `code_change`: strategy, intensity,
+    /// auto-shutdown and what to do when exhausted take effect at once; children that are in both specs
+    /// get their new one, which their next start and their next end go by; those that are only in the
+    /// new one are listed without a process, for [`restart_child`](Self::restart_child); those that are
+    /// only in the old one stay as they are. Nobody is started, stopped or restarted. The order of
+    /// children becomes that of the new spec, with those it does not list at the end.
+    ///
+    /// It lasts as long as this incarnation: a supervisor that is itself restarted begins with the spec
+    /// that stands above it. Observers of the new spec are not taken over.
+    ///
+    /// # Errors
+    /// See [`ReconfigureError`]. Everything stays as it was.
+    pub async fn reconfigure(
+        &self,
+        spec: impl Into<SupervisorSpec>,
+    ) -> Result<(), ReconfigureError> {
+        let spec = Box::new(spec.into());
+        self.ask(|reply| Call::Reconfigure(spec, reply))
+            .await
+            .unwrap_or(Err(ReconfigureError::ShuttingDown))
     }
 
     /// The children, newest first.
@@ -190,9 +212,30 @@ pub enum StartChildError {
     /// The id is in use by a child without a process; restart or delete it.
     #[error("the child is already present")]
     AlreadyPresent,
+    /// A dynamic supervisor has as many children as it may, those that restart included.
+    #[error("the supervisor has {0} children already, as many as it may have")]
+    MaxChildren(usize),
     /// It did not start, or was terminated before it was up.
     #[error("the child did not start")]
     Failed(#[source] Arc<ExitReason>),
+    /// The supervisor ends or has ended.
+    #[error("the supervisor is shutting down")]
+    ShuttingDown,
+}
+
+/// Why a supervisor goes on by its old spec.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReconfigureError {
+    /// The new one makes no sense.
+    #[error("invalid supervisor spec")]
+    Spec(#[from] SpecError),
+    /// A dynamic supervisor cannot become one with listed children, nor the other way round.
+    #[error("the spec is for the other kind of supervisor")]
+    Kind,
+    /// Children are being started or restarted in order; ask again when they are up.
+    #[error("a group of children is being started")]
+    Busy,
     /// The supervisor ends or has ended.
     #[error("the supervisor is shutting down")]
     ShuttingDown,

@@ -96,8 +96,8 @@ pub use ractor;
 
 pub use address::{Address, AddressChanges, AddressError, AddressStatus, CallError, NotUp};
 pub use admin::{
-    ChildInfo, Counts, DeleteChildError, LookupError, RestartChildError, SpecInfo, StartChildError,
-    Started, SupervisorEnded, TerminateChildError,
+    ChildInfo, Counts, DeleteChildError, LookupError, ReconfigureError, RestartChildError,
+    SpecInfo, StartChildError, Started, SupervisorEnded, TerminateChildError,
 };
 pub use backoff::{Backoff, BackoffError, Jitter};
 pub use event::{SupervisorEvent, SupervisorEventKind};
@@ -105,7 +105,9 @@ pub use exit::{ExitReason, PanicInfo, ShutdownCause};
 pub use handle::{Root, StartFailure, SupervisorRef};
 pub use id::{ChildId, Generation, SupervisorPath};
 pub use monitor::{Down, MonitorRef, Watcher, monitor};
-pub use policy::{AutoShutdown, ChildKind, Intensity, Restart, Shutdown, Strategy, Verdict};
+pub use policy::{
+    AutoShutdown, ChildKind, Intensity, OnExhausted, Restart, Shutdown, Strategy, Verdict,
+};
 pub use shutdown::{ShutdownPlan, ShutdownReport};
 pub use snapshot::{NodeStatus, TreeSnapshot};
 pub use spec::{ChildSpec, SpecError, StartContext, StartError, SupervisorSpec};

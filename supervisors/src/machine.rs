@@ -20,10 +20,14 @@
 mod admin;
 mod child;
 mod decide;
+mod reconfigure;
+mod roster;
 mod sequence;
 mod view;
 mod window;
 
+#[cfg(test)]
+mod kinds;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
@@ -31,19 +35,22 @@ mod requests;
 #[cfg(test)]
 mod scenarios;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub(crate) use admin::{Answer, Outcome, Request, StartDenied, Ticket};
 pub(crate) use child::ChildPlan;
 use child::{Child, Phase};
+pub(crate) use reconfigure::Unchanged;
+use roster::{Rank, Roster};
 use sequence::Sequence;
 use window::Window;
 
 use crate::event::SupervisorEventKind;
 use crate::exit::{ExitReason, ShutdownCause};
 use crate::id::{ChildId, Generation};
-use crate::policy::{AutoShutdown, Intensity, Strategy, Verdict};
+use crate::policy::{AutoShutdown, Intensity, OnExhausted, Strategy, Verdict};
 use crate::shutdown::{Parting, StopOrder};
 
 /// Why an incarnation did not become ready.
@@ -146,6 +153,8 @@ enum Mode {
     Ending {
         cause: ShutdownCause,
         deadline: Option<Instant>,
+        /// Where everybody is told at once: they have been.
+        told: bool,
     },
     Ended,
 }
@@ -156,31 +165,54 @@ pub(crate) struct Rules {
     pub(crate) strategy: Strategy,
     pub(crate) intensity: Intensity,
     pub(crate) auto_shutdown: AutoShutdown,
+    pub(crate) on_exhausted: OnExhausted,
+    pub(crate) population: Population,
+}
+
+/// Whose children they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Population {
+    /// The supervisor's: listed in its spec, ended one after the other, kept without a process.
+    Fixed,
+    /// Those of whoever starts them: at most so many, ended all at once, forgotten with their process.
+    Dynamic { max_children: Option<usize> },
 }
 
 #[derive(Debug)]
 pub(crate) struct Machine {
     rules: Rules,
-    /// In start order. A child that is forgotten stays as `gone` while a sequence counts positions.
-    children: Vec<Child>,
+    children: Roster,
     window: Window,
+    /// Told that the intensity is nearly used up, and not yet clear of it again.
+    warned: bool,
     mode: Mode,
     /// The boot, or the restart of a group.
     sequence: Option<Sequence>,
     /// Until all children were up once.
     booting: bool,
+    /// To be forgotten when what happened has been dealt with.
+    leavers: Vec<usize>,
+    /// Whose `held` is to be taken back when no sequence is under way.
+    held: BTreeSet<usize>,
     out: Vec<Action>,
 }
 
 impl Machine {
     pub(crate) fn new(rules: Rules, children: impl IntoIterator<Item = ChildPlan>) -> Self {
+        let mut roster = Roster::default();
+        for plan in children {
+            roster.add(Child::new(plan));
+        }
         Self {
             rules,
-            children: children.into_iter().map(Child::new).collect(),
+            children: roster,
             window: Window::new(rules.intensity),
+            warned: false,
             mode: Mode::Up,
             sequence: None,
             booting: false,
+            leavers: Vec::new(),
+            held: BTreeSet::new(),
             out: Vec::new(),
         }
     }
@@ -221,12 +253,8 @@ impl Machine {
         if !matches!(self.mode, Mode::Up) {
             return None;
         }
-        let waiting = self.children.iter().filter_map(|child| match child.phase {
-            Phase::Waiting { until } => Some(until),
-            Phase::Idle | Phase::Starting { .. } | Phase::Running { .. } | Phase::Stopping => None,
-        });
         let sequence = self.sequence.as_ref().and_then(Sequence::due);
-        waiting.chain(sequence).min()
+        self.children.next_due().into_iter().chain(sequence).min()
     }
 
     /// Whether `Exit` was answered.
@@ -239,10 +267,10 @@ impl Machine {
         let Some(at) = self.present(id, generation) else {
             return;
         };
-        let child = &mut self.children[at];
         // One that was told to stop meanwhile goes on stopping.
-        if let Phase::Starting { since } = child.phase {
-            child.phase = Phase::Running { since: now };
+        if let Phase::Starting { since } = self.children[at].phase() {
+            self.children.set_phase(at, Phase::Running { since: now });
+            let child = &mut self.children[at];
             child.been_up = true;
             let kind = match child.ended_at.take() {
                 Some(ended) => SupervisorEventKind::ChildRestarted {
@@ -287,8 +315,8 @@ impl Machine {
 
     /// Holds those that are stopping already to the deadline.
     fn tighten(&mut self, now: Instant) {
-        for at in 0..self.children.len() {
-            if matches!(self.children[at].phase, Phase::Stopping) {
+        for at in self.children.live() {
+            if matches!(self.children[at].phase(), Phase::Stopping) {
                 self.order_stop(now, at);
             }
         }
@@ -302,15 +330,19 @@ impl Machine {
         self.notice_self(SupervisorEventKind::Shutdown {
             cause: cause.clone(),
         });
-        self.mode = Mode::Ending { cause, deadline };
+        self.mode = Mode::Ending {
+            cause,
+            deadline,
+            told: false,
+        };
         self.sequence = None;
-        for at in 0..self.children.len() {
+        for at in self.children.from(Rank::FIRST) {
             self.dismiss_asked(at);
             let child = &mut self.children[at];
-            let waiting = matches!(child.phase, Phase::Waiting { .. });
+            let waiting = matches!(child.phase(), Phase::Waiting { .. });
             let planned = std::mem::take(&mut child.planned);
-            if waiting || (planned && matches!(child.phase, Phase::Idle)) {
-                child.phase = Phase::Idle;
+            if waiting || (planned && matches!(child.phase(), Phase::Idle)) {
+                self.children.set_phase(at, Phase::Idle);
                 self.settle_down(at);
             }
         }
@@ -318,8 +350,7 @@ impl Machine {
 
     fn present(&self, id: &ChildId, generation: Generation) -> Option<usize> {
         self.children
-            .iter()
-            .position(|child| child.plan.id == *id && !child.gone)
+            .find(id)
             .filter(|at| self.children[*at].generation == generation)
     }
 

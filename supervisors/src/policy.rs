@@ -55,6 +55,22 @@ pub enum AutoShutdown {
     AllSignificant,
 }
 
+/// What a supervisor does when a child has failed more often than its intensity, or the child's own
+/// [`Backoff::max_attempts`](crate::Backoff), allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum OnExhausted {
+    /// It ends, with everything beneath it, and leaves the rest to the supervisor above. The default, as
+    /// in OTP.
+    #[default]
+    Shutdown,
+    /// It goes on without the child, which is *parked*: without a process until
+    /// [`restart_child`](crate::SupervisorRef::restart_child), and shown as such. Under one_for_all and
+    /// rest_for_one those who would have been restarted with it are stopped and parked as well.
+    ///
+    /// For children whose loss the others can live with; nobody above hears of it but by the event.
+    Park,
+}
+
 /// How many restarts a supervisor may make within a sliding window before it gives up.
 ///
 /// The window is exact: a restart counts until it is *older* than `within`, so one made exactly

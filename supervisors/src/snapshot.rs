@@ -27,6 +27,8 @@ pub enum NodeStatus {
     Restarting,
     /// Its spec is there, but no process.
     Idle,
+    /// It failed too often and has no process until somebody restarts it.
+    Parked,
     /// It did not answer in time.
     Unreachable,
 }
@@ -39,6 +41,7 @@ impl fmt::Display for NodeStatus {
             Self::Stopping => "stopping",
             Self::Restarting => "restarting",
             Self::Idle => "idle",
+            Self::Parked => "parked",
             Self::Unreachable => "unreachable",
         })
     }

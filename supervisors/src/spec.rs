@@ -19,7 +19,10 @@ use crate::backoff::{Backoff, BackoffError};
 use crate::event::SupervisorEvent;
 use crate::exit::{BoxError, ExitReason};
 use crate::id::{ChildId, Generation, SupervisorPath};
-use crate::policy::{AutoShutdown, ChildKind, Intensity, Restart, Shutdown, Strategy, Verdict};
+use crate::machine::Population;
+use crate::policy::{
+    AutoShutdown, ChildKind, Intensity, OnExhausted, Restart, Shutdown, Strategy, Verdict,
+};
 use crate::runtime::launch::{ActorLauncher, Launcher, Takes};
 
 /// Default limit of a worker's start.
@@ -69,6 +72,8 @@ pub(crate) type Observer = Arc<dyn Fn(&SupervisorEvent) + Send + Sync>;
 pub(crate) enum Launch {
     Worker(Arc<dyn Launcher>),
     Supervisor(Arc<SupervisorSpec>),
+    /// It is up and will not be made again.
+    Spent(ChildKind),
 }
 
 /// How one child is made, restarted and stopped.
@@ -206,6 +211,7 @@ impl ChildSpec {
         match self.launch {
             Launch::Worker(_) => ChildKind::Worker,
             Launch::Supervisor(_) => ChildKind::Supervisor,
+            Launch::Spent(kind) => kind,
         }
     }
 
@@ -242,7 +248,7 @@ impl ChildSpec {
         })?;
         let takes = match &self.launch {
             Launch::Worker(launcher) => Some(launcher.takes()),
-            Launch::Supervisor(_) => None,
+            Launch::Supervisor(_) | Launch::Spent(_) => None,
         };
         if self
             .bindings
@@ -280,6 +286,8 @@ pub struct SupervisorSpec {
     pub(crate) strategy: Strategy,
     pub(crate) intensity: Intensity,
     pub(crate) auto_shutdown: AutoShutdown,
+    pub(crate) on_exhausted: OnExhausted,
+    pub(crate) population: Population,
     pub(crate) children: Vec<ChildSpec>,
     pub(crate) observers: Vec<Observer>,
 }
@@ -293,6 +301,8 @@ impl SupervisorSpec {
             strategy,
             intensity: Intensity::default(),
             auto_shutdown: AutoShutdown::Never,
+            on_exhausted: OnExhausted::default(),
+            population: Population::Fixed,
             children: Vec::new(),
             observers: Vec::new(),
         }
@@ -309,6 +319,13 @@ impl SupervisorSpec {
     #[must_use]
     pub fn auto_shutdown(mut self, mode: AutoShutdown) -> Self {
         self.auto_shutdown = mode;
+        self
+    }
+
+    /// What happens when a child fails too often. Default [`OnExhausted::Shutdown`].
+    #[must_use]
+    pub fn on_exhausted(mut self, choice: OnExhausted) -> Self {
+        self.on_exhausted = choice;
         self
     }
 

@@ -19,12 +19,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::child::{Child, ChildPlan, Phase};
+use super::reconfigure::Unchanged;
 use super::sequence::Stage;
-use super::{Action, Machine, Mode, Standing};
+use super::{Action, Machine, Mode, Population, Rules, Standing};
 use crate::admin::{Counts, DeleteChildError, RestartChildError, TerminateChildError};
 use crate::exit::ExitReason;
 use crate::id::{ChildId, Generation};
-use crate::policy::ChildKind;
 
 /// Which request an answer belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -37,6 +37,7 @@ pub(crate) enum Request {
     Terminate(ChildId),
     Restart(ChildId),
     Delete(ChildId),
+    Reconfigure(Rules, Vec<ChildPlan>),
 }
 
 #[derive(Debug, Clone)]
@@ -45,6 +46,7 @@ pub(crate) enum Answer {
     Terminate(Result<(), TerminateChildError>),
     Restart(Result<(ChildId, Outcome), RestartChildError>),
     Delete(Result<(), DeleteChildError>),
+    Reconfigure(Result<(), Unchanged>),
 }
 
 /// What became of a start that was asked for.
@@ -61,6 +63,8 @@ pub(crate) enum StartDenied {
     Started(ChildId, Generation),
     /// Its spec is there, without a process.
     Present,
+    /// There are as many children as there may be.
+    TooMany(usize),
     Failed(Arc<ExitReason>),
     ShuttingDown,
 }
@@ -103,31 +107,23 @@ impl Machine {
                 let deleted = self.delete(&id);
                 self.reply(ticket, Answer::Delete(deleted));
             }
+            Request::Reconfigure(rules, plans) => {
+                let changed = self.reconfigure(rules, plans);
+                self.reply(ticket, Answer::Reconfigure(changed));
+            }
         }
     }
 
     /// How many children there are, and of which kinds.
     pub(crate) fn counts(&self) -> Counts {
-        let listed = || self.children.iter().filter(|child| !child.gone);
-        let supervisors = listed()
-            .filter(|child| child.plan.kind == ChildKind::Supervisor)
-            .count();
-        let specs = listed().count();
-        Counts {
-            specs,
-            active: listed()
-                .filter(|child| matches!(child.phase, Phase::Running { .. } | Phase::Stopping))
-                .count(),
-            supervisors,
-            workers: specs - supervisors,
-        }
+        self.children.counts()
     }
 
     fn add(&mut self, now: Instant, ticket: Ticket, plan: ChildPlan) -> Result<(), StartDenied> {
         if !matches!(self.mode, Mode::Up) {
             return Err(StartDenied::ShuttingDown);
         }
-        if let Some(at) = self.listed(&plan.id) {
+        if let Some(at) = self.children.find(&plan.id) {
             return Err(match self.presence(at) {
                 Presence::Down => StartDenied::Present,
                 Presence::Restarting | Presence::Running => {
@@ -135,11 +131,17 @@ impl Machine {
                 }
             });
         }
-        let at = self.children.len();
+        if let Population::Dynamic {
+            max_children: Some(limit),
+        } = self.rules.population
+            && self.children.len() >= limit
+        {
+            return Err(StartDenied::TooMany(limit));
+        }
         self.out.push(Action::Admit(plan.id.clone()));
         let mut child = Child::new(plan);
         child.asked = Some(Asked::Add(ticket));
-        self.children.push(child);
+        let at = self.children.add(child);
         self.start_in_turn(now, at);
         Ok(())
     }
@@ -154,13 +156,18 @@ impl Machine {
         if matches!(self.mode, Mode::Ended) {
             return Err(TerminateChildError::ShuttingDown);
         }
-        let at = self.listed(id).ok_or(TerminateChildError::NotFound)?;
+        let at = self
+            .children
+            .find(id)
+            .ok_or(TerminateChildError::NotFound)?;
+        self.held.insert(at);
         let child = &mut self.children[at];
         let planned = std::mem::take(&mut child.planned);
         child.held = true;
-        match child.phase {
+        child.parked = false;
+        match child.phase() {
             Phase::Idle | Phase::Waiting { .. } => {
-                let awaited = planned || matches!(child.phase, Phase::Waiting { .. });
+                let awaited = planned || matches!(child.phase(), Phase::Waiting { .. });
                 self.refuse_asked(at, &Arc::new(ExitReason::Cancelled));
                 self.retire(at);
                 if awaited {
@@ -172,7 +179,7 @@ impl Machine {
                 child.terminators.push(ticket);
                 // A group that is being stopped, or a supervisor that ends, gets there in order.
                 if matches!(self.mode, Mode::Up) && !self.stops_in_turn(at) {
-                    self.children[at].phase = Phase::Stopping;
+                    self.children.set_phase(at, Phase::Stopping);
                     self.order_stop(now, at);
                 }
             }
@@ -190,7 +197,7 @@ impl Machine {
         if !matches!(self.mode, Mode::Up) {
             return Err(RestartChildError::ShuttingDown);
         }
-        let at = self.listed(id).ok_or(RestartChildError::NotFound)?;
+        let at = self.children.find(id).ok_or(RestartChildError::NotFound)?;
         match self.presence(at) {
             Presence::Running => return Err(RestartChildError::Running),
             Presence::Restarting => return Err(RestartChildError::Restarting),
@@ -210,26 +217,20 @@ impl Machine {
         if !matches!(self.mode, Mode::Up) {
             return Err(DeleteChildError::ShuttingDown);
         }
-        let at = self.listed(id).ok_or(DeleteChildError::NotFound)?;
+        let at = self.children.find(id).ok_or(DeleteChildError::NotFound)?;
         match self.presence(at) {
             Presence::Running => Err(DeleteChildError::Running),
             Presence::Restarting => Err(DeleteChildError::Restarting),
             Presence::Down => {
-                self.children[at].gone = true;
+                self.dismiss(at);
                 Ok(())
             }
         }
     }
 
-    fn listed(&self, id: &ChildId) -> Option<usize> {
-        self.children
-            .iter()
-            .position(|child| child.plan.id == *id && !child.gone)
-    }
-
     fn presence(&self, at: usize) -> Presence {
         let child = &self.children[at];
-        match child.phase {
+        match child.phase() {
             Phase::Idle if child.planned || (self.comes_in_turn(at) && !child.held) => {
                 Presence::Restarting
             }
@@ -243,19 +244,21 @@ impl Machine {
         }
     }
 
-    /// Whether a sequence has still to come to this position, to start it.
+    /// Whether a sequence has still to come to this child, to start it.
     fn comes_in_turn(&self, at: usize) -> bool {
+        let rank = self.children[at].rank;
         self.sequence
             .as_ref()
             .is_some_and(|sequence| match sequence.stage {
-                Stage::Stopping | Stage::Waiting => at >= sequence.from,
-                Stage::Starting { next } => at >= next,
+                Stage::Stopping | Stage::Waiting => rank >= sequence.from,
+                Stage::Starting { next } => rank >= next,
             })
     }
 
     fn stops_in_turn(&self, at: usize) -> bool {
+        let rank = self.children[at].rank;
         self.sequence.as_ref().is_some_and(|sequence| {
-            matches!(sequence.stage, Stage::Stopping) && at >= sequence.from
+            matches!(sequence.stage, Stage::Stopping) && rank >= sequence.from
         })
     }
 
@@ -286,7 +289,7 @@ impl Machine {
         let answer = match self.children[at].asked.take() {
             None => return false,
             Some(Asked::Add(ticket)) => {
-                self.children[at].gone = true;
+                self.dismiss(at);
                 (
                     ticket,
                     Answer::Start(Err(StartDenied::Failed(reason.clone()))),
@@ -326,22 +329,24 @@ impl Machine {
         self.out.push(Action::Reply(ticket, answer));
     }
 
-    /// Has the shell drop what was forgotten.
+    /// Lets go of what was forgotten in this step, and has the shell do so.
     pub(super) fn forget(&mut self) {
-        for child in &mut self.children {
-            if child.gone && !std::mem::replace(&mut child.swept, true) {
-                self.out.push(Action::Forget(child.plan.id.clone()));
-            }
+        for at in std::mem::take(&mut self.leavers) {
+            self.held.remove(&at);
+            let id = self.children.remove(at);
+            self.out.push(Action::Forget(id));
         }
     }
 
-    /// Lets go of what was forgotten, and of what holds for one sequence, when none is under way.
+    /// Lets go of what holds for one sequence, when none is under way.
     pub(super) fn sweep(&mut self) {
         if self.sequence.is_none() {
-            self.children.retain(|child| !child.gone);
-            for child in &mut self.children {
-                child.held &= !matches!(child.phase, Phase::Idle);
-            }
+            let children = &mut self.children;
+            self.held.retain(|at| {
+                let idle = matches!(children[*at].phase(), Phase::Idle);
+                children[*at].held &= !idle;
+                !idle
+            });
         }
     }
 }

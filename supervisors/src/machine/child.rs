@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::admin::{Asked, Ticket};
+use super::roster::Rank;
 use crate::backoff::Backoff;
 use crate::exit::ExitReason;
 use crate::id::{ChildId, Generation};
@@ -44,10 +45,31 @@ pub(super) enum Phase {
     },
 }
 
+impl Phase {
+    /// Whether there is, or may be, a process.
+    pub(super) fn is_live(self) -> bool {
+        match self {
+            Self::Starting { .. } | Self::Running { .. } | Self::Stopping => true,
+            Self::Idle | Self::Waiting { .. } => false,
+        }
+    }
+
+    /// Whether it counts as active for whoever counts children, as in OTP.
+    pub(super) fn is_active(self) -> bool {
+        match self {
+            Self::Running { .. } | Self::Stopping => true,
+            Self::Idle | Self::Starting { .. } | Self::Waiting { .. } => false,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Child {
     pub(super) plan: ChildPlan,
-    pub(super) phase: Phase,
+    /// Given by the roster.
+    pub(super) rank: Rank,
+    /// Changed by the roster alone.
+    phase: Phase,
     pub(super) generation: Generation,
     /// Consecutive restarts; zero again after a stable run.
     pub(super) attempts: u32,
@@ -62,16 +84,15 @@ pub(super) struct Child {
     pub(super) started: bool,
     /// Was up in this run of the supervisor.
     pub(super) been_up: bool,
-    /// Forgotten: a temporary child that has ended, or one that was deleted. Kept for its position
-    /// only, and no longer than positions matter.
+    /// To be forgotten when the step is over: a temporary child that has ended, or one that was deleted.
     pub(super) gone: bool,
-    /// The shell was told that it is gone.
-    pub(super) swept: bool,
+    /// Failed too often and is left alone; until it is started again.
+    pub(super) parked: bool,
     /// Who waits for the present start; taken with the answer.
     pub(super) asked: Option<Asked>,
     /// Who waits for its end; taken with the answer.
     pub(super) terminators: Vec<Ticket>,
-    /// Was terminated by request, and is not started again by the sequence that is under way.
+    /// Was terminated by request or parked, and is not started again by the sequence that is under way.
     pub(super) held: bool,
 }
 
@@ -80,6 +101,7 @@ impl Child {
         Self {
             generation: plan.last_generation,
             plan,
+            rank: Rank::FIRST,
             phase: Phase::Idle,
             attempts: 0,
             restarts: 0,
@@ -89,19 +111,20 @@ impl Child {
             started: false,
             been_up: false,
             gone: false,
-            swept: false,
+            parked: false,
             asked: None,
             terminators: Vec::new(),
             held: false,
         }
     }
 
-    /// Whether there is, or may be, a process.
-    pub(super) fn is_live(&self) -> bool {
-        match self.phase {
-            Phase::Starting { .. } | Phase::Running { .. } | Phase::Stopping => true,
-            Phase::Idle | Phase::Waiting { .. } => false,
-        }
+    pub(super) fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// For the roster: puts it into this phase and tells the one before.
+    pub(super) fn set_phase(&mut self, phase: Phase) -> Phase {
+        std::mem::replace(&mut self.phase, phase)
     }
 
     /// Whether its end, should it come now, was wanted.
@@ -112,7 +135,7 @@ impl Child {
     /// Whether it counts as active for auto-shutdown: one that restarts does.
     pub(super) fn is_active(&self) -> bool {
         !self.gone
-            && (self.is_live() || self.planned || matches!(self.phase, Phase::Waiting { .. }))
+            && (self.phase.is_live() || self.planned || matches!(self.phase, Phase::Waiting { .. }))
     }
 
     pub(super) fn is_temporary(&self) -> bool {

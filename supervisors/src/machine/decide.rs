@@ -9,12 +9,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::child::Phase;
+use super::roster::Rank;
 use super::sequence::Stage;
-use super::{Judged, Machine, Mode, Outcome, Standing, StartRefusal};
+use super::{Judged, Machine, Mode, Outcome, Population, Standing, StartRefusal};
 use crate::event::SupervisorEventKind;
 use crate::exit::{ExitReason, ShutdownCause};
 use crate::id::{ChildId, Generation};
-use crate::policy::{AutoShutdown, Restart, Strategy, Verdict};
+use crate::policy::{AutoShutdown, OnExhausted, Restart, Strategy, Verdict};
 use crate::shutdown::Parting;
 use crate::time::later;
 
@@ -32,7 +33,7 @@ impl Machine {
         let Some(at) = self.present(id, generation) else {
             return;
         };
-        match self.children[at].phase {
+        match self.children[at].phase() {
             Phase::Starting { .. } | Phase::Stopping if self.children[at].was_told() => {
                 let reason = match refusal {
                     StartRefusal::Failed { reason, .. } => reason,
@@ -52,21 +53,23 @@ impl Machine {
                 self.answer_asked(at, Outcome::Ignored);
                 self.retire(at);
                 self.settle_down(at);
+                let rank = self.children[at].rank;
                 if let Some(sequence) = &mut self.sequence {
-                    sequence.pass(at);
+                    sequence.pass(rank);
                 }
             }
             StartRefusal::Postponed(delay) => {
                 self.notice(at, SupervisorEventKind::ChildPostponed { delay });
                 let until = later(now, delay);
-                match &mut self.sequence {
+                let phase = match &mut self.sequence {
                     // Its group is being restarted and comes to it again.
                     Some(sequence) if self.children[at].planned => {
                         sequence.wait_until(until);
-                        self.children[at].phase = Phase::Idle;
+                        Phase::Idle
                     }
-                    Some(_) | None => self.children[at].phase = Phase::Waiting { until },
-                }
+                    Some(_) | None => Phase::Waiting { until },
+                };
+                self.children.set_phase(at, phase);
                 self.settle(at, Standing::Restarting);
                 self.answer_asked(at, Outcome::Postponed(delay));
             }
@@ -77,21 +80,22 @@ impl Machine {
                         reason: reason.clone(),
                     },
                 );
+                self.children.set_phase(at, Phase::Idle);
                 let child = &mut self.children[at];
-                child.phase = Phase::Idle;
                 child.last_exit = Some(reason.clone());
                 child.ended_at = Some(now);
+                let rank = child.rank;
                 let first = self.booting
                     && self
                         .sequence
                         .as_ref()
-                        .is_some_and(|sequence| sequence.starts(at));
+                        .is_some_and(|sequence| sequence.starts(rank));
                 if self.refuse_asked(at, &reason) {
                     // Whoever asked decides what follows.
                     self.retire(at);
                     self.settle(at, Standing::Down(reason));
                     if let Some(sequence) = &mut self.sequence {
-                        sequence.pass(at);
+                        sequence.pass(rank);
                     }
                 } else if first {
                     self.settle(at, Standing::Down(reason.clone()));
@@ -116,7 +120,7 @@ impl Machine {
         let Some(at) = self.present(id, generation) else {
             return;
         };
-        match self.children[at].phase {
+        match self.children[at].phase() {
             Phase::Running { .. } | Phase::Stopping if self.children[at].was_told() => {
                 match parting {
                     Parting::Graceful => {}
@@ -126,8 +130,8 @@ impl Machine {
                 self.stopped(now, at, reason);
             }
             Phase::Running { since } => {
+                self.children.set_phase(at, Phase::Idle);
                 let child = &mut self.children[at];
-                child.phase = Phase::Idle;
                 child.last_exit = Some(reason.clone());
                 child.ended_at = Some(now);
                 let uptime = now.saturating_duration_since(since);
@@ -142,7 +146,7 @@ impl Machine {
         let child = &mut self.children[at];
         child.last_exit = Some(reason.clone());
         child.ended_at = Some(now);
-        child.phase = Phase::Idle;
+        self.children.set_phase(at, Phase::Idle);
         self.notice(
             at,
             SupervisorEventKind::ChildStopped {
@@ -169,7 +173,7 @@ impl Machine {
         let up = matches!(self.mode, Mode::Up);
         let bystander = up
             && self.sequence.as_ref().is_some_and(|sequence| {
-                sequence.from <= at && matches!(sequence.stage, Stage::Stopping)
+                sequence.from <= self.children[at].rank && matches!(sequence.stage, Stage::Stopping)
             });
         let child = &self.children[at];
         let wanted = match (judged.verdict, child.plan.restart) {
@@ -237,20 +241,7 @@ impl Machine {
 
         let spent = backoff.max_attempts.is_some_and(|max| attempt > max);
         if spent || (counted && !self.window.book(now)) {
-            self.report_exit(at, uptime, reason, false);
-            self.retire(at);
-            self.settle(at, Standing::Down(reason.clone()));
-            self.notice(
-                at,
-                SupervisorEventKind::Exhausted {
-                    reason: reason.clone(),
-                },
-            );
-            let cause = ShutdownCause::Exhausted {
-                child: self.children[at].plan.id.clone(),
-                reason: reason.clone(),
-            };
-            self.end(cause, None);
+            self.exhaust(at, uptime, reason);
             return;
         }
 
@@ -259,15 +250,16 @@ impl Machine {
             delay = delay.max(AFTER_FAILED_START);
         }
         self.report_exit(at, uptime, reason, true);
+        self.warn_of_exhaustion(now);
         let due = later(now, delay);
         let group = match self.rules.strategy {
             Strategy::OneForOne => {
-                self.children[at].phase = Phase::Waiting { until: due };
+                self.children.set_phase(at, Phase::Waiting { until: due });
                 self.settle(at, Standing::Restarting);
                 vec![self.children[at].plan.id.clone()]
             }
-            Strategy::OneForAll => self.plan_group(at, 0, due),
-            Strategy::RestForOne => self.plan_group(at, at, due),
+            Strategy::OneForAll => self.plan_group(Rank::FIRST, due),
+            Strategy::RestForOne => self.plan_group(self.children[at].rank, due),
         };
         self.notice(
             at,
@@ -279,6 +271,46 @@ impl Machine {
                 window: self.window(now),
             },
         );
+    }
+
+    /// The child has failed too often.
+    fn exhaust(&mut self, at: usize, uptime: Option<Duration>, reason: &Arc<ExitReason>) {
+        self.report_exit(at, uptime, reason, false);
+        self.retire(at);
+        self.settle(at, Standing::Down(reason.clone()));
+        let reason = reason.clone();
+        let child = self.children[at].plan.id.clone();
+        match self.rules.on_exhausted {
+            OnExhausted::Shutdown => {
+                let told = reason.clone();
+                self.notice(at, SupervisorEventKind::Exhausted { reason: told });
+                self.end(ShutdownCause::Exhausted { child, reason }, None);
+            }
+            OnExhausted::Park => {
+                let told = reason.clone();
+                self.notice(at, SupervisorEventKind::ChildParked { reason: told });
+                match self.rules.strategy {
+                    Strategy::OneForOne => self.park(at),
+                    Strategy::OneForAll => self.park_group(Rank::FIRST),
+                    Strategy::RestForOne => self.park_group(self.children[at].rank),
+                }
+                if self.triggers_shutdown(at) {
+                    let told = reason.clone();
+                    self.notice(at, SupervisorEventKind::AutoShutdown { reason: told });
+                    self.end(ShutdownCause::AutoShutdown { child, reason }, None);
+                }
+            }
+        }
+    }
+
+    /// Says once that the intensity is nearly used up, and again only after it was clear of that.
+    fn warn_of_exhaustion(&mut self, now: Instant) {
+        let (used, limit) = self.window(now);
+        let near = limit > 0 && u64::from(used) * 10 >= u64::from(limit) * 9;
+        if near && !self.warned {
+            self.notice_self(SupervisorEventKind::IntensityLow { used, limit });
+        }
+        self.warned = near;
     }
 
     /// A failed start was reported already.
@@ -301,12 +333,25 @@ impl Machine {
         }
     }
 
-    /// The child is not started again for now; a temporary one is forgotten.
+    /// The child is not started again for now; a temporary one is forgotten, and so is any child of a
+    /// dynamic supervisor.
     pub(super) fn retire(&mut self, at: usize) {
-        let child = &mut self.children[at];
-        child.phase = Phase::Idle;
-        child.planned = false;
-        child.gone |= child.is_temporary();
+        self.children.set_phase(at, Phase::Idle);
+        let forgotten = match self.rules.population {
+            Population::Fixed => self.children[at].is_temporary(),
+            Population::Dynamic { .. } => true,
+        };
+        self.children[at].planned = false;
+        if forgotten {
+            self.dismiss(at);
+        }
+    }
+
+    /// The child is to be forgotten.
+    pub(super) fn dismiss(&mut self, at: usize) {
+        if !std::mem::replace(&mut self.children[at].gone, true) {
+            self.leavers.push(at);
+        }
     }
 
     fn triggers_shutdown(&self, at: usize) -> bool {

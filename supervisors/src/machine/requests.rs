@@ -363,12 +363,19 @@ fn the_counts_follow_what_children_do() {
 fn children_that_come_and_go_leave_nothing() {
     let mut drive = Drive::new(Strategy::RestForOne, [permanent("a")]);
     drive.up(&["a"]);
-    let before = format!("{:?}", drive.machine);
+    // Places are numbered on; that is all that may change.
+    let picture = |drive: &Drive| {
+        let picture = format!("{:?}", drive.machine);
+        let at = picture.find("given: ").expect("it is there");
+        let digits = picture[at + 7..].find(' ').expect("more follows");
+        format!("{}{}", &picture[..at], &picture[at + 7 + digits..])
+    };
+    let before = picture(&drive);
     for ticket in 0..100 {
         drive.request(ticket, temporary("t"));
         drive.started("t", 1);
         drive.now += Duration::from_millis(1);
         stopped(&mut drive, "t", 1);
     }
-    assert_eq!(format!("{:?}", drive.machine), before);
+    assert_eq!(picture(&drive), before);
 }

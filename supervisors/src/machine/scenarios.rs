@@ -4,14 +4,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{
-    Action, Answer, ChildPlan, Input, Judged, Machine, Outcome, Request, Rules, StartDenied,
-    StartRefusal, Ticket,
+    Action, Answer, ChildPlan, Input, Judged, Machine, Outcome, Population, Request, Rules,
+    StartDenied, StartRefusal, Ticket,
 };
 use crate::admin::RestartChildError;
 use crate::backoff::{Backoff, Jitter};
 use crate::exit::{ExitReason, ShutdownCause};
 use crate::id::Generation;
-use crate::policy::{AutoShutdown, ChildKind, Intensity, Restart, Shutdown, Strategy, Verdict};
+use crate::policy::{
+    AutoShutdown, ChildKind, Intensity, OnExhausted, Restart, Shutdown, Strategy, Verdict,
+};
 use crate::shutdown::{Parting, StopOrder};
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
@@ -46,7 +48,13 @@ impl Drive {
             strategy,
             intensity: Intensity::new(5, 5 * SECOND),
             auto_shutdown: AutoShutdown::Never,
+            on_exhausted: OnExhausted::Shutdown,
+            population: Population::Fixed,
         };
+        Self::by(rules, plans)
+    }
+
+    pub(super) fn by(rules: Rules, plans: impl IntoIterator<Item = ChildPlan>) -> Self {
         Self {
             machine: Machine::new(rules, plans),
             now: Instant::now(),
@@ -157,6 +165,7 @@ fn short(answer: &Answer) -> String {
         Answer::Start(Err(denied)) => match denied {
             StartDenied::Started(_, generation) => format!("already started #{generation}"),
             StartDenied::Present => "already present".to_owned(),
+            StartDenied::TooMany(limit) => format!("not more than {limit}"),
             StartDenied::Failed(_) => "failed".to_owned(),
             StartDenied::ShuttingDown => "shutting down".to_owned(),
         },
@@ -171,6 +180,8 @@ fn short(answer: &Answer) -> String {
         Answer::Terminate(Err(error)) => format!("{error:?}"),
         Answer::Delete(Ok(())) => "deleted".to_owned(),
         Answer::Delete(Err(error)) => format!("{error:?}"),
+        Answer::Reconfigure(Ok(())) => "reconfigured".to_owned(),
+        Answer::Reconfigure(Err(unchanged)) => format!("{unchanged:?}"),
     }
 }
 

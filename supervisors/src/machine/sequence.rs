@@ -1,16 +1,17 @@
 //! In which order children are stopped and started.
 //!
-//! Boot, group restart and end are all sequences over positions; a restart under one_for_one needs
-//! none.
+//! Boot, group restart and end are all sequences over places in the start order; a restart under
+//! one_for_one needs none, and the children of a dynamic supervisor are ended all at once.
 //!
-//! Invariants: children stop one after the other in reverse start order and start one after the
+//! Invariants: listed children stop one after the other in reverse start order and start one after the
 //! other in start order; a failure of an earlier child widens the sequence and keeps the longer
 //! delay; temporary children of a group are not started again.
 
 use std::time::{Duration, Instant};
 
 use super::child::Phase;
-use super::{Action, Machine, Mode, Standing};
+use super::roster::Rank;
+use super::{Action, Machine, Mode, Population, Standing};
 use crate::event::SupervisorEventKind;
 use crate::id::ChildId;
 use crate::policy::Shutdown;
@@ -28,14 +29,14 @@ pub(super) enum Stage {
     Waiting,
     /// Everything before `next` is up, or not wanted.
     Starting {
-        next: usize,
+        next: Rank,
     },
 }
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sequence {
-    /// The first position that belongs to it; all later ones do.
-    pub(super) from: usize,
+    /// The first place that belongs to it; all later ones do.
+    pub(super) from: Rank,
     pub(super) stage: Stage,
     /// No start before this.
     not_before: Option<Instant>,
@@ -44,8 +45,8 @@ pub(super) struct Sequence {
 impl Sequence {
     pub(super) fn boot() -> Self {
         Self {
-            from: 0,
-            stage: Stage::Starting { next: 0 },
+            from: Rank::FIRST,
+            stage: Stage::Starting { next: Rank::FIRST },
             not_before: None,
         }
     }
@@ -57,9 +58,9 @@ impl Sequence {
         }
     }
 
-    /// Whether it is the start of `at` that it waits for.
-    pub(super) fn starts(&self, at: usize) -> bool {
-        matches!(self.stage, Stage::Starting { next } if next == at)
+    /// Whether it is the start at this place that it waits for.
+    pub(super) fn starts(&self, rank: Rank) -> bool {
+        matches!(self.stage, Stage::Starting { next } if next == rank)
     }
 
     /// Nothing is started before this either.
@@ -67,20 +68,19 @@ impl Sequence {
         self.not_before = self.not_before.max(Some(until));
     }
 
-    /// The child at `at` does not want to be started.
-    pub(super) fn pass(&mut self, at: usize) {
+    /// The child at this place does not want to be started.
+    pub(super) fn pass(&mut self, rank: Rank) {
         if let Stage::Starting { next } = &mut self.stage
-            && *next == at
+            && *next == rank
         {
-            *next += 1;
+            *next = rank.next();
         }
     }
 }
 
 impl Machine {
-    /// Plans the restart of everything from position `from`, because of the child at `failed`.
-    /// Returns who is going to be restarted.
-    pub(super) fn plan_group(&mut self, failed: usize, from: usize, due: Instant) -> Vec<ChildId> {
+    /// Plans the restart of everything from a place on. Returns who is going to be restarted.
+    pub(super) fn plan_group(&mut self, from: Rank, due: Instant) -> Vec<ChildId> {
         let mut from = from;
         let mut not_before = due;
         if let Some(known) = &self.sequence {
@@ -95,21 +95,20 @@ impl Machine {
             not_before = not_before.max(remaining.unwrap_or(due));
         }
         let mut group = Vec::new();
-        for at in from..self.children.len() {
+        for at in self.children.from(from) {
             let child = &mut self.children[at];
             // During the boot a temporary child may still have to be up for the first time.
             if child.gone || child.held || (child.is_temporary() && child.been_up) {
                 continue;
             }
-            if let Phase::Waiting { until } = child.phase {
-                not_before = not_before.max(until);
-                child.phase = Phase::Idle;
-            }
             child.planned = true;
-            group.push(child.plan.id.clone());
+            if let Phase::Waiting { until } = child.phase() {
+                not_before = not_before.max(until);
+                self.children.set_phase(at, Phase::Idle);
+            }
+            group.push(self.children[at].plan.id.clone());
             self.settle(at, Standing::Restarting);
         }
-        debug_assert!(from <= failed);
         self.sequence = Some(Sequence {
             from,
             stage: Stage::Stopping,
@@ -118,25 +117,69 @@ impl Machine {
         group
     }
 
+    /// Has everything from a place on stopped and left without a process.
+    pub(super) fn park_group(&mut self, from: Rank) {
+        let mut from = from;
+        if let Some(known) = &self.sequence
+            && matches!(known.stage, Stage::Stopping | Stage::Waiting)
+        {
+            from = from.min(known.from);
+        }
+        for at in self.children.from(from) {
+            self.park(at);
+        }
+        self.sequence = Some(Sequence {
+            from,
+            stage: Stage::Stopping,
+            not_before: None,
+        });
+    }
+
+    /// Has the child, once without a process, left alone.
+    pub(super) fn park(&mut self, at: usize) {
+        let child = &mut self.children[at];
+        child.parked = true;
+        child.held = true;
+        self.held.insert(at);
+        let child = &mut self.children[at];
+        let planned = std::mem::take(&mut child.planned);
+        match child.phase() {
+            Phase::Waiting { .. } => {
+                self.children.set_phase(at, Phase::Idle);
+                self.settle_down(at);
+            }
+            Phase::Idle if planned => self.settle_down(at),
+            Phase::Idle | Phase::Starting { .. } | Phase::Running { .. } | Phase::Stopping => {}
+        }
+    }
+
     /// Starts those whose wait is over.
     pub(super) fn start_due(&mut self, now: Instant) {
         if !matches!(self.mode, Mode::Up) {
             return;
         }
-        for at in 0..self.children.len() {
-            if matches!(self.children[at].phase, Phase::Waiting { until } if until <= now) {
-                self.start(now, at);
-            }
+        while let Some(at) = self.children.due(now) {
+            self.start(now, at);
         }
     }
 
     /// Goes on with what is under way, as far as it can.
     pub(super) fn advance(&mut self, now: Instant) {
-        match &self.mode {
+        match &mut self.mode {
             Mode::Up => self.advance_sequence(now),
-            Mode::Ending { cause, .. } => {
+            Mode::Ending { cause, told, .. } => {
                 let cause = cause.clone();
-                if self.none_left_from(now, 0) {
+                let told = std::mem::replace(told, true);
+                let none_left = match self.rules.population {
+                    Population::Fixed => self.none_left_from(now, Rank::FIRST),
+                    Population::Dynamic { .. } => {
+                        if !told {
+                            self.stop_all(now);
+                        }
+                        self.children.live_count() == 0
+                    }
+                };
+                if none_left {
                     self.mode = Mode::Ended;
                     self.out.push(Action::Exit(cause));
                 }
@@ -154,26 +197,30 @@ impl Machine {
                 Stage::Waiting if not_before.is_none_or(|due| due <= now) => {
                     Stage::Starting { next: from }
                 }
-                Stage::Starting { next } if next == self.children.len() => {
-                    self.sequence = None;
-                    if std::mem::take(&mut self.booting) {
-                        self.notice_self(SupervisorEventKind::Ready);
-                        self.out.push(Action::Ready);
-                    }
-                    return;
-                }
                 Stage::Starting { next } => {
-                    let child = &self.children[next];
-                    match child.phase {
+                    let Some(at) = self.children.first_from(next) else {
+                        self.sequence = None;
+                        if std::mem::take(&mut self.booting) {
+                            self.notice_self(SupervisorEventKind::Ready);
+                            self.out.push(Action::Ready);
+                        }
+                        return;
+                    };
+                    let child = &self.children[at];
+                    let rank = child.rank;
+                    match child.phase() {
                         Phase::Running { .. } => {}
-                        Phase::Idle if child.gone || child.held => {}
+                        Phase::Idle if child.held => {}
                         Phase::Idle => {
-                            self.start(now, next);
+                            self.start(now, at);
+                            if let Some(sequence) = &mut self.sequence {
+                                sequence.stage = Stage::Starting { next: rank };
+                            }
                             return;
                         }
                         Phase::Starting { .. } | Phase::Stopping | Phase::Waiting { .. } => return,
                     }
-                    Stage::Starting { next: next + 1 }
+                    Stage::Starting { next: rank.next() }
                 }
                 Stage::Stopping | Stage::Waiting => return,
             };
@@ -183,26 +230,34 @@ impl Machine {
         }
     }
 
-    /// Whether nobody lives from this position on; tells the last one who does to stop.
-    fn none_left_from(&mut self, now: Instant, from: usize) -> bool {
-        let last = self.children[from..]
-            .iter()
-            .rposition(super::child::Child::is_live);
-        let Some(at) = last.map(|last| from + last) else {
+    /// Whether nobody lives from this place on; tells the last one who does to stop.
+    fn none_left_from(&mut self, now: Instant, from: Rank) -> bool {
+        let Some(at) = self.children.last_live_from(from) else {
             return true;
         };
-        if !matches!(self.children[at].phase, Phase::Stopping) {
-            self.children[at].phase = Phase::Stopping;
+        if !matches!(self.children[at].phase(), Phase::Stopping) {
+            self.children.set_phase(at, Phase::Stopping);
             self.order_stop(now, at);
         }
         false
     }
 
+    /// Tells everybody at once; each has the whole time.
+    fn stop_all(&mut self, now: Instant) {
+        for at in self.children.live() {
+            if !matches!(self.children[at].phase(), Phase::Stopping) {
+                self.children.set_phase(at, Phase::Stopping);
+            }
+            self.order_stop(now, at);
+        }
+    }
+
     pub(super) fn start(&mut self, now: Instant, at: usize) {
+        self.children.set_phase(at, Phase::Starting { since: now });
         let child = &mut self.children[at];
         child.generation = child.generation.next();
-        child.phase = Phase::Starting { since: now };
         child.planned = false;
+        child.parked = false;
         if child.started {
             child.restarts += 1;
         }
@@ -246,8 +301,11 @@ impl Machine {
             };
         };
         let left = deadline.saturating_duration_since(now);
-        let live = self.children.iter().filter(|child| child.is_live()).count();
-        let live = u32::try_from(live).unwrap_or(u32::MAX).max(1);
+        let in_turn = match self.rules.population {
+            Population::Fixed => self.children.live_count(),
+            Population::Dynamic { .. } => 1,
+        };
+        let live = u32::try_from(in_turn).unwrap_or(u32::MAX).max(1);
         let reserve = RESERVE.min(left / live.saturating_mul(4));
         let cap = left.saturating_sub(reserve.saturating_mul(live));
         let patience = own.map_or(cap, |own| own.min(cap));

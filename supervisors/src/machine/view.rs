@@ -30,9 +30,9 @@ impl Machine {
     /// The children in start order.
     pub(crate) fn view(&self, now: Instant) -> impl Iterator<Item = ChildView<'_>> {
         let group = self.sequence.as_ref().and_then(Sequence::due);
-        let listed = self.children.iter().filter(|child| !child.gone);
-        listed.map(move |child| {
-            let (status, uptime, due) = match child.phase {
+        self.children.iter().map(move |child| {
+            let (status, uptime, due) = match child.phase() {
+                Phase::Idle if child.parked => (NodeStatus::Parked, None, None),
                 Phase::Idle if child.planned => (NodeStatus::Restarting, None, group),
                 Phase::Idle => (NodeStatus::Idle, None, None),
                 Phase::Starting { .. } if child.restarts > 0 => {

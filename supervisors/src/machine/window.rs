@@ -3,7 +3,7 @@
 //! Exact to the nanosecond, where OTP has a grain of one second.
 //!
 //! Invariants: a restart counts until it is older than the window, so one exactly as old still
-//! counts; at most one more restart is remembered than is allowed.
+//! counts; one that was refused does not.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -24,6 +24,11 @@ impl Window {
         }
     }
 
+    /// Goes on with another intensity; what was booked stays booked.
+    pub(super) fn adjust(&mut self, intensity: Intensity) {
+        self.intensity = intensity;
+    }
+
     /// Books a restart; `false` when it is one too many.
     #[must_use]
     pub(super) fn book(&mut self, now: Instant) -> bool {
@@ -36,7 +41,12 @@ impl Window {
         {
             self.restarts.pop_front();
         }
-        self.restarts.len() <= limit
+        let granted = self.restarts.len() <= limit;
+        if !granted {
+            // One that is not made does not count.
+            self.restarts.pop_back();
+        }
+        granted
     }
 
     /// How many restarts count at `now`.
@@ -88,15 +98,18 @@ mod tests {
         ) {
             let start = Instant::now();
             let mut window = window(max, within);
-            let mut history = Vec::new();
+            let mut history: Vec<u64> = Vec::new();
             let mut elapsed = 0;
             for gap in gaps {
                 elapsed += gap;
-                history.push(elapsed);
                 let naive = history.iter().filter(|at| elapsed - **at <= within).count();
                 let now = start + Duration::from_millis(elapsed);
-                prop_assert_eq!(window.book(now), naive <= max as usize);
-                prop_assert_eq!(window.used(now) as usize, naive);
+                let granted = naive < max as usize;
+                if granted {
+                    history.push(elapsed);
+                }
+                prop_assert_eq!(window.book(now), granted);
+                prop_assert_eq!(window.used(now) as usize, naive + usize::from(granted));
             }
         }
     }

@@ -72,26 +72,83 @@ pub(crate) struct Description {
     pub(crate) below: Vec<(usize, SupervisorRef)>,
 }
 
-/// The sending side.
+/// How many calls are taken before a report gets its turn.
+const CALLS_IN_A_ROW: u32 = 16;
+
+/// The sending side. Calls have a queue of their own, so that somebody who asks does not wait until
+/// ten thousand ends have been dealt with.
 #[derive(Clone)]
 pub(crate) struct Inbox {
-    letters: mpsc::UnboundedSender<Letter>,
+    reports: mpsc::UnboundedSender<Letter>,
+    calls: mpsc::UnboundedSender<Letter>,
     supervisor: ActorRef<Wake>,
 }
 
 impl Inbox {
-    pub(crate) fn new(supervisor: ActorRef<Wake>, letters: mpsc::UnboundedSender<Letter>) -> Self {
-        Self {
-            letters,
+    pub(crate) fn new(supervisor: ActorRef<Wake>) -> (Self, Letters) {
+        let (reports, reported) = mpsc::unbounded_channel();
+        let (calls, called) = mpsc::unbounded_channel();
+        let inbox = Self {
+            reports,
+            calls,
             supervisor,
-        }
+        };
+        let letters = Letters {
+            reports: reported,
+            calls: called,
+            calls_taken: 0,
+        };
+        (inbox, letters)
     }
 
     /// Drops the letter when the supervisor is gone; an obituary then closes its record.
     pub(crate) fn put(&self, letter: Letter) {
-        if self.letters.send(letter).is_ok() {
+        let queue = match letter {
+            Letter::Describe(_) | Letter::Call(_) | Letter::Shutdown { .. } => &self.calls,
+            Letter::Boot
+            | Letter::Started { .. }
+            | Letter::Refused { .. }
+            | Letter::Exited { .. }
+            | Letter::Tick => &self.reports,
+        };
+        if queue.send(letter).is_ok() {
             // One that is ending no longer reads its mailbox, but empties the inbox all the same.
             let _ = self.supervisor.send_message(Wake);
+        }
+    }
+}
+
+/// The reading side.
+pub(crate) struct Letters {
+    reports: mpsc::UnboundedReceiver<Letter>,
+    calls: mpsc::UnboundedReceiver<Letter>,
+    /// Since the last report.
+    calls_taken: u32,
+}
+
+impl Letters {
+    /// What is to be read next, of what is there.
+    pub(crate) fn take(&mut self) -> Option<Letter> {
+        if self.calls_taken < CALLS_IN_A_ROW
+            && let Ok(call) = self.calls.try_recv()
+        {
+            self.calls_taken += 1;
+            return Some(call);
+        }
+        self.calls_taken = 0;
+        self.reports
+            .try_recv()
+            .or_else(|_| self.calls.try_recv())
+            .ok()
+    }
+
+    /// Waits for something to read.
+    pub(crate) async fn next(&mut self) -> Option<Letter> {
+        tokio::select! {
+            biased;
+            Some(call) = self.calls.recv() => Some(call),
+            Some(report) = self.reports.recv() => Some(report),
+            else => None,
         }
     }
 }

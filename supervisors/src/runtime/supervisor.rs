@@ -22,18 +22,21 @@ use crate::event::{SupervisorEvent, SupervisorEventKind};
 use crate::exit::ExitReason;
 use crate::handle::SupervisorRef;
 use crate::id::{ChildId, Generation, SupervisorPath};
-use crate::machine::{Action, Input, Judged, Machine, Rules, Standing, StartRefusal};
-use crate::policy::Verdict;
-use crate::runtime::inbox::{Inbox, Letter, Wake};
+use crate::machine::{Action, Input, Judged, Machine, Standing, StartRefusal};
+use crate::policy::{Restart, Verdict};
+use crate::runtime::inbox::{Inbox, Letter, Letters, Wake};
 use crate::runtime::keeper::{Command, Ledger, Token};
 use crate::runtime::launch::Refusal;
 use crate::runtime::record::{Obituary, Record};
 use crate::runtime::telemetry::announce;
-use crate::spec::{ChildSpec, Observer, SupervisorSpec};
+use crate::spec::{ChildSpec, Launch, Observer, SupervisorSpec};
 
 use admin::Callers;
 pub(crate) use admin::{Call, Inspection};
 pub(crate) use start::launch;
+
+/// After how many letters others get a turn.
+const PAUSE: u32 = 64;
 
 pub(crate) struct Supervisor;
 
@@ -70,7 +73,7 @@ pub(crate) struct State {
     observers: Vec<Observer>,
     charges: HashMap<ChildId, Charge>,
     /// The reading side of the inbox.
-    letters: mpsc::UnboundedReceiver<Letter>,
+    letters: Letters,
     inbox: Inbox,
     ledger: Arc<Ledger>,
     doom: watch::Sender<bool>,
@@ -80,8 +83,10 @@ pub(crate) struct State {
     timer: Option<(std::time::Instant, AbortHandle)>,
     /// Who waits for what.
     callers: Callers,
-    /// A child that somebody wants to add; taken when the machine admits it.
-    candidate: Option<ChildSpec>,
+    /// Children that somebody wants to add or to change; taken when the machine agrees.
+    candidates: Vec<ChildSpec>,
+    /// What somebody wants this supervisor to be from now on; taken when the machine agrees.
+    change: Option<SupervisorSpec>,
     /// What stopped children are told.
     text: Arc<str>,
     ended: bool,
@@ -111,8 +116,7 @@ impl Actor for Supervisor {
         myself: ActorRef<Wake>,
         arguments: Arguments,
     ) -> Result<State, ActorProcessingErr> {
-        let (sender, letters) = mpsc::unbounded_channel();
-        let inbox = Inbox::new(myself.clone(), sender);
+        let (inbox, letters) = Inbox::new(myself.clone());
         let (doom, _) = watch::channel(false);
         let ledger = Arc::new(Ledger::default());
         let spec = arguments.spec;
@@ -126,12 +130,7 @@ impl Actor for Supervisor {
         );
         // Nobody else sets it.
         let _ = arguments.reference.set(reference.clone());
-        let rules = Rules {
-            strategy: spec.strategy,
-            intensity: spec.intensity,
-            auto_shutdown: spec.auto_shutdown,
-        };
-        let machine = Machine::new(rules, spec.children.iter().map(ChildSpec::plan));
+        let machine = Machine::new(spec.rules(), spec.children.iter().map(ChildSpec::plan));
         inbox.put(Letter::Boot);
         Ok(State {
             machine,
@@ -154,7 +153,8 @@ impl Actor for Supervisor {
             reference,
             timer: None,
             callers: Callers::default(),
-            candidate: None,
+            candidates: Vec::new(),
+            change: None,
             text: "shutdown".into(),
             ended: false,
         })
@@ -166,8 +166,14 @@ impl Actor for Supervisor {
         _: Wake,
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
-        while let Ok(letter) = state.letters.try_recv() {
+        let mut read = 0u32;
+        while let Some(letter) = state.letters.take() {
             state.read(letter);
+            read += 1;
+            if read.is_multiple_of(PAUSE) {
+                // A kill, and on a single worker everybody else, gets in between.
+                tokio::task::yield_now().await;
+            }
         }
         if state.ended {
             myself.stop(None);
@@ -189,7 +195,7 @@ impl Actor for Supervisor {
             });
         }
         while !state.ended {
-            match state.letters.recv().await {
+            match state.letters.next().await {
                 Some(letter) => state.read(letter),
                 None => break,
             }
@@ -240,6 +246,7 @@ impl State {
                     charge.up = true;
                     charge.cell = cell;
                 }
+                self.spend(&child);
                 Input::Started { child, generation }
             }
             Letter::Refused {
@@ -302,8 +309,18 @@ impl State {
             self.carry_out(action, &mut obituary);
         }
         drop(obituary);
-        self.candidate = None;
+        self.candidates.clear();
+        self.change = None;
         self.arm_timer();
+    }
+
+    /// A temporary child that is up is never made again: what its factory holds is let go.
+    fn spend(&mut self, child: &ChildId) {
+        if let Some(spec) = self.specs.get_mut(child)
+            && spec.restart == Restart::Temporary
+        {
+            spec.launch = Launch::Spent(spec.kind());
+        }
     }
 
     /// The child's own judgement of its end.
@@ -374,8 +391,9 @@ impl State {
                 }
             }
             Action::Admit(child) => {
-                if let Some(spec) = self.candidate.take() {
-                    self.specs.insert(child, spec);
+                let found = self.candidates.iter().position(|spec| spec.id == child);
+                if let Some(spec) = found.map(|at| self.candidates.swap_remove(at)) {
+                    self.specs.insert(child, spec.managed());
                 }
             }
             Action::Forget(child) => {

@@ -14,10 +14,12 @@ use crate::event::SupervisorEventKind;
 use crate::exit::ExitReason;
 use crate::id::{ChildId, Generation};
 use crate::machine::{
-    Action, Answer, ChildPlan, Input, Judged, Machine, Outcome, Request, Rules, StartDenied,
-    StartRefusal, Ticket,
+    Action, Answer, ChildPlan, Input, Judged, Machine, Outcome, Population, Request, Rules,
+    StartDenied, StartRefusal, Ticket,
 };
-use crate::policy::{AutoShutdown, ChildKind, Intensity, Restart, Shutdown, Strategy, Verdict};
+use crate::policy::{
+    AutoShutdown, ChildKind, Intensity, OnExhausted, Restart, Shutdown, Strategy, Verdict,
+};
 use crate::shutdown::Parting;
 
 #[derive(Debug, Clone)]
@@ -92,6 +94,8 @@ impl World {
             strategy,
             intensity,
             auto_shutdown,
+            on_exhausted: OnExhausted::Shutdown,
+            population: Population::Fixed,
         };
         let mut world = Self {
             machine: Machine::new(rules, children),

@@ -14,14 +14,16 @@ use tokio::sync::oneshot;
 use super::{Charge, State, now};
 use crate::address::Binding;
 use crate::admin::{
-    ChildInfo, Counts, DeleteChildError, RestartChildError, SpecInfo, StartChildError, Started,
-    TerminateChildError,
+    ChildInfo, Counts, DeleteChildError, ReconfigureError, RestartChildError, SpecInfo,
+    StartChildError, Started, TerminateChildError,
 };
 use crate::exit::ExitReason;
 use crate::id::{ChildId, Generation};
-use crate::machine::{Answer, Input, Outcome, Request, StartDenied, Ticket};
+use crate::machine::{
+    Answer, ChildPlan, Input, Outcome, Population, Request, Rules, StartDenied, Ticket, Unchanged,
+};
 use crate::snapshot::NodeStatus;
-use crate::spec::ChildSpec;
+use crate::spec::{ChildSpec, SupervisorSpec};
 
 type Reply<T, E> = oneshot::Sender<Result<T, E>>;
 
@@ -31,6 +33,7 @@ pub(crate) enum Call {
     Terminate(ChildId, Reply<(), TerminateChildError>),
     Restart(ChildId, Reply<Started, RestartChildError>),
     Delete(ChildId, Reply<(), DeleteChildError>),
+    Reconfigure(Box<SupervisorSpec>, Reply<(), ReconfigureError>),
     List(oneshot::Sender<Vec<ChildInfo>>),
     Count(oneshot::Sender<Counts>),
     Inspect(ChildId, oneshot::Sender<Option<Inspection>>),
@@ -50,6 +53,7 @@ pub(super) struct Callers {
     terminations: HashMap<Ticket, Reply<(), TerminateChildError>>,
     restarts: HashMap<Ticket, Reply<Started, RestartChildError>>,
     deletions: HashMap<Ticket, Reply<(), DeleteChildError>>,
+    changes: HashMap<Ticket, Reply<(), ReconfigureError>>,
 }
 
 impl Callers {
@@ -70,7 +74,7 @@ impl State {
                     return None;
                 }
                 let plan = spec.plan();
-                self.candidate = Some(spec.managed());
+                self.candidates = vec![*spec];
                 self.callers.starts.insert(ticket, reply);
                 Request::Start(plan)
             }
@@ -85,6 +89,17 @@ impl State {
             Call::Delete(child, reply) => {
                 self.callers.deletions.insert(ticket, reply);
                 Request::Delete(child)
+            }
+            Call::Reconfigure(spec, reply) => {
+                let (rules, plans) = match self.reconfiguration(*spec) {
+                    Ok(change) => change,
+                    Err(error) => {
+                        answer(Some(reply), Err(error));
+                        return None;
+                    }
+                };
+                self.callers.changes.insert(ticket, reply);
+                Request::Reconfigure(rules, plans)
             }
             Call::List(reply) => {
                 // Whoever asked may have gone.
@@ -122,6 +137,7 @@ impl State {
                         })
                     }
                     Err(StartDenied::Present) => Err(StartChildError::AlreadyPresent),
+                    Err(StartDenied::TooMany(limit)) => Err(StartChildError::MaxChildren(limit)),
                     Err(StartDenied::Failed(reason)) => Err(StartChildError::Failed(reason)),
                     Err(StartDenied::ShuttingDown) => Err(StartChildError::ShuttingDown),
                 };
@@ -138,6 +154,51 @@ impl State {
                 answer(self.callers.terminations.remove(&ticket), result);
             }
             Answer::Delete(result) => answer(self.callers.deletions.remove(&ticket), result),
+            Answer::Reconfigure(result) => {
+                let result = match result {
+                    Ok(()) => {
+                        self.change_specs();
+                        Ok(())
+                    }
+                    Err(Unchanged::Busy) => Err(ReconfigureError::Busy),
+                    Err(Unchanged::ShuttingDown) => Err(ReconfigureError::ShuttingDown),
+                };
+                answer(self.callers.changes.remove(&ticket), result);
+            }
+        }
+    }
+
+    /// What a new spec asks of the machine, with what it holds set aside until the machine agrees.
+    fn reconfiguration(
+        &mut self,
+        spec: SupervisorSpec,
+    ) -> Result<(Rules, Vec<ChildPlan>), ReconfigureError> {
+        spec.check()?;
+        let same = matches!(
+            (spec.population, self.spec.population),
+            (Population::Fixed, Population::Fixed)
+                | (Population::Dynamic { .. }, Population::Dynamic { .. })
+        );
+        if !same {
+            return Err(ReconfigureError::Kind);
+        }
+        let plans = spec.children.iter().map(ChildSpec::plan).collect();
+        self.candidates.clone_from(&spec.children);
+        let rules = spec.rules();
+        self.change = Some(spec);
+        Ok((rules, plans))
+    }
+
+    /// The machine goes by the new spec: so does the shell.
+    fn change_specs(&mut self) {
+        for mut spec in std::mem::take(&mut self.candidates) {
+            if let Some(known) = self.specs.remove(&spec.id) {
+                spec.succeed(known);
+            }
+            self.specs.insert(spec.id.clone(), spec);
+        }
+        if let Some(spec) = self.change.take() {
+            self.spec = Arc::new(spec);
         }
     }
 

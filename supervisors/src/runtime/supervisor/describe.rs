@@ -25,7 +25,7 @@ impl State {
             }
             let strategy = match self.specs.get(&view.plan.id).map(|spec| &spec.launch) {
                 Some(Launch::Supervisor(spec)) => Some(spec.strategy),
-                Some(Launch::Worker(_)) | None => None,
+                Some(Launch::Worker(_) | Launch::Spent(_)) | None => None,
             };
             children.push(TreeSnapshot {
                 path: self.path.child(&view.plan.id),

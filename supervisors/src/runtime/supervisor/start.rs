@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{Arguments, Charge, State, Supervisor};
 use crate::exit::ExitReason;
 use crate::id::{ChildId, Generation};
-use crate::machine::ChildPlan;
+use crate::machine::{ChildPlan, Rules};
 use crate::runtime::keeper::{Census, Command, Keeper, Reports, Token};
 use crate::runtime::launch::{Launched, Order, Process, Refusal, Remains, spawn};
 use crate::runtime::record::Record;
@@ -100,7 +100,7 @@ impl State {
             record: record.clone(),
             ready,
         };
-        let (launch, supervisor) = match &spec.launch {
+        let (launch, supervisor): (BoxFuture<'static, _>, _) = match &spec.launch {
             Launch::Worker(launcher) => (launcher.launch(order), None),
             Launch::Supervisor(below) => {
                 let reference = Arc::new(OnceLock::new());
@@ -120,6 +120,8 @@ impl State {
                 });
                 (launching, Some(reference))
             }
+            // The machine never starts it again.
+            Launch::Spent(_) => return,
         };
         let keeper = Keeper {
             record: record.clone(),
@@ -147,6 +149,18 @@ impl State {
     }
 }
 
+impl SupervisorSpec {
+    pub(super) fn rules(&self) -> Rules {
+        Rules {
+            strategy: self.strategy,
+            intensity: self.intensity,
+            auto_shutdown: self.auto_shutdown,
+            on_exhausted: self.on_exhausted,
+            population: self.population,
+        }
+    }
+}
+
 impl ChildSpec {
     /// What the machine has to know of it.
     pub(super) fn plan(&self) -> ChildPlan {
@@ -158,6 +172,18 @@ impl ChildSpec {
             shutdown: self.shutdown,
             backoff: self.backoff,
             last_generation: Generation(self.last_generation.load(Ordering::SeqCst)),
+        }
+    }
+
+    /// Takes the place of the spec that was known of the same child. Addresses that were given out go on
+    /// being filled; the supervisor's own stays the last.
+    pub(super) fn succeed(&mut self, known: Self) {
+        self.last_generation = known.last_generation;
+        let new = std::mem::replace(&mut self.bindings, known.bindings);
+        for binding in new.into_iter().rev() {
+            if !self.bindings.iter().any(|old| Arc::ptr_eq(old, &binding)) {
+                self.bindings.insert(0, binding);
+            }
         }
     }
 
