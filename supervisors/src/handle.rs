@@ -26,7 +26,7 @@ use crate::runtime::record::Record;
 use crate::runtime::supervisor::{Call, launch};
 use crate::shutdown::{ShutdownPlan, ShutdownReport, StopOrder};
 use crate::snapshot::{NodeStatus, TreeSnapshot};
-use crate::spec::{SpecError, StartContext, SupervisorSpec};
+use crate::spec::{SharedValue, SpecError, StartContext, SupervisorSpec};
 use crate::time::from_now;
 
 /// How long a supervisor may take to describe itself.
@@ -286,6 +286,7 @@ impl SupervisorSpec {
                 generation,
                 attempt: 0,
                 previous: None,
+                shared: SharedValue::default(),
             },
             name: None,
             supervisor: above,

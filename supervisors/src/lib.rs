@@ -76,6 +76,7 @@
 pub mod address;
 pub mod admin;
 pub mod backoff;
+pub mod dynamic;
 pub mod event;
 pub mod exit;
 pub mod handle;
@@ -84,8 +85,10 @@ mod machine;
 mod macros;
 pub mod monitor;
 pub mod panic_capture;
+pub mod partition;
 pub mod policy;
 mod runtime;
+pub mod seat;
 pub mod shutdown;
 pub mod snapshot;
 pub mod spec;
@@ -100,14 +103,17 @@ pub use admin::{
     SpecInfo, StartChildError, Started, SupervisorEnded, TerminateChildError,
 };
 pub use backoff::{Backoff, BackoffError, Jitter};
+pub use dynamic::{ChildKey, DynamicRef, DynamicSpec};
 pub use event::{SupervisorEvent, SupervisorEventKind};
 pub use exit::{ExitReason, PanicInfo, ShutdownCause};
 pub use handle::{Root, StartFailure, SupervisorRef};
 pub use id::{ChildId, Generation, SupervisorPath};
 pub use monitor::{Down, MonitorRef, Watcher, monitor};
+pub use partition::{NoPartitions, PartitionKey, PartitionSpec, Partitions, ResizeError};
 pub use policy::{
     AutoShutdown, ChildKind, Intensity, OnExhausted, Restart, Shutdown, Strategy, Verdict,
 };
+pub use seat::{SupervisorAddress, SupervisorNotUp};
 pub use shutdown::{ShutdownPlan, ShutdownReport};
 pub use snapshot::{NodeStatus, TreeSnapshot};
 pub use spec::{ChildSpec, SpecError, StartContext, StartError, SupervisorSpec};

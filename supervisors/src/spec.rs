@@ -5,6 +5,7 @@
 //! Invariants: a spec holds nothing of a running incarnation; everything that can be wrong with it
 //! is found by [`SupervisorSpec::check`] and named by a [`SpecError`].
 
+use std::any::Any;
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use crate::policy::{
     AutoShutdown, ChildKind, Intensity, OnExhausted, Restart, Shutdown, Strategy, Verdict,
 };
 use crate::runtime::launch::{ActorLauncher, Launcher, Takes};
+use crate::seat::{Seat, SupervisorAddress};
 
 /// Default limit of a worker's start.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -44,6 +46,29 @@ pub struct StartContext {
     pub attempt: u32,
     /// How the previous incarnation ended.
     pub previous: Option<Arc<ExitReason>>,
+    pub(crate) shared: SharedValue,
+}
+
+impl StartContext {
+    /// What the supervisor shares with all its children, see
+    /// [`DynamicSpec::shared`](crate::DynamicSpec::shared); nothing when it is of another type.
+    #[must_use]
+    pub fn shared<T: Any + Send + Sync>(&self) -> Option<&T> {
+        self.shared.0.as_deref()?.downcast_ref()
+    }
+}
+
+/// What a supervisor shares with its children.
+#[derive(Clone, Default)]
+pub(crate) struct SharedValue(pub(crate) Option<Arc<dyn Any + Send + Sync>>);
+
+impl fmt::Debug for SharedValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Some(_) => "something",
+            None => "nothing",
+        })
+    }
 }
 
 /// Why a factory makes no actor.
@@ -114,12 +139,12 @@ impl ChildSpec {
         )
     }
 
-    /// A child that is a supervisor. Defaults: permanent, no limit to stop or start beyond those of
-    /// its own children.
-    pub fn supervisor(id: impl Into<ChildId>, spec: SupervisorSpec) -> Self {
+    /// A child that is a supervisor, static or [dynamic](crate::DynamicSpec). Defaults: permanent, no
+    /// limit to stop or start beyond those of its own children.
+    pub fn supervisor(id: impl Into<ChildId>, spec: impl Into<SupervisorSpec>) -> Self {
         Self::new(
             id.into(),
-            Launch::Supervisor(Arc::new(spec)),
+            Launch::Supervisor(Arc::new(spec.into())),
             Shutdown::Infinite,
             None,
         )
@@ -290,6 +315,8 @@ pub struct SupervisorSpec {
     pub(crate) population: Population,
     pub(crate) children: Vec<ChildSpec>,
     pub(crate) observers: Vec<Observer>,
+    pub(crate) seats: Vec<Arc<dyn Seat>>,
+    pub(crate) shared: SharedValue,
 }
 
 impl SupervisorSpec {
@@ -305,6 +332,8 @@ impl SupervisorSpec {
             population: Population::Fixed,
             children: Vec::new(),
             observers: Vec::new(),
+            seats: Vec::new(),
+            shared: SharedValue::default(),
         }
     }
 
@@ -347,6 +376,13 @@ impl SupervisorSpec {
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
+        self
+    }
+
+    /// Fills `address` with each incarnation of this supervisor, once its children are up.
+    #[must_use]
+    pub fn address(mut self, address: &SupervisorAddress) -> Self {
+        self.seats.push(address.seat());
         self
     }
 
@@ -423,6 +459,9 @@ pub enum SpecError {
         /// That child.
         child: ChildId,
     },
+    /// A partitioned supervisor without partitions.
+    #[error("a partitioned supervisor needs at least one partition")]
+    NoPartitions,
     /// No restart could ever be within the window.
     #[error("intensity window is zero")]
     ZeroWindow,

@@ -94,6 +94,7 @@ pub(crate) struct State {
 
 impl Drop for State {
     fn drop(&mut self) {
+        self.vacate();
         self.doom.send_replace(true);
         if let Some((_, timer)) = &self.timer {
             timer.abort();
@@ -355,7 +356,12 @@ impl State {
                 child,
                 generation,
                 kind,
-            } => self.announce(child, generation, kind),
+            } => {
+                if matches!(kind, SupervisorEventKind::Shutdown { .. }) {
+                    self.vacate();
+                }
+                self.announce(child, generation, kind);
+            }
             Action::Settle {
                 child,
                 generation,
@@ -402,6 +408,9 @@ impl State {
             }
             Action::Reply(ticket, answer) => self.reply(ticket, answer),
             Action::Ready => {
+                for seat in &self.spec.seats {
+                    seat.up(&self.reference);
+                }
                 if let Some(ready) = self.ready.take() {
                     let _ = ready.send(());
                 }
@@ -410,6 +419,13 @@ impl State {
                 self.record.note_cause(cause);
                 self.ended = true;
             }
+        }
+    }
+
+    /// Addresses of this supervisor no longer reach it.
+    fn vacate(&self) {
+        for seat in &self.spec.seats {
+            seat.leaving(&self.reference);
         }
     }
 

@@ -197,7 +197,9 @@ impl State {
             }
             self.specs.insert(spec.id.clone(), spec);
         }
-        if let Some(spec) = self.change.take() {
+        if let Some(mut spec) = self.change.take() {
+            // Addresses were given out by the old one.
+            spec.seats.clone_from(&self.spec.seats);
             self.spec = Arc::new(spec);
         }
     }

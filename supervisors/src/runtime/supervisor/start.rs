@@ -94,6 +94,7 @@ impl State {
                 generation,
                 attempt,
                 previous,
+                shared: self.spec.shared.clone(),
             },
             name: spec.registered.clone(),
             supervisor: Some(self.reference.cell().clone()),

@@ -1,0 +1,314 @@
+//! Dynamic supervisors: children that come and go by request, any number of the same kind.
+//!
+//! What OTP calls `simple_one_for_one` and Elixir `DynamicSupervisor`. The supervisor is the same machine
+//! and the same actor as every other; this file holds what is different to the user: a spec without
+//! children, and a reference that gives keys.
+//!
+//! ```
+//! use mainstay_supervisors::{ChildSpec, DynamicRef, DynamicSpec, Restart, ShutdownPlan};
+//! # use ractor::{Actor, ActorProcessingErr, ActorRef};
+//! # struct Job;
+//! # #[cfg_attr(feature = "async-trait", ractor::async_trait)]
+//! # impl Actor for Job {
+//! #     type Msg = mainstay_supervisors::Down;
+//! #     type State = ();
+//! #     type Arguments = u32;
+//! #     async fn pre_start(&self, _: ActorRef<Self::Msg>, _: u32) -> Result<(), ActorProcessingErr> { Ok(()) }
+//! # }
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let jobs = DynamicRef::new();
+//! let tree = DynamicSpec::new().max_children(2).reference(&jobs).start().await?;
+//!
+//! let job = ChildSpec::actor("job", |_| Ok((Job, 7))).restart(Restart::Transient);
+//! let (first, _) = jobs.start_child(job.clone()).await?;
+//! let (second, _) = jobs.start_child(job.clone()).await?;
+//! assert_ne!(first, second);
+//! assert!(jobs.start_child(job).await.is_err(), "two are as many as there may be");
+//!
+//! jobs.terminate_child(&first).await?;
+//! assert_eq!(jobs.count_children().await?.active, 1);
+//! tree.shutdown(ShutdownPlan::default()).await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Invariants: one_for_one, and no significant children; a child that restarts counts towards the limit;
+//! a child that is not restarted is forgotten, whatever its restart type; a key is never given twice;
+//! at the end everybody is told at once and each has its own limit.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use ractor::{Actor, ActorCell, Message};
+
+use crate::address::Address;
+use crate::admin::{
+    ChildInfo, Counts, LookupError, SpecInfo, StartChildError, Started, SupervisorEnded,
+    TerminateChildError,
+};
+use crate::event::SupervisorEvent;
+use crate::handle::{Root, StartFailure, SupervisorRef};
+use crate::id::{ChildId, Generation};
+use crate::machine::Population;
+use crate::policy::{Intensity, OnExhausted, Strategy};
+use crate::seat::{SupervisorAddress, SupervisorNotUp};
+use crate::spec::{ChildSpec, SharedValue, StartContext, StartError, SupervisorSpec};
+
+/// A supervisor whose children are started by request.
+#[derive(Debug, Clone)]
+pub struct DynamicSpec {
+    spec: SupervisorSpec,
+}
+
+impl DynamicSpec {
+    /// A supervisor without children. Defaults: any number of them, 3 restarts in 5 s over all of them.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut spec = SupervisorSpec::new(Strategy::OneForOne);
+        spec.population = Population::Dynamic { max_children: None };
+        Self { spec }
+    }
+
+    /// How many children there may be, those that start or restart included. Zero allows none.
+    #[must_use]
+    pub fn max_children(mut self, limit: usize) -> Self {
+        self.spec.population = Population::Dynamic {
+            max_children: Some(limit),
+        };
+        self
+    }
+
+    /// How many restarts, of all children together, are too many.
+    #[must_use]
+    pub fn intensity(mut self, intensity: Intensity) -> Self {
+        self.spec = self.spec.intensity(intensity);
+        self
+    }
+
+    /// What happens when there were too many restarts. Default [`OnExhausted::Shutdown`]; with
+    /// [`OnExhausted::Park`] the child that failed last is forgotten, after an event that says so, and
+    /// the others go on.
+    #[must_use]
+    pub fn on_exhausted(mut self, choice: OnExhausted) -> Self {
+        self.spec = self.spec.on_exhausted(choice);
+        self
+    }
+
+    /// What every factory finds in its context, at restarts too: [`StartContext::shared`].
+    #[must_use]
+    pub fn shared<T: Any + Send + Sync>(mut self, value: T) -> Self {
+        self.spec.shared = SharedValue(Some(Arc::new(value)));
+        self
+    }
+
+    /// The first part of the paths when this supervisor is a root. Default `root`.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.spec = self.spec.name(name);
+        self
+    }
+
+    /// As [`SupervisorSpec::observe`].
+    #[must_use]
+    pub fn observe(mut self, observe: impl Fn(&SupervisorEvent) + Send + Sync + 'static) -> Self {
+        self.spec = self.spec.observe(observe);
+        self
+    }
+
+    /// Has `reference` reach the supervisor, over its restarts.
+    #[must_use]
+    pub fn reference(mut self, reference: &DynamicRef) -> Self {
+        self.spec = self.spec.address(&reference.address);
+        self
+    }
+
+    /// Starts it as the top of a tree.
+    ///
+    /// # Errors
+    /// As [`SupervisorSpec::start`].
+    pub async fn start(self) -> Result<Root, StartFailure> {
+        self.spec.start().await
+    }
+
+    /// Starts it under an actor that is none of this crate's supervisors.
+    ///
+    /// # Errors
+    /// As [`SupervisorSpec::start_under`].
+    pub async fn start_under(self, cell: ActorCell) -> Result<SupervisorRef, StartFailure> {
+        self.spec.start_under(cell).await
+    }
+}
+
+impl Default for DynamicSpec {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl From<DynamicSpec> for SupervisorSpec {
+    fn from(dynamic: DynamicSpec) -> Self {
+        dynamic.spec
+    }
+}
+
+/// Which child of a dynamic supervisor: the id of its spec and a number, as `job-17`.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ChildKey(ChildId);
+
+impl ChildKey {
+    /// The key as the id that events, paths and snapshots show.
+    #[must_use]
+    pub fn id(&self) -> &ChildId {
+        &self.0
+    }
+}
+
+impl fmt::Display for ChildKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for ChildKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+/// Speaks to whichever incarnation of a dynamic supervisor is up. Clones speak to the same.
+///
+/// Calls while none is up fail with the error's `ShuttingDown` or `SupervisorEnded`; wait with
+/// [`up`](Self::up) where that matters.
+#[derive(Debug, Clone, Default)]
+pub struct DynamicRef {
+    address: SupervisorAddress,
+    /// The last key given.
+    keys: Arc<AtomicU64>,
+}
+
+impl DynamicRef {
+    /// A reference to nobody yet; give it to [`DynamicSpec::reference`].
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The supervisor that is up.
+    #[must_use]
+    pub fn current(&self) -> Option<SupervisorRef> {
+        self.address.current()
+    }
+
+    /// The supervisor that is up, waited for `within` at most.
+    ///
+    /// # Errors
+    /// When none came up in time.
+    pub async fn up(&self, within: Duration) -> Result<SupervisorRef, SupervisorNotUp> {
+        self.address.up(within).await
+    }
+
+    /// Starts one more child and waits until it is ready. Specs may be used again and again: each child has
+    /// a key and generations of its own. (An address given to a spec is filled by whichever of its children
+    /// came last; [`start_actor`](Self::start_actor) gives each its own.)
+    ///
+    /// A child that ends and is not restarted is forgotten, and so is one that declines to start; its key
+    /// is not found from then on. The children of a supervisor that is itself restarted do not come back.
+    /// A call whose future is dropped is carried out all the same.
+    ///
+    /// # Errors
+    /// See [`StartChildError`]. Nothing of the child is kept then, and no intensity is used.
+    pub async fn start_child(
+        &self,
+        spec: ChildSpec,
+    ) -> Result<(ChildKey, Started), StartChildError> {
+        let supervisor = self.current().ok_or(StartChildError::ShuttingDown)?;
+        let number = self.keys.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut spec = spec;
+        let id = ChildId::from(format!("{}-{number}", spec.id()));
+        spec.id = id.clone();
+        spec.last_generation = Arc::new(AtomicU64::new(Generation::default().0));
+        let started = supervisor.start_child(spec).await?;
+        Ok((ChildKey(id), started))
+    }
+
+    /// Starts one more actor with the defaults of [`ChildSpec::actor`], and gives its address.
+    ///
+    /// # Errors
+    /// As [`start_child`](Self::start_child).
+    pub async fn start_actor<A, F>(
+        &self,
+        id: impl Into<ChildId>,
+        make: F,
+    ) -> Result<(ChildKey, Address<A::Msg>), StartChildError>
+    where
+        A: Actor,
+        F: Fn(StartContext) -> Result<(A, A::Arguments), StartError> + Send + Sync + 'static,
+    {
+        let address = Address::new();
+        let spec = ChildSpec::actor(id, make).address(&address);
+        let (key, _) = self.start_child(spec).await?;
+        Ok((key, address))
+    }
+
+    /// Ends a child as its spec says, waits for its end, and forgets it. One that waits for its restart
+    /// does not come back.
+    ///
+    /// # Errors
+    /// When there is no such child, or no supervisor.
+    pub async fn terminate_child(&self, key: &ChildKey) -> Result<(), TerminateChildError> {
+        let supervisor = self.current().ok_or(TerminateChildError::ShuttingDown)?;
+        supervisor.terminate_child(&key.0).await
+    }
+
+    /// The children, newest first.
+    ///
+    /// # Errors
+    /// When there is no supervisor.
+    pub async fn which_children(&self) -> Result<Vec<(ChildKey, ChildInfo)>, SupervisorEnded> {
+        let children = self.supervisor()?.which_children().await?;
+        let keyed = children
+            .into_iter()
+            .map(|child| (ChildKey(child.id.clone()), child));
+        Ok(keyed.collect())
+    }
+
+    /// One child.
+    ///
+    /// # Errors
+    /// When there is no such child, or no supervisor.
+    pub async fn which_child(&self, key: &ChildKey) -> Result<ChildInfo, LookupError> {
+        self.supervisor()?.which_child(&key.0).await
+    }
+
+    /// How many children there are.
+    ///
+    /// # Errors
+    /// When there is no supervisor.
+    pub async fn count_children(&self) -> Result<Counts, SupervisorEnded> {
+        self.supervisor()?.count_children().await
+    }
+
+    /// What a child's spec says.
+    ///
+    /// # Errors
+    /// When there is no such child, or no supervisor.
+    pub async fn child_spec(&self, key: &ChildKey) -> Result<SpecInfo, LookupError> {
+        self.supervisor()?.child_spec(&key.0).await
+    }
+
+    /// An address that reaches whichever incarnation of the child is up.
+    ///
+    /// # Errors
+    /// When there is no such child, it takes other messages, or there is no supervisor.
+    pub async fn address<M: Message>(&self, key: &ChildKey) -> Result<Address<M>, LookupError> {
+        self.supervisor()?.address(&key.0).await
+    }
+
+    fn supervisor(&self) -> Result<SupervisorRef, SupervisorEnded> {
+        self.current().ok_or(SupervisorEnded)
+    }
+}

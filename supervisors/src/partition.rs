@@ -1,0 +1,487 @@
+//! Partitioned supervisors: N children of one kind, and a key that tells which of them.
+//!
+//! What Elixir calls `PartitionSupervisor`: one busy actor, or one busy dynamic supervisor, becomes several.
+//! The supervisor behind it is an ordinary static one; this file holds the spec that makes its children
+//! and the router.
+//!
+//! ```
+//! use mainstay_supervisors::{PartitionSpec, ShutdownPlan};
+//! # use ractor::{Actor, ActorProcessingErr, ActorRef};
+//! # struct Book;
+//! # #[cfg_attr(feature = "async-trait", ractor::async_trait)]
+//! # impl Actor for Book {
+//! #     type Msg = mainstay_supervisors::Down;
+//! #     type State = ();
+//! #     type Arguments = usize;
+//! #     async fn pre_start(&self, _: ActorRef<Self::Msg>, _: usize) -> Result<(), ActorProcessingErr> { Ok(()) }
+//! # }
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let (spec, books) = PartitionSpec::actors(|partition, _| Ok((Book, partition)))
+//!     .partitions(4)
+//!     .build()?;
+//! let tree = spec.start().await?;
+//!
+//! assert!(books.route("BTC-PERPETUAL")?.status().is_up());
+//! assert_eq!(books.resize(2).await?, 4, "the number before");
+//! assert!(books.route(&3u64)?.status().is_up(), "3 of 2 is the second");
+//! tree.shutdown(ShutdownPlan::default()).await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Invariants: a key goes to the same partition in every process as long as the number of partitions is
+//! the same; there are never more partitions than the spec says; a restart of the supervisor brings all
+//! of them back; nothing waits to be routed.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use ractor::{Actor, Message};
+
+use crate::address::Address;
+use crate::admin::{ChildInfo, Counts, RestartChildError, SupervisorEnded, TerminateChildError};
+use crate::dynamic::{DynamicRef, DynamicSpec};
+use crate::event::SupervisorEvent;
+use crate::handle::SupervisorRef;
+use crate::id::ChildId;
+use crate::policy::{Intensity, Strategy};
+use crate::seat::{Seat, SupervisorAddress};
+use crate::spec::{ChildSpec, SpecError, StartContext, StartError, SupervisorSpec};
+
+type Make<T> = Arc<dyn Fn(usize) -> (ChildSpec, T) + Send + Sync>;
+
+/// A supervisor with so many children of one kind. `T` is what a key is routed to.
+#[derive(Clone)]
+pub struct PartitionSpec<T> {
+    spec: SupervisorSpec,
+    partitions: usize,
+    make: Make<T>,
+}
+
+impl<M: Message> PartitionSpec<Address<M>> {
+    /// Partitions that are actors. `make` is told which partition, from zero on, and for the rest is
+    /// that of [`ChildSpec::actor`].
+    pub fn actors<A, F>(make: F) -> Self
+    where
+        A: Actor<Msg = M>,
+        F: Fn(usize, StartContext) -> Result<(A, A::Arguments), StartError> + Send + Sync + 'static,
+    {
+        let make = Arc::new(make);
+        Self::of(move |partition| {
+            let (make, address) = (make.clone(), Address::new());
+            let child = ChildSpec::actor(partition_id(partition), move |context| {
+                make(partition, context)
+            });
+            (child.address(&address), address)
+        })
+    }
+}
+
+impl PartitionSpec<DynamicRef> {
+    /// Partitions that are dynamic supervisors, all by the same spec.
+    #[must_use]
+    pub fn dynamic(spec: DynamicSpec) -> Self {
+        Self::of(move |partition| {
+            let reference = DynamicRef::new();
+            let spec = spec.clone().reference(&reference);
+            let child = ChildSpec::supervisor(partition_id(partition), spec);
+            (child, reference)
+        })
+    }
+}
+
+impl<T: Clone + Send + Sync + 'static> PartitionSpec<T> {
+    /// Partitions of any kind: `make` is told which partition, from zero on, and gives its spec and what
+    /// keys are routed to. The id of the spec becomes the partition's number.
+    ///
+    /// Defaults: as many partitions as the machine has processors to offer this program, 3 restarts
+    /// in 5 s over all of them.
+    pub fn of(make: impl Fn(usize) -> (ChildSpec, T) + Send + Sync + 'static) -> Self {
+        Self {
+            spec: SupervisorSpec::new(Strategy::OneForOne),
+            partitions: std::thread::available_parallelism().map_or(1, Into::into),
+            make: Arc::new(make),
+        }
+    }
+
+    /// How many partitions there are, and how many there may ever be.
+    #[must_use]
+    pub fn partitions(mut self, partitions: usize) -> Self {
+        self.partitions = partitions;
+        self
+    }
+
+    /// Changes each partition's spec: restart type, limits, backoff.
+    #[must_use]
+    pub fn each(mut self, change: impl Fn(ChildSpec) -> ChildSpec + Send + Sync + 'static) -> Self {
+        let make = self.make;
+        self.make = Arc::new(move |partition| {
+            let (child, target) = make(partition);
+            (change(child), target)
+        });
+        self
+    }
+
+    /// How many restarts, of all partitions together, are too many.
+    #[must_use]
+    pub fn intensity(mut self, intensity: Intensity) -> Self {
+        self.spec = self.spec.intensity(intensity);
+        self
+    }
+
+    /// The first part of the paths when this supervisor is a root. Default `root`.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.spec = self.spec.name(name);
+        self
+    }
+
+    /// As [`SupervisorSpec::observe`].
+    #[must_use]
+    pub fn observe(mut self, observe: impl Fn(&SupervisorEvent) + Send + Sync + 'static) -> Self {
+        self.spec = self.spec.observe(observe);
+        self
+    }
+
+    /// The supervisor's spec, to be started or put into a tree, and the router, which is good for as long
+    /// as the program runs.
+    ///
+    /// # Errors
+    /// [`SpecError::NoPartitions`] for zero partitions, or what is wrong with a partition's spec.
+    pub fn build(self) -> Result<(SupervisorSpec, Partitions<T>), SpecError> {
+        if self.partitions == 0 {
+            return Err(SpecError::NoPartitions);
+        }
+        let (children, targets): (Vec<ChildSpec>, Vec<T>) = (0..self.partitions)
+            .map(|partition| {
+                let (mut child, target) = (self.make)(partition);
+                child.id = partition_id(partition);
+                (child, target)
+            })
+            .unzip();
+        let partitions = Partitions {
+            shared: Arc::new(Routing {
+                targets,
+                active: AtomicUsize::new(self.partitions),
+                address: SupervisorAddress::new(),
+                resizing: tokio::sync::Mutex::new(()),
+            }),
+        };
+        let mut spec = self
+            .spec
+            .children(children)
+            .address(&partitions.shared.address);
+        spec.seats.push(partitions.shared.clone());
+        spec.check()?;
+        Ok((spec, partitions))
+    }
+}
+
+impl<T> fmt::Debug for PartitionSpec<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PartitionSpec")
+            .field("partitions", &self.partitions)
+            .finish_non_exhaustive()
+    }
+}
+
+fn partition_id(partition: usize) -> ChildId {
+    ChildId::from(partition.to_string())
+}
+
+struct Routing<T> {
+    targets: Vec<T>,
+    /// How many of them keys are routed to.
+    active: AtomicUsize,
+    address: SupervisorAddress,
+    resizing: tokio::sync::Mutex<()>,
+}
+
+impl<T: Send + Sync> Seat for Routing<T> {
+    /// A new incarnation has started everybody.
+    fn up(&self, _: &SupervisorRef) {
+        self.active.store(self.targets.len(), Ordering::SeqCst);
+    }
+
+    fn leaving(&self, _: &SupervisorRef) {}
+}
+
+/// There are no partitions at present: they were resized to none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("there are no partitions: they were resized to zero")]
+pub struct NoPartitions;
+
+/// Why the number of partitions is not what was asked for.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum ResizeError {
+    /// More than the spec says.
+    #[error("{asked} partitions were asked for, but the spec allows {allowed}")]
+    TooMany {
+        /// What was asked for.
+        asked: usize,
+        /// How many the spec says.
+        allowed: usize,
+    },
+    /// This partition did not start; those before it are there.
+    #[error("partition {partition} did not start")]
+    Failed {
+        /// Which.
+        partition: usize,
+        /// Why.
+        source: RestartChildError,
+    },
+    /// No supervisor is up, or it ended meanwhile.
+    #[error(transparent)]
+    SupervisorEnded(#[from] SupervisorEnded),
+}
+
+/// Routes keys to partitions. Clones route alike.
+pub struct Partitions<T> {
+    shared: Arc<Routing<T>>,
+}
+
+impl<T> Clone for Partitions<T> {
+    fn clone(&self) -> Self {
+        Self {
+            shared: self.shared.clone(),
+        }
+    }
+}
+
+impl<T> fmt::Debug for Partitions<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Partitions")
+            .field("active", &self.shared.active.load(Ordering::SeqCst))
+            .field("allowed", &self.shared.targets.len())
+            .finish()
+    }
+}
+
+impl<T: Clone> Partitions<T> {
+    /// What the key belongs to. Takes no lock and waits for nobody; a partition that restarts is routed
+    /// to all the same.
+    ///
+    /// # Errors
+    /// When there are none.
+    pub fn route<K: PartitionKey + ?Sized>(&self, key: &K) -> Result<T, NoPartitions> {
+        let active = self.len();
+        if active == 0 {
+            return Err(NoPartitions);
+        }
+        let partition = key.partition(active);
+        // A resize between the two lines changes nothing: targets stay.
+        self.shared
+            .targets
+            .get(partition)
+            .cloned()
+            .ok_or(NoPartitions)
+    }
+
+    /// All partitions that keys are routed to, in order.
+    #[must_use]
+    pub fn all(&self) -> Vec<T> {
+        self.shared
+            .targets
+            .iter()
+            .take(self.len())
+            .cloned()
+            .collect()
+    }
+
+    /// How many partitions keys are routed to.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.shared.active.load(Ordering::SeqCst)
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Has so many partitions from now on, and tells how many there were. Those beyond are no longer
+    /// routed to and then ended, the last one first; those that are missing are started. Keys go to other
+    /// partitions than before. Resizes take turns.
+    ///
+    /// Dropped midway, partitions that were not ended yet go on without being routed to, until the next
+    /// resize.
+    ///
+    /// # Errors
+    /// See [`ResizeError`]; what was done until then stays done.
+    pub async fn resize(&self, partitions: usize) -> Result<usize, ResizeError> {
+        let allowed = self.shared.targets.len();
+        if partitions > allowed {
+            return Err(ResizeError::TooMany {
+                asked: partitions,
+                allowed,
+            });
+        }
+        let _turn = self.shared.resizing.lock().await;
+        let supervisor = self.supervisor()?;
+        let before = self.len();
+        if partitions < before {
+            self.shared.active.store(partitions, Ordering::SeqCst);
+        }
+        for partition in (partitions..allowed).rev() {
+            match supervisor.terminate_child(&partition_id(partition)).await {
+                Ok(()) | Err(TerminateChildError::NotFound) => {}
+                Err(TerminateChildError::ShuttingDown) => return Err(SupervisorEnded.into()),
+            }
+        }
+        for partition in before..partitions {
+            match supervisor.restart_child(&partition_id(partition)).await {
+                Ok(_) | Err(RestartChildError::Running | RestartChildError::Restarting) => {
+                    self.shared.active.store(partition + 1, Ordering::SeqCst);
+                }
+                Err(RestartChildError::ShuttingDown) => return Err(SupervisorEnded.into()),
+                Err(source) => return Err(ResizeError::Failed { partition, source }),
+            }
+        }
+        Ok(before)
+    }
+
+    /// The children by partition, those without a process included.
+    ///
+    /// # Errors
+    /// When no supervisor is up.
+    pub async fn which_children(&self) -> Result<Vec<(usize, ChildInfo)>, SupervisorEnded> {
+        let mut children = self.supervisor()?.which_children().await?;
+        let numbered = children
+            .drain(..)
+            .filter_map(|child| Some((child.id.as_str().parse().ok()?, child)));
+        let mut numbered: Vec<(usize, ChildInfo)> = numbered.collect();
+        numbered.sort_by_key(|(partition, _)| *partition);
+        Ok(numbered)
+    }
+
+    /// How many children there are.
+    ///
+    /// # Errors
+    /// When no supervisor is up.
+    pub async fn count_children(&self) -> Result<Counts, SupervisorEnded> {
+        self.supervisor()?.count_children().await
+    }
+
+    /// The supervisor that is up.
+    #[must_use]
+    pub fn current(&self) -> Option<SupervisorRef> {
+        self.shared.address.current()
+    }
+
+    fn supervisor(&self) -> Result<SupervisorRef, SupervisorEnded> {
+        self.current().ok_or(SupervisorEnded)
+    }
+}
+
+/// What a partition can be chosen by.
+///
+/// Integers by their value: the remainder of the division by the number of partitions, never negative.
+/// Text and bytes by FNV-1a with 64 bits. Both are the same in every process, on every machine and in
+/// every version of this crate. For other types choose a part of them that identifies them.
+pub trait PartitionKey {
+    /// Which of so many partitions, from zero on; there is at least one.
+    fn partition(&self, partitions: usize) -> usize;
+}
+
+macro_rules! by_value {
+    ($($integer:ty),+) => {
+        $(impl PartitionKey for $integer {
+            fn partition(&self, partitions: usize) -> usize {
+                let whole = i128::try_from(*self).map(|value| {
+                    let partitions = i128::try_from(partitions).unwrap_or(i128::MAX);
+                    value.rem_euclid(partitions)
+                });
+                // Only a `u128` can be too large, and then it is not negative.
+                let rest = whole.unwrap_or_else(|_| (*self as u128 % partitions as u128) as i128);
+                usize::try_from(rest).unwrap_or(0)
+            }
+        })+
+    };
+}
+
+by_value!(
+    u8, u16, u32, u64, u128, usize, i8, i16, i32, i64, i128, isize
+);
+
+impl PartitionKey for [u8] {
+    fn partition(&self, partitions: usize) -> usize {
+        fnv_1a(self).partition(partitions)
+    }
+}
+
+impl PartitionKey for Vec<u8> {
+    fn partition(&self, partitions: usize) -> usize {
+        self.as_slice().partition(partitions)
+    }
+}
+
+impl PartitionKey for str {
+    fn partition(&self, partitions: usize) -> usize {
+        self.as_bytes().partition(partitions)
+    }
+}
+
+impl PartitionKey for String {
+    fn partition(&self, partitions: usize) -> usize {
+        self.as_str().partition(partitions)
+    }
+}
+
+impl PartitionKey for ChildId {
+    fn partition(&self, partitions: usize) -> usize {
+        self.as_str().partition(partitions)
+    }
+}
+
+impl<K: PartitionKey + ?Sized> PartitionKey for &K {
+    fn partition(&self, partitions: usize) -> usize {
+        (**self).partition(partitions)
+    }
+}
+
+/// Fowler, Noll and Vo, `draft-eastlake-fnv`.
+fn fnv_1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// From the test vectors of `draft-eastlake-fnv`.
+    #[test]
+    fn the_hash_is_the_named_one() {
+        assert_eq!(fnv_1a(b""), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(fnv_1a(b"a"), 0xaf63_dc4c_8601_ec8c);
+        assert_eq!(fnv_1a(b"foobar"), 0x8594_4171_f739_67e8);
+    }
+
+    #[test]
+    fn integers_go_by_their_value() {
+        assert_eq!(7u8.partition(4), 3);
+        assert_eq!(0i64.partition(4), 0);
+        assert_eq!((-1i32).partition(4), 3);
+        assert_eq!(u128::MAX.partition(10), 5);
+        assert_eq!(i128::MIN.partition(1), 0);
+        assert_eq!(usize::MAX.partition(usize::MAX), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn every_key_has_a_partition(
+            text in ".*", number: u128, signed: i128, partitions in 1usize..100,
+        ) {
+            prop_assert!(text.as_str().partition(partitions) < partitions);
+            prop_assert_eq!(text.partition(partitions), text.as_bytes().partition(partitions));
+            prop_assert!(number.partition(partitions) < partitions);
+            prop_assert!(signed.partition(partitions) < partitions);
+        }
+    }
+}
