@@ -147,6 +147,8 @@ impl SupervisorRef {
                 restart: None,
                 status: NodeStatus::Unreachable,
                 generation: record.generation,
+                actor: None,
+                started_at: None,
                 uptime: None,
                 restarts: 0,
                 window: None,
@@ -164,7 +166,9 @@ impl SupervisorRef {
             let Ok(Ok(description)) = tokio::time::timeout_at(deadline, answer).await else {
                 return node;
             };
-            node.status = NodeStatus::Running;
+            node.status = description.status;
+            node.actor = Some(self.shared.cell.get_id());
+            (node.started_at, node.uptime) = description.ready.unzip();
             node.strategy = Some(description.strategy);
             node.window = Some(description.window);
             node.children = description.children;

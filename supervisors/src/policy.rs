@@ -20,6 +20,18 @@ pub enum Restart {
     Temporary,
 }
 
+impl Restart {
+    /// The restart type in OTP's word, as renderings and logs use it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Permanent => "permanent",
+            Self::Transient => "transient",
+            Self::Temporary => "temporary",
+        }
+    }
+}
+
 /// How a child is asked to end, and how long it may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Shutdown {
@@ -41,6 +53,18 @@ pub enum Strategy {
     OneForAll,
     /// The children that stand after it.
     RestForOne,
+}
+
+impl Strategy {
+    /// The strategy in OTP's word, as renderings and logs use it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::OneForOne => "one_for_one",
+            Self::OneForAll => "one_for_all",
+            Self::RestForOne => "rest_for_one",
+        }
+    }
 }
 
 /// Whether a supervisor ends when its significant children have ended by themselves.
@@ -130,4 +154,15 @@ pub enum ChildKind {
     Worker,
     /// A sub-supervisor.
     Supervisor,
+}
+
+impl ChildKind {
+    /// The kind in OTP's word, as renderings and logs use it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Worker => "worker",
+            Self::Supervisor => "supervisor",
+        }
+    }
 }

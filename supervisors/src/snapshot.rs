@@ -1,13 +1,26 @@
 //! A picture of a tree at one moment.
 //!
-//! Plain data and its rendering; `SupervisorRef::snapshot` takes the picture.
+//! Plain data, apart from its renderings as text, Mermaid and JSON; `SupervisorRef::snapshot` takes
+//! the picture.
 //!
 //! Invariants: a supervisor that does not answer in time is marked unreachable and its part of the
-//! tree left out; taking a picture never blocks a supervisor.
+//! tree left out; taking a picture never blocks a supervisor. What is not known is `None` and never a
+//! guess.
+//!
+//! # Secrets
+//! The text of an exit reason is the `Display` of the child's own error, or a panic's message. The text
+//! and JSON renderings repeat it: an error that shows a secret shows it here, and in logs. The Mermaid
+//! rendering shows the kind of an exit only.
+
+mod json;
+mod mermaid;
+mod text;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
+
+use ractor::ActorId;
 
 use crate::exit::ExitReason;
 use crate::id::{ChildId, Generation, SupervisorPath};
@@ -33,9 +46,11 @@ pub enum NodeStatus {
     Unreachable,
 }
 
-impl fmt::Display for NodeStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl NodeStatus {
+    /// The status in one word, as all renderings use it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
             Self::Starting => "starting",
             Self::Running => "running",
             Self::Stopping => "stopping",
@@ -43,7 +58,13 @@ impl fmt::Display for NodeStatus {
             Self::Idle => "idle",
             Self::Parked => "parked",
             Self::Unreachable => "unreachable",
-        })
+        }
+    }
+}
+
+impl fmt::Display for NodeStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 
@@ -65,7 +86,11 @@ pub struct TreeSnapshot {
     pub status: NodeStatus,
     /// Its incarnation, or its last one.
     pub generation: Generation,
-    /// How long it has been up.
+    /// Its actor while it is up; `None` for a child that is none.
+    pub actor: Option<ActorId>,
+    /// When it came up, by the wall clock as it was then.
+    pub started_at: Option<SystemTime>,
+    /// How long it has been up, by a clock that is never set.
     pub uptime: Option<Duration>,
     /// Restarts of this node since its supervisor started.
     pub restarts: u64,
@@ -75,7 +100,7 @@ pub struct TreeSnapshot {
     pub attempts: u32,
     /// When the next restart is due.
     pub next_restart: Option<Duration>,
-    /// How the incarnation before ended.
+    /// How the incarnation before ended; of a node without a process, how the last one did.
     pub last_exit: Option<Arc<ExitReason>>,
     /// What stands beneath it, in start order.
     pub children: Vec<TreeSnapshot>,
@@ -90,50 +115,105 @@ impl TreeSnapshot {
         })
     }
 
-    fn line(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.id)?;
-        if let Some(strategy) = self.strategy {
-            let name = match strategy {
-                Strategy::OneForOne => "one_for_one",
-                Strategy::OneForAll => "one_for_all",
-                Strategy::RestForOne => "rest_for_one",
-            };
-            write!(f, " [{name}]")?;
-        }
-        write!(f, " {} #{}", self.status, self.generation)?;
-        if let Some(uptime) = self.uptime {
-            write!(f, " up {uptime:.1?}")?;
-        }
-        if self.restarts > 0 {
-            write!(f, " restarts {}", self.restarts)?;
-        }
-        if let Some((used, limit)) = self.window {
-            write!(f, " window {used}/{limit}")?;
-        }
-        if let Some(due) = self.next_restart {
-            write!(f, " next in {due:.1?}")?;
-        }
-        if let Some(reason) = &self.last_exit {
-            write!(f, " last exit: {reason}")?;
-        }
-        Ok(())
+    /// The tree as a [Mermaid](https://mermaid.js.org) flowchart, to be pasted where those are drawn.
+    ///
+    /// Supervisors and workers differ in shape, each status is a class, and children stand in start
+    /// order. Texts are escaped: an id can hold anything.
+    #[must_use]
+    pub fn to_mermaid(&self) -> String {
+        mermaid::render(self)
     }
 
-    fn beneath(&self, f: &mut fmt::Formatter<'_>, indent: &str) -> fmt::Result {
-        for (at, child) in self.children.iter().enumerate() {
-            let last = at + 1 == self.children.len();
-            write!(f, "\n{indent}{}", if last { "└─ " } else { "├─ " })?;
-            child.line(f)?;
-            let deeper = format!("{indent}{}", if last { "   " } else { "│  " });
-            child.beneath(f, &deeper)?;
-        }
-        Ok(())
+    /// The tree as JSON, for programs. One object per node; its fields are a contract: names and
+    /// meanings stay, new fields may come. Every field is always there, and `null` where it is not
+    /// known or makes no sense.
+    ///
+    /// | Field | Value |
+    /// |---|---|
+    /// | `path`, `id` | strings |
+    /// | `kind` | `"supervisor"` or `"worker"` |
+    /// | `strategy` | `"one_for_one"`, `"one_for_all"`, `"rest_for_one"`; of supervisors |
+    /// | `restart` | `"permanent"`, `"transient"`, `"temporary"`; `null` for a root |
+    /// | `status` | as [`NodeStatus::name`] |
+    /// | `generation` | number, the first is 1 |
+    /// | `actor` | string, ractor's id |
+    /// | `started_at_unix_ms` | number, milliseconds since 1970 |
+    /// | `uptime_ms` | number |
+    /// | `restarts` | number |
+    /// | `window_used`, `window_limit` | numbers; of supervisors |
+    /// | `attempts` | number, consecutive ones |
+    /// | `next_restart_ms` | number, from now |
+    /// | `last_exit` | `{"kind": string, "reason": string}`, the kind as [`ExitReason::kind`] |
+    /// | `children` | array of nodes, in start order |
+    ///
+    /// Milliseconds are whole. Read the secrets section of [this module](self) before you publish it.
+    ///
+    /// ```
+    /// # use mainstay_supervisors::{ShutdownPlan, Strategy, SupervisorSpec};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let tree = SupervisorSpec::new(Strategy::OneForOne).start().await?;
+    /// let json = tree.snapshot().await.to_json();
+    /// assert!(json.starts_with(r#"{"path":"root","id":"root","kind":"supervisor","strategy":"one_for_one""#));
+    /// # tree.shutdown(ShutdownPlan::default()).await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        json::render(self)
     }
 }
 
+/// The tree as indented text, for people. Its form may change.
 impl fmt::Display for TreeSnapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.line(f)?;
-        self.beneath(f, "")
+        text::render(self, f)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::exit::BoxError;
+
+    /// A worker that is up.
+    pub(crate) fn worker(id: &str) -> TreeSnapshot {
+        let id = ChildId::from(id);
+        TreeSnapshot {
+            path: SupervisorPath::root("top").child(&id),
+            id,
+            kind: ChildKind::Worker,
+            strategy: None,
+            restart: Some(Restart::Permanent),
+            status: NodeStatus::Running,
+            generation: Generation(1),
+            actor: Some(ActorId::Local(7)),
+            started_at: Some(SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123)),
+            uptime: Some(Duration::from_millis(1500)),
+            restarts: 0,
+            window: None,
+            attempts: 0,
+            next_restart: None,
+            last_exit: None,
+            children: Vec::new(),
+        }
+    }
+
+    pub(crate) fn failed(text: &str) -> Arc<ExitReason> {
+        Arc::new(ExitReason::Failed(BoxError::from(text).into()))
+    }
+
+    /// A root over these children.
+    pub(crate) fn root(children: impl IntoIterator<Item = TreeSnapshot>) -> TreeSnapshot {
+        TreeSnapshot {
+            path: SupervisorPath::root("top"),
+            kind: ChildKind::Supervisor,
+            strategy: Some(Strategy::OneForAll),
+            restart: None,
+            window: Some((1, 3)),
+            children: children.into_iter().collect(),
+            ..worker("top")
+        }
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::child::Phase;
 use super::sequence::Sequence;
-use super::{ChildPlan, Machine};
+use super::{ChildPlan, Machine, Mode};
 use crate::exit::ExitReason;
 use crate::id::Generation;
 use crate::snapshot::NodeStatus;
@@ -58,6 +58,15 @@ impl Machine {
                 last_exit: child.last_exit.clone(),
             }
         })
+    }
+
+    /// What the supervisor itself is doing.
+    pub(crate) fn status(&self) -> NodeStatus {
+        match self.mode {
+            Mode::Up if self.booting => NodeStatus::Starting,
+            Mode::Up => NodeStatus::Running,
+            Mode::Ending { .. } | Mode::Ended => NodeStatus::Stopping,
+        }
     }
 
     /// Restarts in the window, and how many are allowed.

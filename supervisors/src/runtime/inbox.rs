@@ -7,7 +7,7 @@
 //! Invariants: what was put in is handled, or dropped with the supervisor's state, and nothing else.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use ractor::{ActorCell, ActorRef};
 use tokio::sync::{mpsc, oneshot};
@@ -19,7 +19,7 @@ use crate::runtime::launch::Refusal;
 use crate::runtime::record::Obituary;
 use crate::runtime::supervisor::Call;
 use crate::shutdown::Parting;
-use crate::snapshot::TreeSnapshot;
+use crate::snapshot::{NodeStatus, TreeSnapshot};
 
 /// The mailbox message: look into the inbox.
 pub(crate) struct Wake;
@@ -65,6 +65,9 @@ pub(crate) enum Letter {
 
 /// One supervisor's own part of a snapshot.
 pub(crate) struct Description {
+    pub(crate) status: NodeStatus,
+    /// When its children were all up for the first time, and for how long that has been so.
+    pub(crate) ready: Option<(SystemTime, Duration)>,
     pub(crate) strategy: Strategy,
     pub(crate) window: (u32, u32),
     pub(crate) children: Vec<TreeSnapshot>,

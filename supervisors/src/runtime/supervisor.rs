@@ -13,6 +13,7 @@ mod start;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
 
 use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -58,6 +59,8 @@ struct Charge {
     record: Arc<Record>,
     /// Set when it is up, cleared when it has ended.
     up: bool,
+    /// When it came up; set and cleared with `up`.
+    started_at: Option<SystemTime>,
     /// Its actor while it is up, where it is one.
     cell: Option<ActorCell>,
     /// Set by the launch when the child is a supervisor; for snapshots.
@@ -79,6 +82,8 @@ pub(crate) struct State {
     doom: watch::Sender<bool>,
     token: Token,
     ready: Option<oneshot::Sender<()>>,
+    /// When all children were up for the first time.
+    ready_since: Option<(SystemTime, std::time::Instant)>,
     reference: SupervisorRef,
     timer: Option<(std::time::Instant, AbortHandle)>,
     /// Who waits for what.
@@ -151,6 +156,7 @@ impl Actor for Supervisor {
             doom,
             token: arguments.token,
             ready: Some(arguments.ready),
+            ready_since: None,
             reference,
             timer: None,
             callers: Callers::default(),
@@ -245,6 +251,7 @@ impl State {
                     && charge.generation == generation
                 {
                     charge.up = true;
+                    charge.started_at = Some(SystemTime::now());
                     charge.cell = cell;
                 }
                 self.spend(&child);
@@ -275,6 +282,7 @@ impl State {
                 notice.complete();
                 if let Some(charge) = self.charges.get_mut(&child) {
                     charge.up = false;
+                    charge.started_at = None;
                     charge.cell = None;
                 }
                 let reason = notice.reason.clone();
@@ -411,6 +419,7 @@ impl State {
                 for seat in &self.spec.seats {
                     seat.up(&self.reference);
                 }
+                self.ready_since = Some((SystemTime::now(), now()));
                 if let Some(ready) = self.ready.take() {
                     let _ = ready.send(());
                 }

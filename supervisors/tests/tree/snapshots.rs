@@ -2,13 +2,13 @@
 
 use std::sync::Mutex;
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use mainstay_supervisors::{
     Address, ChildKind, ChildSpec, NodeStatus, ShutdownPlan, Strategy, SupervisorEventKind,
 };
 
-use crate::kit::{Do, Log, generous, puppet, started};
+use crate::kit::{Do, Log, Script, generous, puppet, scripted, started};
 
 #[tokio::test(start_paused = true)]
 async fn a_snapshot_shows_the_whole_tree_in_start_order() {
@@ -26,7 +26,7 @@ async fn a_snapshot_shows_the_whole_tree_in_start_order() {
     let snapshot = tree.snapshot().await;
     assert_eq!(
         snapshot.to_string(),
-        "top [one_for_one] running #1 window 0/100\n\
+        "top [one_for_one] running #1 up 3.0s window 0/100\n\
          ├─ a running #1 up 3.0s\n\
          └─ b [rest_for_one] running #1 up 3.0s window 1/100\n   \
          └─ c running #2 up 3.0s restarts 1 last exit: failed: the line is dead (1)"
@@ -36,6 +36,73 @@ async fn a_snapshot_shows_the_whole_tree_in_start_order() {
     assert_eq!(b.strategy, Some(Strategy::RestForOne));
     tree.shutdown(ShutdownPlan::default()).await;
     assert_eq!(tree.snapshot().await.status, NodeStatus::Idle);
+}
+
+/// The root is a node like any other: up since its children were, with an actor, and stopping while
+/// it ends.
+#[tokio::test(start_paused = true)]
+async fn a_root_tells_of_itself_what_it_tells_of_children() {
+    let before = SystemTime::now();
+    let slow = Script {
+        start_takes: Duration::from_secs(2),
+        stop_takes: Duration::from_secs(2),
+        ..Script::default()
+    };
+    let (tree, mut events) =
+        started(generous(Strategy::OneForAll).child(scripted("slow", slow))).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let up = tree.snapshot().await;
+    assert_eq!(
+        up.uptime,
+        Some(Duration::from_secs(1)),
+        "the boot is not in it"
+    );
+    assert_eq!(up.actor, Some(tree.cell().get_id()));
+    for node in [&up, up.find(["slow"]).unwrap()] {
+        assert!(node.started_at.is_some_and(|at| at >= before));
+        assert!(node.actor.is_some());
+    }
+
+    let (ending, during) = tokio::join!(tree.shutdown(ShutdownPlan::default()), async {
+        events
+            .until(|event| event.kind.name() == "sup.shutdown")
+            .await;
+        tree.snapshot().await
+    });
+    assert_eq!(ending.graceful, 1);
+    assert_eq!(during.status, NodeStatus::Stopping);
+    assert_eq!(during.find(["slow"]).unwrap().status, NodeStatus::Stopping);
+
+    let after = tree.snapshot().await;
+    assert_eq!(after.status, NodeStatus::Idle);
+    assert_eq!((after.uptime, after.actor), (None, None));
+    assert_eq!(after.last_exit.unwrap().kind(), "ended");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_of_a_live_tree_is_json_and_mermaid() {
+    let address = Address::new();
+    let log = Log::default();
+    let below = generous(Strategy::RestForOne).child(puppet("c", &log).address(&address));
+    let spec = generous(Strategy::OneForOne)
+        .child(puppet("a \"quoted\"", &log))
+        .child(ChildSpec::supervisor("b", below));
+    let (tree, mut events) = started(spec).await;
+    address.cast(Do::Fail(1)).unwrap();
+    events.restarted("c").await;
+    let snapshot = tree.snapshot().await;
+    let json: serde_json::Value = serde_json::from_str(&snapshot.to_json()).unwrap();
+    assert_eq!(json["children"][0]["id"], "a \"quoted\"");
+    let c = &json["children"][1]["children"][0];
+    assert_eq!(c["path"], "root/b/c");
+    assert_eq!(c["last_exit"]["reason"], "failed: the line is dead (1)");
+    let drawn = snapshot.to_mermaid();
+    assert!(
+        drawn.contains("n1(\"a #34;quoted#34;<br/>running"),
+        "{drawn}"
+    );
+    assert!(drawn.contains("n2 --> n3\n    n0 --> n2"), "{drawn}");
+    tree.shutdown(ShutdownPlan::default()).await;
 }
 
 /// On a real clock: the supervisor's thread is blocked.

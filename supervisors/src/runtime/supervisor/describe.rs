@@ -35,6 +35,10 @@ impl State {
                 restart: Some(view.plan.restart),
                 status: view.status,
                 generation: view.generation,
+                actor: charge
+                    .and_then(|charge| charge.cell.as_ref())
+                    .map(|cell| cell.get_id()),
+                started_at: charge.and_then(|charge| charge.started_at),
                 uptime: view.uptime,
                 restarts: view.restarts,
                 window: None,
@@ -45,6 +49,10 @@ impl State {
             });
         }
         Description {
+            status: self.machine.status(),
+            ready: self
+                .ready_since
+                .map(|(at, since)| (at, now.saturating_duration_since(since))),
             strategy: self.spec.strategy,
             window: self.machine.window(now),
             children,

@@ -142,6 +142,7 @@ impl State {
                 commands,
                 record,
                 up: false,
+                started_at: None,
                 cell: None,
                 supervisor,
             },
