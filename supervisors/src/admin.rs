@@ -18,6 +18,7 @@ use crate::backoff::Backoff;
 use crate::exit::ExitReason;
 use crate::handle::SupervisorRef;
 use crate::id::{ChildId, Generation};
+use crate::monitor::{MonitorRef, Watcher, monitor_nothing, monitor_record};
 use crate::policy::{ChildKind, Restart, Shutdown};
 use crate::runtime::supervisor::{Call, Inspection};
 use crate::snapshot::NodeStatus;
@@ -142,6 +143,22 @@ impl SupervisorRef {
         // The supervisor's own comes last.
         let own = self.inspect(id).await?.bindings.pop();
         own.and_then(Address::of).ok_or(LookupError::MessageType)
+    }
+
+    /// Watches the present incarnation of a child, or its last one: the way to a task, which has no
+    /// actor to monitor. One that was never started yields its [`Down`](crate::Down) at once.
+    ///
+    /// # Errors
+    /// When there is no such child, or no supervisor.
+    pub async fn monitor_child(
+        &self,
+        watcher: &impl Watcher,
+        id: &ChildId,
+    ) -> Result<MonitorRef, LookupError> {
+        Ok(match self.inspect(id).await?.record {
+            Some(record) => monitor_record(watcher, &record),
+            None => monitor_nothing(watcher),
+        })
     }
 
     async fn inspect(&self, id: &ChildId) -> Result<Inspection, LookupError> {

@@ -124,6 +124,13 @@ impl fmt::Display for PanicInfo {
 }
 
 impl ExitReason {
+    /// The end by a panic, whose payload is dropped here and may panic again.
+    pub(crate) fn of_panic(payload: Box<dyn Any + Send>) -> Self {
+        let reason = Self::Panicked(PanicInfo::from_payload(&*payload));
+        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(payload)));
+        reason
+    }
+
     /// Whether a transient child that ended so is left alone.
     ///
     /// True of a graceful stop, a drain, and a supervisor that ended in good order, whatever the

@@ -92,6 +92,7 @@ pub mod seat;
 pub mod shutdown;
 pub mod snapshot;
 pub mod spec;
+pub mod task;
 mod time;
 
 #[doc(hidden)]
@@ -117,3 +118,4 @@ pub use seat::{SupervisorAddress, SupervisorNotUp};
 pub use shutdown::{ShutdownPlan, ShutdownReport};
 pub use snapshot::{NodeStatus, TreeSnapshot};
 pub use spec::{ChildSpec, SpecError, StartContext, StartError, SupervisorSpec};
+pub use task::{Stopping, TaskContext};

@@ -19,5 +19,6 @@ pub(crate) mod keeper;
 pub(crate) mod launch;
 pub(crate) mod record;
 pub(crate) mod supervisor;
+pub(crate) mod task;
 pub(crate) mod telemetry;
 pub(crate) mod wrapper;

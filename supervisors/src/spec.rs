@@ -25,7 +25,9 @@ use crate::policy::{
     AutoShutdown, ChildKind, Intensity, OnExhausted, Restart, Shutdown, Strategy, Verdict,
 };
 use crate::runtime::launch::{ActorLauncher, Launcher, Takes};
+use crate::runtime::task::TaskLauncher;
 use crate::seat::{Seat, SupervisorAddress};
+use crate::task::TaskContext;
 
 /// Default limit of a worker's start.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -134,6 +136,42 @@ impl ChildSpec {
         Self::new(
             id.into(),
             Launch::Worker(Arc::new(ActorLauncher::new(make))),
+            Shutdown::Timeout(SHUTDOWN),
+            Some(START_TIMEOUT),
+        )
+    }
+
+    /// A child that is a plain async function: no actor, no mailbox, a bare task. `make` is called
+    /// for each incarnation, inside the task; it is up as soon as it is spawned.
+    ///
+    /// Returning `Ok` is a graceful stop, an error a failure of that type. Told to stop, its future is
+    /// dropped at once, which is graceful too; a task that wants to end by itself takes
+    /// [`TaskContext::stopping`]. No address and no name can be given to it.
+    ///
+    /// ```
+    /// use mainstay_supervisors::{ChildSpec, TaskContext};
+    ///
+    /// let ticker = ChildSpec::task("ticker", |context: TaskContext| async move {
+    ///     let mut stopping = context.stopping();
+    ///     loop {
+    ///         tokio::select! {
+    ///             () = &mut stopping => return Ok::<(), std::io::Error>(()),
+    ///             () = tokio::time::sleep(std::time::Duration::from_secs(1)) => {}
+    ///         }
+    ///     }
+    /// });
+    /// ```
+    ///
+    /// Defaults: permanent, 5 s to stop.
+    pub fn task<F, R, E>(id: impl Into<ChildId>, make: F) -> Self
+    where
+        F: Fn(TaskContext) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        Self::new(
+            id.into(),
+            Launch::Worker(Arc::new(TaskLauncher::new(make))),
             Shutdown::Timeout(SHUTDOWN),
             Some(START_TIMEOUT),
         )
@@ -465,7 +503,7 @@ pub enum SpecError {
     /// No restart could ever be within the window.
     #[error("intensity window is zero")]
     ZeroWindow,
-    /// The address is for other messages than the child's, or the child is a supervisor.
+    /// The address is for other messages than the child's, or the child is a task or a supervisor.
     #[error("address of child {child} is for another message type")]
     AddressType {
         /// That child.

@@ -29,5 +29,7 @@ mod snapshots;
 mod starts;
 #[path = "tree/strategies.rs"]
 mod strategies;
+#[path = "tree/tasks.rs"]
+mod tasks;
 #[path = "tree/traps.rs"]
 mod traps;

@@ -285,15 +285,9 @@ impl Keeper {
     /// The task has ended: waits until the state and all descendants are gone as well.
     async fn reap(&self, launched: Launched, cancelled: bool) -> ExitReason {
         self.record.leave();
-        let Remains::Vault(contents) = launched.remains;
-        // A task of its own: dropping is the user's code, and may panic or take long.
-        let dropping = tokio::spawn(async move { contents.empty() });
-        if timeout(GRACE, dropping).await.is_err() {
-            tracing::warn!(
-                            target: "supervisors",
-            { child.path = %self.record.path },
-            "the state of an ended child is still being dropped"
-            );
+        match launched.remains {
+            Remains::Nothing => {}
+            Remains::Vault(contents) => self.bury(async move { contents.empty() }).await,
         }
         if let Some((supervisor, mut census)) = launched.supervisor {
             supervisor.doom();
@@ -301,6 +295,18 @@ impl Keeper {
             while census.recv().await.is_some() {}
         }
         self.record.verdict(cancelled)
+    }
+
+    /// Has the state dropped, in a task of its own: that is the user's code, and may panic or take
+    /// long.
+    async fn bury(&self, dropping: impl Future<Output = ()> + Send + 'static) {
+        if timeout(GRACE, tokio::spawn(dropping)).await.is_err() {
+            tracing::warn!(
+                target: "supervisors",
+                { child.path = %self.record.path },
+                "the state of an ended child is still being dropped"
+            );
+        }
     }
 
     fn started(&mut self, launched: &Launched) {

@@ -21,6 +21,7 @@ use crate::address::{Address, Binding};
 use crate::exit::{ExitReason, PanicInfo};
 use crate::handle::SupervisorRef;
 use crate::runtime::record::Record;
+use crate::runtime::task::Leash;
 use crate::runtime::wrapper::{Contents, Supervised};
 use crate::spec::{StartContext, StartError};
 
@@ -36,6 +37,7 @@ pub(crate) struct Order {
 /// What a keeper minds.
 pub(crate) enum Process {
     Actor(ActorCell),
+    Task(Arc<Leash>),
 }
 
 impl Process {
@@ -43,24 +45,29 @@ impl Process {
     pub(crate) fn stop(&self, text: &str) {
         match self {
             Self::Actor(cell) => cell.stop(Some(text.to_owned())),
+            Self::Task(leash) => leash.stop(text),
         }
     }
 
     pub(crate) fn kill(&self) {
         match self {
             Self::Actor(cell) => cell.kill(),
+            Self::Task(leash) => leash.kill(),
         }
     }
 
     pub(crate) fn cell(&self) -> Option<&ActorCell> {
         match self {
             Self::Actor(cell) => Some(cell),
+            Self::Task(_) => None,
         }
     }
 }
 
 /// What may be left when the task of an incarnation has ended.
 pub(crate) enum Remains {
+    /// Nothing: it was in the task.
+    Nothing,
     /// Its state, in a vault.
     Vault(Arc<dyn Contents>),
 }
@@ -86,6 +93,7 @@ pub(crate) enum Refusal {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Takes {
     Messages(TypeId),
+    Nothing,
 }
 
 pub(crate) trait Launcher: Send + Sync {

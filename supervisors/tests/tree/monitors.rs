@@ -11,9 +11,9 @@ use tokio::sync::mpsc;
 
 use crate::kit::{Do, LineDead, Log, Puppet, Script, generous, puppet, settle, started};
 
-struct Watcher;
+pub(crate) struct Watcher;
 
-enum Watched {
+pub(crate) enum Watched {
     Down(Down),
 }
 mainstay_supervisors::message!(Watched);
@@ -57,7 +57,7 @@ impl Actor for Watcher {
     }
 }
 
-async fn watcher() -> (ActorRef<Watched>, mpsc::UnboundedReceiver<Down>) {
+pub(crate) async fn watcher() -> (ActorRef<Watched>, mpsc::UnboundedReceiver<Down>) {
     let (sender, downs) = mpsc::unbounded_channel();
     let (watcher, _) = Actor::spawn(None, Watcher, sender).await.unwrap();
     (watcher, downs)

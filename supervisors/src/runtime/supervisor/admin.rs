@@ -22,6 +22,7 @@ use crate::id::{ChildId, Generation};
 use crate::machine::{
     Answer, ChildPlan, Input, Outcome, Population, Request, Rules, StartDenied, Ticket, Unchanged,
 };
+use crate::runtime::record::Record;
 use crate::snapshot::NodeStatus;
 use crate::spec::{ChildSpec, SupervisorSpec};
 
@@ -43,6 +44,8 @@ pub(crate) enum Call {
 pub(crate) struct Inspection {
     pub(crate) spec: SpecInfo,
     pub(crate) bindings: Vec<Arc<dyn Binding>>,
+    /// Of its present or last incarnation.
+    pub(crate) record: Option<Arc<Record>>,
 }
 
 /// Who waits for what, by ticket.
@@ -114,6 +117,7 @@ impl State {
                 let _ = reply.send(self.specs.get(&child).map(|spec| Inspection {
                     spec: spec.describe(),
                     bindings: spec.bindings.clone(),
+                    record: self.charges.get(&child).map(|charge| charge.record.clone()),
                 }));
                 return None;
             }
