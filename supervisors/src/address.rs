@@ -318,6 +318,8 @@ impl AddressChanges {
 pub(crate) trait Binding: Send + Sync {
     fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
     fn message_type(&self) -> TypeId;
+    /// Whether an actor takes these messages; unknown of a remote one, which is taken on trust.
+    fn fits(&self, cell: &ActorCell) -> bool;
     fn up(&self, cell: &ActorCell, record: &Arc<Record>);
     fn leaving(&self, generation: Generation);
     fn restarting(&self, generation: Generation);
@@ -344,6 +346,10 @@ impl<M: Message> Binding for Place<M> {
 
     fn message_type(&self) -> TypeId {
         TypeId::of::<M>()
+    }
+
+    fn fits(&self, cell: &ActorCell) -> bool {
+        cell.is_message_type_of::<M>() != Some(false)
     }
 
     fn up(&self, cell: &ActorCell, record: &Arc<Record>) {

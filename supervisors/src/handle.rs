@@ -296,6 +296,7 @@ impl SupervisorSpec {
             supervisor: above,
             record: record.clone(),
             ready,
+            strangers: Arc::default(),
         };
         let launching = launch(Arc::new(self), &[], commands, order);
         let keeper = Keeper {

@@ -117,5 +117,5 @@ pub use policy::{
 pub use seat::{SupervisorAddress, SupervisorNotUp};
 pub use shutdown::{ShutdownPlan, ShutdownReport};
 pub use snapshot::{NodeStatus, TreeSnapshot};
-pub use spec::{ChildSpec, SpecError, StartContext, StartError, SupervisorSpec};
+pub use spec::{ChildSpec, Spawned, SpecError, StartContext, StartError, SupervisorSpec};
 pub use task::{Stopping, TaskContext};

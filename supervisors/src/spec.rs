@@ -12,7 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use ractor::Actor;
+use ractor::thread_local::{ThreadLocalActor, ThreadLocalActorSpawner};
+use ractor::{Actor, ActorCell};
+use tokio::task::JoinHandle;
 
 use crate::address::{Address, Binding};
 use crate::admin::SpecInfo;
@@ -24,7 +26,9 @@ use crate::machine::Population;
 use crate::policy::{
     AutoShutdown, ChildKind, Intensity, OnExhausted, Restart, Shutdown, Strategy, Verdict,
 };
+use crate::runtime::foreign::ForeignLauncher;
 use crate::runtime::launch::{ActorLauncher, Launcher, Takes};
+use crate::runtime::local::LocalLauncher;
 use crate::runtime::task::TaskLauncher;
 use crate::seat::{Seat, SupervisorAddress};
 use crate::task::TaskContext;
@@ -91,6 +95,24 @@ impl StartError {
     }
 }
 
+/// An actor that somebody spawned, see [`ChildSpec::spawn_with`].
+#[derive(Debug)]
+pub struct Spawned {
+    pub(crate) cell: ActorCell,
+    pub(crate) join: JoinHandle<()>,
+}
+
+impl Spawned {
+    /// The actor, and the handle that is done when nothing of it is left.
+    #[must_use]
+    pub fn new(actor: impl Into<ActorCell>, join: JoinHandle<()>) -> Self {
+        Self {
+            cell: actor.into(),
+            join,
+        }
+    }
+}
+
 pub(crate) type Classify = Arc<dyn Fn(&ExitReason) -> Verdict + Send + Sync>;
 pub(crate) type Observer = Arc<dyn Fn(&SupervisorEvent) + Send + Sync>;
 
@@ -136,6 +158,57 @@ impl ChildSpec {
         Self::new(
             id.into(),
             Launch::Worker(Arc::new(ActorLauncher::new(make))),
+            Shutdown::Timeout(SHUTDOWN),
+            Some(START_TIMEOUT),
+        )
+    }
+
+    /// A child that is an actor of ractor's thread-local kind, whose state cannot leave its thread.
+    /// It runs on the thread of `spawner` and is dropped there; several children may share one.
+    ///
+    /// ractor makes the actor itself, by `Default`; `make` yields its arguments and is otherwise as
+    /// for [`actor`](Self::actor), as are the defaults. A start that was given up is dropped by the
+    /// spawner's thread whenever it comes to it. The spawner's thread has a runtime and a clock of
+    /// its own.
+    pub fn thread_local<A, F>(
+        id: impl Into<ChildId>,
+        spawner: ThreadLocalActorSpawner,
+        make: F,
+    ) -> Self
+    where
+        A: ThreadLocalActor,
+        F: Fn(StartContext) -> Result<A::Arguments, StartError> + Send + Sync + 'static,
+    {
+        Self::new(
+            id.into(),
+            Launch::Worker(Arc::new(LocalLauncher::<A, F>::new(spawner, make))),
+            Shutdown::Timeout(SHUTDOWN),
+            Some(START_TIMEOUT),
+        )
+    }
+
+    /// A child that `spawn` brings up itself, in whatever way: an actor built elsewhere, a factory with
+    /// its own spawner, the shim of a remote actor. It is called for each incarnation, with the
+    /// supervisor's cell to link to (what is not linked when it is handed over is linked then), and
+    /// bounded by the start timeout; what it spawned but did not hand over is its own affair.
+    ///
+    /// There is no wrapper around such a child, so its ends are what ractor's events say: a panic is
+    /// a failure with a text, a stop whose reason is `killed` looks like a kill, and one that is not
+    /// linked at its end is [`Unobserved`](ExitReason::Unobserved). It is ready when its
+    /// `post_start` is done. [`registered`](Self::registered) has no effect.
+    ///
+    /// The messages of an [`address`](Self::address) are taken on trust by the spec, and compared
+    /// when an incarnation comes up: a start that does not fit fails.
+    ///
+    /// Defaults: permanent, 5 s to stop, 30 s to start.
+    pub fn spawn_with<F, R>(id: impl Into<ChildId>, spawn: F) -> Self
+    where
+        F: Fn(StartContext, ActorCell) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<Spawned, StartError>> + Send + 'static,
+    {
+        Self::new(
+            id.into(),
+            Launch::Worker(Arc::new(ForeignLauncher::new(spawn))),
             Shutdown::Timeout(SHUTDOWN),
             Some(START_TIMEOUT),
         )
@@ -313,11 +386,12 @@ impl ChildSpec {
             Launch::Worker(launcher) => Some(launcher.takes()),
             Launch::Supervisor(_) | Launch::Spent(_) => None,
         };
-        if self
-            .bindings
-            .iter()
-            .any(|binding| takes != Some(Takes::Messages(binding.message_type())))
-        {
+        let fits = |binding: &Arc<dyn Binding>| match takes {
+            Some(Takes::Messages(messages)) => messages == binding.message_type(),
+            Some(Takes::Unknown) => true,
+            Some(Takes::Nothing) | None => false,
+        };
+        if !self.bindings.iter().all(fits) {
             return Err(SpecError::AddressType { child: id() });
         }
         if let Launch::Supervisor(spec) = &self.launch {

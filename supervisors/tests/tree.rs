@@ -11,6 +11,8 @@ mod addresses;
 mod admin;
 #[path = "tree/exits.rs"]
 mod exits;
+#[path = "tree/kinds.rs"]
+mod kinds;
 #[path = "tree/kit.rs"]
 mod kit;
 #[path = "tree/monitors.rs"]

@@ -276,7 +276,12 @@ impl Keeper {
         match timeout(order.grace, &mut launched.join).await {
             Ok(ended) => {
                 let cancelled = ended.is_err_and(|error| error.is_cancelled());
-                (Parting::Killed, self.reap(launched, cancelled).await)
+                let reason = match self.reap(launched, cancelled).await {
+                    // Nobody else knows, but it was us.
+                    ExitReason::Unobserved => ExitReason::Killed,
+                    reason => reason,
+                };
+                (Parting::Killed, reason)
             }
             Err(_) => (Parting::Abandoned, ExitReason::Abandoned),
         }
@@ -287,6 +292,12 @@ impl Keeper {
         self.record.leave();
         match launched.remains {
             Remains::Nothing => {}
+            Remains::Foreign(sighted) => {
+                if let Some(remainder) = sighted.remainder().await {
+                    self.bury(async move { drop(remainder) }).await;
+                }
+                self.record.note_unobserved();
+            }
             Remains::Vault(contents) => self.bury(async move { contents.empty() }).await,
         }
         if let Some((supervisor, mut census)) = launched.supervisor {

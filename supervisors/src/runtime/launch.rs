@@ -18,8 +18,9 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::address::{Address, Binding};
-use crate::exit::{ExitReason, PanicInfo};
+use crate::exit::ExitReason;
 use crate::handle::SupervisorRef;
+use crate::runtime::foreign::{Sighted, Strangers};
 use crate::runtime::record::Record;
 use crate::runtime::task::Leash;
 use crate::runtime::wrapper::{Contents, Supervised};
@@ -32,6 +33,8 @@ pub(crate) struct Order {
     pub(crate) supervisor: Option<ActorCell>,
     pub(crate) record: Arc<Record>,
     pub(crate) ready: oneshot::Sender<()>,
+    /// Where the supervisor reports what it hears of actors that have no wrapper.
+    pub(crate) strangers: Arc<Strangers>,
 }
 
 /// What a keeper minds.
@@ -66,6 +69,8 @@ impl Process {
 
 /// What may be left when the task of an incarnation has ended.
 pub(crate) enum Remains {
+    /// What ractor's events will say of a child that somebody else spawned.
+    Foreign(Sighted),
     /// Nothing: it was in the task.
     Nothing,
     /// Its state, in a vault.
@@ -93,6 +98,8 @@ pub(crate) enum Refusal {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Takes {
     Messages(TypeId),
+    /// It takes some, to be compared when it runs.
+    Unknown,
     Nothing,
 }
 
@@ -134,19 +141,7 @@ where
         let make = self.make.clone();
         Box::pin(async move {
             let context = order.context;
-            let made = catch_unwind(AssertUnwindSafe(|| make(context)));
-            let (actor, arguments) = match made {
-                Ok(Ok(made)) => made,
-                Ok(Err(StartError::Ignore)) => return Err(Refusal::Ignored),
-                Ok(Err(StartError::Postpone(delay))) => return Err(Refusal::Postponed(delay)),
-                Ok(Err(StartError::Failed(error))) => {
-                    return Err(Refusal::Failed(Arc::new(ExitReason::Failed(error.into()))));
-                }
-                Err(payload) => {
-                    let info = PanicInfo::from_payload(&*payload);
-                    return Err(Refusal::Failed(Arc::new(ExitReason::Panicked(info))));
-                }
-            };
+            let (actor, arguments) = made(catch_unwind(AssertUnwindSafe(|| make(context))))?;
             let wrapped = Supervised::new(actor, order.record.clone(), Some(order.ready));
             let contents = wrapped.contents();
             let (cell, join) = spawn(
@@ -186,12 +181,30 @@ pub(crate) async fn spawn<A: Actor>(
             }
             Ok((actor.get_cell(), join))
         }
-        Err(error) => Err(Refusal::Failed(Arc::new(match record.failure() {
-            Some(failure) => failure,
-            None => match error {
-                SpawnErr::StartupFailed(error) => ExitReason::Failed(error.into()),
-                other => ExitReason::Failed(Arc::new(other)),
-            },
-        }))),
+        Err(error) => Err(not_spawned(record, error)),
     }
+}
+
+/// What a factory's answer means.
+pub(crate) fn made<T>(answer: std::thread::Result<Result<T, StartError>>) -> Result<T, Refusal> {
+    match answer {
+        Ok(Ok(made)) => Ok(made),
+        Ok(Err(StartError::Ignore)) => Err(Refusal::Ignored),
+        Ok(Err(StartError::Postpone(delay))) => Err(Refusal::Postponed(delay)),
+        Ok(Err(StartError::Failed(error))) => {
+            Err(Refusal::Failed(Arc::new(ExitReason::Failed(error.into()))))
+        }
+        Err(payload) => Err(Refusal::Failed(Arc::new(ExitReason::of_panic(payload)))),
+    }
+}
+
+/// Why ractor spawned nothing, as the record knows it.
+pub(crate) fn not_spawned(record: &Record, error: SpawnErr) -> Refusal {
+    Refusal::Failed(Arc::new(match record.failure() {
+        Some(failure) => failure,
+        None => match error {
+            SpawnErr::StartupFailed(error) => ExitReason::Failed(error.into()),
+            other => ExitReason::Failed(Arc::new(other)),
+        },
+    }))
 }

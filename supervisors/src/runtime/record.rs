@@ -123,6 +123,19 @@ impl Record {
         lock(&LIVE).insert(actor, Arc::downgrade(self));
     }
 
+    /// Whether every address can take this actor.
+    pub(crate) fn fits(&self, cell: &ActorCell) -> bool {
+        self.bindings.iter().all(|binding| binding.fits(cell))
+    }
+
+    /// Notes that nobody told how it ended.
+    pub(crate) fn note_unobserved(&self) {
+        let mut notes = lock(&self.notes);
+        if notes.failure.is_none() && !notes.stopped {
+            notes.failure = Some(ExitReason::Unobserved);
+        }
+    }
+
     pub(crate) fn cancel_start(&self) {
         self.cancelled.store(true, Ordering::SeqCst);
     }

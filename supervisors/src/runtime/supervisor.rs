@@ -2,8 +2,8 @@
 //!
 //! Dull on purpose: letters become inputs, actions become keepers, commands and reports.
 //!
-//! Invariants: `handle` never waits; ractor's supervision events are used for one thing only, the
-//! text of a stop, and cannot cause anything; a foreign stop ends the children in order too, in
+//! Invariants: `handle` never waits; ractor's supervision events are used for one thing only, to
+//! explain ends (the text of a stop, all of a child that has no wrapper), and cannot cause one; a foreign stop ends the children in order too, in
 //! `post_stop`; a supervisor that is dropped dooms its children.
 
 mod admin;
@@ -25,6 +25,7 @@ use crate::handle::SupervisorRef;
 use crate::id::{ChildId, Generation, SupervisorPath};
 use crate::machine::{Action, Input, Judged, Machine, Standing, StartRefusal};
 use crate::policy::{Restart, Verdict};
+use crate::runtime::foreign::{Strangers, discard};
 use crate::runtime::inbox::{Inbox, Letter, Letters, Wake};
 use crate::runtime::keeper::{Command, Ledger, Token};
 use crate::runtime::launch::Refusal;
@@ -75,6 +76,8 @@ pub(crate) struct State {
     record: Arc<Record>,
     observers: Vec<Observer>,
     charges: HashMap<ChildId, Charge>,
+    /// Children without a wrapper.
+    strangers: Arc<Strangers>,
     /// The reading side of the inbox.
     letters: Letters,
     inbox: Inbox,
@@ -150,6 +153,7 @@ impl Actor for Supervisor {
             record: arguments.record,
             observers: arguments.observers,
             charges: HashMap::new(),
+            strangers: Arc::default(),
             letters,
             inbox,
             ledger,
@@ -219,8 +223,12 @@ impl Actor for Supervisor {
     ) -> Result<(), ActorProcessingErr> {
         // ractor sends it before the task ends, and this port comes before the mailbox: the text
         // is there when the keeper reports.
-        if let SupervisionEvent::ActorTerminated(who, _, text) = event {
-            state.note_text(who.get_id(), text);
+        match state.strangers.sight(event) {
+            Some(SupervisionEvent::ActorTerminated(who, remainder, text)) => {
+                state.note_text(who.get_id(), text);
+                discard(remainder);
+            }
+            other => discard(other),
         }
         Ok(())
     }

@@ -21,7 +21,7 @@ use crate::runtime::record::{Record, lock};
 
 /// The error that the wrapper hands to ractor: what the record says already.
 #[derive(Debug)]
-struct Recorded(ExitReason);
+pub(crate) struct Recorded(pub(crate) ExitReason);
 
 impl fmt::Display for Recorded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

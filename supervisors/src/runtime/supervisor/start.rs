@@ -100,6 +100,7 @@ impl State {
             supervisor: Some(self.reference.cell().clone()),
             record: record.clone(),
             ready,
+            strangers: self.strangers.clone(),
         };
         let (launch, supervisor): (BoxFuture<'static, _>, _) = match &spec.launch {
             Launch::Worker(launcher) => (launcher.launch(order), None),
