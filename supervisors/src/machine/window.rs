@@ -51,11 +51,11 @@ impl Window {
 
     /// How many restarts count at `now`.
     pub(super) fn used(&self, now: Instant) -> u32 {
-        let used = self
+        // In order, the oldest first.
+        let past = self
             .restarts
-            .iter()
-            .filter(|at| now.saturating_duration_since(**at) <= self.intensity.within)
-            .count();
+            .partition_point(|at| now.saturating_duration_since(*at) > self.intensity.within);
+        let used = self.restarts.len() - past;
         u32::try_from(used).unwrap_or(u32::MAX)
     }
 }
