@@ -3,14 +3,60 @@
 //! One type for the observer and for `tracing` (target `supervisors`), so that both tell the same
 //! story with the same words.
 //!
+//! # Catalogue
+//! Each event is one record of `tracing`, whose message is the event's name. Names, fields and levels are
+//! a contract. Every record has `supervisor.path` and `supervisor.strategy`; one about a child also
+//! `child.id`, `child.kind`, `child.generation` and, where there was an actor, `child.actor_id`. Those that
+//! have `exit.kind` and `exit.reason` also have, when an error or a panic is at the root of it,
+//! `exception.type` (`error` or `panic`), `exception.message`, and `exception.stacktrace` where the causes
+//! of the error, or the place of the panic, are known.
+//!
+//! | Event | Level | Further fields |
+//! |---|---|---|
+//! | `child.started` | `info`; `debug` when it was added by `start_child` | `duration_ms` |
+//! | `child.restarted` | `info` | `duration_ms` |
+//! | `child.start_failed` | `warn` | `exit.kind`, `exit.reason` |
+//! | `child.ignored` | `info`; `debug` when it was added by `start_child` | none |
+//! | `child.postponed` | `debug` | `restart.delay_ms` |
+//! | `child.exit` | `error` when it is permanent and its `classify` did not say `Uncounted` or `DontRestart`; else `debug` when it ended well for good, `warn` otherwise | `exit.kind`, `exit.reason`, `duration_ms` |
+//! | `child.restart_planned` | `debug`; `info` when it stands for a group | `restart.attempt`, `restart.delay_ms`, `restart.counted`, `restart.window_used`, `restart.window_limit`, `children.count` |
+//! | `sup.intensity_low` | `warn` | `restart.window_used`, `restart.window_limit` |
+//! | `child.stopped` | `debug`; `warn` when it failed while it stopped | `exit.kind`, `exit.reason` |
+//! | `child.killed` | `warn` | none |
+//! | `child.abandoned` | `error` | none |
+//! | `child.parked` | `error` | `exit.kind`, `exit.reason` |
+//! | `sup.exhausted` | `error` | `exit.kind`, `exit.reason` |
+//! | `sup.auto_shutdown` | `info` | `exit.kind`, `exit.reason` |
+//! | `sup.escalated` | `error` | `exit.kind`, `exit.reason` |
+//! | `sup.ready` | `info` | `children.count` |
+//! | `sup.shutdown` | `info` | `exit.kind`, `exit.reason`, `children.count` |
+//!
+//! `exit.kind` is [`ExitReason::kind`], in `sup.shutdown` [`ShutdownCause::kind`]; units are in the names;
+//! `children.count` is [`SupervisorEvent::children`]: one report stands for so many. `child.actor_id` is for
+//! traces and never for the labels of a metric. Beside these, under the same target, there are `warn` and
+//! `error` records in plain words about what user code did to its supervisor: a panic in a `classify` or an
+//! observer, a start or a drop that does not yield, a root that was dropped.
+//!
+//! # Secrets
+//! `exit.reason` and the `exception` fields repeat the `Display` of the child's own error, or a panic's
+//! message. What must not be in logs must not be there.
+//!
 //! Invariants: every incarnation has at most one `ChildStarted`/`ChildRestarted` and exactly one of
 //! `ChildStartFailed`, `ChildExited`, `ChildStopped`; an exit is reported before it is acted upon.
+
+mod stream;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use ractor::ActorId;
+
 use crate::exit::{ExitReason, ShutdownCause};
 use crate::id::{ChildId, Generation, SupervisorPath};
+use crate::policy::{ChildKind, Restart, Strategy, Verdict};
+
+pub(crate) use stream::Audience;
+pub use stream::{EventStream, Missed};
 
 /// Something that happened in a supervisor.
 #[derive(Debug, Clone)]
@@ -18,10 +64,27 @@ use crate::id::{ChildId, Generation, SupervisorPath};
 pub struct SupervisorEvent {
     /// The supervisor it happened in.
     pub path: SupervisorPath,
+    /// That supervisor's strategy.
+    pub strategy: Strategy,
     /// The child it is about; `None` when it is about the supervisor itself.
     pub child: Option<ChildId>,
     /// That child's incarnation; zero where there is none.
     pub generation: Generation,
+    /// Whether that child works or supervises.
+    pub child_kind: Option<ChildKind>,
+    /// When that child is started again.
+    pub restart: Option<Restart>,
+    /// Whether that child was added by [`start_child`](crate::SupervisorRef::start_child): then somebody
+    /// knows of its start already.
+    pub added: bool,
+    /// That incarnation's actor, where there was one. Meant for finding it in traces; each incarnation
+    /// has another, so it makes no label of a metric.
+    pub actor: Option<ActorId>,
+    /// What the child's `classify` said of the end that this is about.
+    pub verdict: Verdict,
+    /// How many children the event stands for: those that a planned restart takes along, those that are
+    /// up when the supervisor is ready or begins to end, and otherwise the one it is about.
+    pub children: usize,
     /// What happened.
     pub kind: SupervisorEventKind,
 }
@@ -142,6 +205,26 @@ impl SupervisorEventKind {
             Self::Escalated { .. } => "sup.escalated",
             Self::Ready => "sup.ready",
             Self::Shutdown { .. } => "sup.shutdown",
+        }
+    }
+}
+
+#[cfg(test)]
+impl SupervisorEvent {
+    /// An event of a root, about a permanent worker.
+    pub(crate) fn sample(kind: SupervisorEventKind) -> Self {
+        Self {
+            path: SupervisorPath::root("top"),
+            strategy: Strategy::OneForOne,
+            child: Some(ChildId::from("worker")),
+            generation: Generation(3),
+            child_kind: Some(ChildKind::Worker),
+            restart: Some(Restart::Permanent),
+            added: false,
+            actor: Some(ActorId::Local(7)),
+            verdict: Verdict::Default,
+            children: 1,
+            kind,
         }
     }
 }

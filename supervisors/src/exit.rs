@@ -236,6 +236,18 @@ impl Error for ExitReason {
 }
 
 impl ShutdownCause {
+    /// One word for the kind of cause, as logs and metrics use it.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Requested => "requested",
+            Self::Exhausted { .. } => "exhausted",
+            Self::AutoShutdown { .. } => "auto_shutdown",
+            Self::Escalated { .. } => "escalated",
+            Self::StartFailed { .. } => "start_failed",
+        }
+    }
+
     /// The child whose end is the cause, if one is.
     #[must_use]
     pub fn child(&self) -> Option<&ChildId> {

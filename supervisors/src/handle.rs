@@ -16,6 +16,7 @@ use ractor::ActorCell;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use crate::event::{Audience, EventStream};
 use crate::exit::{ExitReason, ShutdownCause};
 use crate::id::{ChildId, Generation, SupervisorPath};
 use crate::policy::ChildKind;
@@ -42,6 +43,7 @@ struct Shared {
     commands: mpsc::UnboundedSender<Command>,
     doom: watch::Sender<bool>,
     ledger: Arc<Ledger>,
+    audience: Arc<Audience>,
     /// When a shutdown was first asked for.
     asked: OnceLock<Instant>,
     /// From then to the end.
@@ -68,6 +70,7 @@ impl SupervisorRef {
         commands: mpsc::UnboundedSender<Command>,
         doom: watch::Sender<bool>,
         ledger: Arc<Ledger>,
+        audience: Arc<Audience>,
     ) -> Self {
         Self {
             shared: Arc::new(Shared {
@@ -77,6 +80,7 @@ impl SupervisorRef {
                 commands,
                 doom,
                 ledger,
+                audience,
                 asked: OnceLock::new(),
                 took: OnceLock::new(),
             }),
@@ -129,6 +133,35 @@ impl SupervisorRef {
     /// Waits until the supervisor has ended, and tells how.
     pub async fn wait(&self) -> Arc<ExitReason> {
         self.shared.record.ended().await
+    }
+
+    /// The events of this supervisor and of all beneath it, from now on; also of those beneath that are
+    /// restarted or added later. The stream ends with this incarnation: subscribe at the root to hear
+    /// across restarts.
+    ///
+    /// At most `capacity` events wait to be read, one at least; what is beyond pushes out the oldest,
+    /// and the reader is told how many. Nobody waits for the reader.
+    ///
+    /// ```
+    /// # use mainstay_supervisors::{Missed, ShutdownPlan, Strategy, SupervisorSpec};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let tree = SupervisorSpec::new(Strategy::OneForOne).start().await?;
+    /// let mut events = tree.subscribe(256);
+    /// tree.shutdown(ShutdownPlan::default()).await;
+    /// while let Some(event) = events.next().await {
+    ///     match event {
+    ///         Ok(event) => assert_eq!(event.kind.name(), "sup.shutdown"),
+    ///         Err(Missed(count)) => panic!("read quicker, or with more room: {count} are lost"),
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use = "dropping the stream unsubscribes"]
+    pub fn subscribe(&self, capacity: usize) -> EventStream {
+        let shared = &self.shared;
+        EventStream::new(&shared.audience, shared.record.clone(), capacity)
     }
 
     /// A picture of the tree from here down. Parts that do not answer are marked, not waited for.

@@ -105,7 +105,7 @@ pub use admin::{
 };
 pub use backoff::{Backoff, BackoffError, Jitter};
 pub use dynamic::{ChildKey, DynamicRef, DynamicSpec};
-pub use event::{SupervisorEvent, SupervisorEventKind};
+pub use event::{EventStream, Missed, SupervisorEvent, SupervisorEventKind};
 pub use exit::{ExitReason, PanicInfo, ShutdownCause};
 pub use handle::{Root, StartFailure, SupervisorRef};
 pub use id::{ChildId, Generation, SupervisorPath};

@@ -143,6 +143,8 @@ pub struct ChildSpec {
     pub(crate) bindings: Vec<Arc<dyn Binding>>,
     /// The last generation given out; survives restarts of the enclosing supervisor.
     pub(crate) last_generation: Arc<AtomicU64>,
+    /// Set by a supervisor that was asked to start it.
+    pub(crate) added: bool,
 }
 
 impl ChildSpec {
@@ -274,6 +276,7 @@ impl ChildSpec {
             registered: None,
             bindings: Vec::new(),
             last_generation: Arc::new(AtomicU64::new(0)),
+            added: false,
         }
     }
 

@@ -31,7 +31,11 @@ mod snapshots;
 mod starts;
 #[path = "tree/strategies.rs"]
 mod strategies;
+#[path = "tree/streams.rs"]
+mod streams;
 #[path = "tree/tasks.rs"]
 mod tasks;
+#[path = "tree/telemetry.rs"]
+mod telemetry;
 #[path = "tree/traps.rs"]
 mod traps;

@@ -136,6 +136,11 @@ impl Record {
         }
     }
 
+    /// The actor, from its `pre_start` on.
+    pub(crate) fn actor(&self) -> Option<ActorId> {
+        lock(&self.notes).actor
+    }
+
     pub(crate) fn cancel_start(&self) {
         self.cancelled.store(true, Ordering::SeqCst);
     }

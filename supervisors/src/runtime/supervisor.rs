@@ -19,7 +19,7 @@ use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, Supervisio
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 
-use crate::event::{SupervisorEvent, SupervisorEventKind};
+use crate::event::{Audience, SupervisorEvent, SupervisorEventKind};
 use crate::exit::ExitReason;
 use crate::handle::SupervisorRef;
 use crate::id::{ChildId, Generation, SupervisorPath};
@@ -46,6 +46,8 @@ pub(crate) struct Arguments {
     spec: Arc<SupervisorSpec>,
     record: Arc<Record>,
     observers: Vec<Observer>,
+    /// One of the observers.
+    audience: Arc<Audience>,
     ready: oneshot::Sender<()>,
     commands: mpsc::UnboundedSender<Command>,
     token: Token,
@@ -95,6 +97,8 @@ pub(crate) struct State {
     candidates: Vec<ChildSpec>,
     /// What somebody wants this supervisor to be from now on; taken when the machine agrees.
     change: Option<SupervisorSpec>,
+    /// What was said of the end that is being acted upon.
+    judged: Option<(ChildId, Verdict)>,
     /// What stopped children are told.
     text: Arc<str>,
     ended: bool,
@@ -136,6 +140,7 @@ impl Actor for Supervisor {
             arguments.commands,
             doom.clone(),
             ledger.clone(),
+            arguments.audience,
         );
         // Nobody else sets it.
         let _ = arguments.reference.set(reference.clone());
@@ -166,6 +171,7 @@ impl Actor for Supervisor {
             callers: Callers::default(),
             candidates: Vec::new(),
             change: None,
+            judged: None,
             text: "shutdown".into(),
             ended: false,
         })
@@ -321,6 +327,15 @@ impl State {
                 None => return,
             },
         };
+        self.judged = match &input {
+            Input::Exited { child, judged, .. }
+            | Input::Refused {
+                child,
+                refusal: StartRefusal::Failed { judged, .. },
+                ..
+            } => Some((child.clone(), judged.verdict)),
+            _ => None,
+        };
         let actions = self.machine.step(now(), input);
         for action in actions {
             self.carry_out(action, &mut obituary);
@@ -447,10 +462,32 @@ impl State {
     }
 
     fn announce(&self, child: Option<ChildId>, generation: Generation, kind: SupervisorEventKind) {
+        let spec = child.as_ref().and_then(|child| self.specs.get(child));
+        let charge = child
+            .as_ref()
+            .and_then(|child| self.charges.get(child))
+            .filter(|charge| charge.generation == generation);
+        let judged = self
+            .judged
+            .as_ref()
+            .filter(|(judged, _)| Some(judged) == child.as_ref());
         let event = SupervisorEvent {
             path: self.path.clone(),
-            child,
+            strategy: self.spec.strategy,
             generation,
+            child_kind: spec.map(ChildSpec::kind),
+            restart: spec.map(|spec| spec.restart),
+            added: spec.is_some_and(|spec| spec.added),
+            actor: charge.and_then(|charge| charge.record.actor()),
+            verdict: judged.map(|(_, verdict)| *verdict).unwrap_or_default(),
+            children: match &kind {
+                SupervisorEventKind::RestartPlanned { group, .. } => group.len(),
+                SupervisorEventKind::Ready | SupervisorEventKind::Shutdown { .. } => {
+                    self.charges.values().filter(|charge| charge.up).count()
+                }
+                _ => usize::from(child.is_some()),
+            },
+            child,
             kind,
         };
         announce(&self.observers, &event);

@@ -1,120 +1,207 @@
-//! Reports: each event goes to the observers and to `tracing`, in one shape.
+//! Reports: each event goes to `tracing` and to the observers, in one shape.
 //!
-//! ```text
-//! target supervisors   fields supervisor.path, child.id, child.generation, exit.kind, exit.reason,
-//!                      restart.attempt, restart.delay_ms, restart.window_used, restart.window_limit, duration_ms
-//! ```
+//! Its own file because it alone knows levels and field names. The catalogue of both is the doc of
+//! `event`, which users read; the tests hold this file to it.
 //!
-//! Invariants: levels mean `error` a person is needed, `warn` we recovered, `info` life cycle,
-//! `debug` decisions; a panicking observer harms nobody; no span is opened for a child's life.
+//! Invariants: one record per event; no span is opened, least of all for a child's life; a subscriber,
+//! an observer or an error's `Display` that panics harms nobody; what is not recorded is not formatted.
 
+mod fault;
+
+#[cfg(test)]
+mod catalogue;
+
+use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+use tracing::Level;
+
 use crate::event::{SupervisorEvent, SupervisorEventKind as Kind};
+use crate::exit::ExitReason;
+use crate::policy::{Restart, Verdict};
 use crate::spec::Observer;
 
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-macro_rules! report {
-    ($level:ident, $event:ident $(, $($fields:tt)+)?) => {
-        tracing::$level!(
-            target: "supervisors",
-            {
-                supervisor.path = %$event.path,
-                child.id = $event.child.as_ref().map(|id| id.as_str()),
-                child.generation = $event.generation.0,
-                $($($fields)+)?
-            },
-            "{}",
-            $event.kind.name()
-        )
-    };
-}
+use fault::Fault;
 
 /// Tells everybody who listens.
 pub(crate) fn announce(observers: &[Observer], event: &SupervisorEvent) {
-    log(event);
+    if catch_unwind(AssertUnwindSafe(|| Report::of(event).record(event))).is_err() {
+        complain(event, "a subscriber or an error's text");
+    }
     for observe in observers {
         if catch_unwind(AssertUnwindSafe(|| observe(event))).is_err() {
-            tracing::error!(
-                            target: "supervisors",
-            { supervisor.path = %event.path },
-            "an observer panicked at {}",
-                            event.kind.name()
-            );
+            complain(event, "an observer");
         }
     }
 }
 
-fn log(event: &SupervisorEvent) {
-    match &event.kind {
-        Kind::ChildStarted { took } => report!(info, event, duration_ms = millis(*took)),
-        Kind::ChildRestarted { took } => report!(info, event, duration_ms = millis(*took)),
-        Kind::ChildStartFailed { reason } => {
-            report!(warn, event, exit.kind = reason.kind(), exit.reason = %reason);
+fn complain(event: &SupervisorEvent, who: &str) {
+    let name = event.kind.name();
+    // A subscriber that panics at everything has had its chance.
+    let _ = catch_unwind(AssertUnwindSafe(|| {
+        tracing::error!(
+            target: "supervisors",
+            { supervisor.path = %event.path },
+            "{who} panicked at {name}"
+        );
+    }));
+}
+
+/// What a record holds beyond who and where.
+#[derive(Default)]
+struct Report<'a> {
+    exit: Option<(&'static str, &'a dyn Display)>,
+    fault: Option<Fault<'a>>,
+    attempt: Option<u32>,
+    delay: Option<Duration>,
+    counted: Option<bool>,
+    window: Option<(u32, u32)>,
+    children: Option<usize>,
+    duration: Option<Duration>,
+}
+
+impl<'a> Report<'a> {
+    fn of(event: &'a SupervisorEvent) -> Self {
+        match &event.kind {
+            Kind::ChildStarted { took } | Kind::ChildRestarted { took } => Self {
+                duration: Some(*took),
+                ..Self::default()
+            },
+            Kind::ChildPostponed { delay } => Self {
+                delay: Some(*delay),
+                ..Self::default()
+            },
+            Kind::ChildExited { reason, uptime, .. } => Self {
+                duration: Some(*uptime),
+                ..Self::of_exit(reason)
+            },
+            Kind::ChildStartFailed { reason }
+            | Kind::ChildStopped { reason }
+            | Kind::ChildParked { reason }
+            | Kind::Exhausted { reason }
+            | Kind::AutoShutdown { reason }
+            | Kind::Escalated { reason } => Self::of_exit(reason),
+            Kind::RestartPlanned {
+                delay,
+                attempt,
+                counted,
+                group: _,
+                window,
+            } => Self {
+                attempt: Some(*attempt),
+                delay: Some(*delay),
+                counted: Some(*counted),
+                window: Some(*window),
+                children: Some(event.children),
+                ..Self::default()
+            },
+            Kind::IntensityLow { used, limit } => Self {
+                window: Some((*used, *limit)),
+                ..Self::default()
+            },
+            Kind::Ready => Self {
+                children: Some(event.children),
+                ..Self::default()
+            },
+            Kind::Shutdown { cause } => Self {
+                exit: Some((cause.kind(), cause)),
+                children: Some(event.children),
+                ..Self::default()
+            },
+            Kind::ChildIgnored | Kind::ChildKilled | Kind::ChildAbandoned => Self::default(),
         }
-        Kind::ChildIgnored => report!(info, event),
-        Kind::ChildPostponed { delay } => {
-            report!(debug, event, restart.delay_ms = millis(*delay));
+    }
+
+    fn of_exit(reason: &'a ExitReason) -> Self {
+        Self {
+            exit: Some((reason.kind(), reason)),
+            fault: Fault::of(reason),
+            ..Self::default()
+        }
+    }
+
+    fn record(&self, event: &SupervisorEvent) {
+        // A level is part of a call site, so there is one for each.
+        macro_rules! record {
+            ($level:ident) => {
+                tracing::$level!(
+                    target: "supervisors",
+                    {
+                        supervisor.path = %event.path,
+                        supervisor.strategy = event.strategy.name(),
+                        child.id = event.child.as_ref().map(|id| id.as_str()),
+                        child.kind = event.child_kind.map(|kind| kind.name()),
+                        child.generation = event.child.as_ref().map(|_| event.generation.0),
+                        child.actor_id = event.actor.map(tracing::field::display),
+                        exit.kind = self.exit.map(|(kind, _)| kind),
+                        exit.reason = self.exit.map(|(_, reason)| tracing::field::display(reason)),
+                        exception.type = self.fault.as_ref().map(Fault::kind),
+                        exception.message = self.fault.as_ref().map(Fault::message),
+                        exception.stacktrace = self.fault.as_ref().and_then(Fault::trace),
+                        restart.attempt = self.attempt,
+                        restart.delay_ms = self.delay.map(millis),
+                        restart.counted = self.counted,
+                        restart.window_used = self.window.map(|(used, _)| used),
+                        restart.window_limit = self.window.map(|(_, limit)| limit),
+                        children.count = self.children,
+                        duration_ms = self.duration.map(millis),
+                    },
+                    "{}",
+                    event.kind.name()
+                )
+            };
+        }
+        match level(event) {
+            Level::ERROR => record!(error),
+            Level::WARN => record!(warn),
+            Level::INFO => record!(info),
+            Level::DEBUG => record!(debug),
+            Level::TRACE => record!(trace),
+        }
+    }
+}
+
+/// `error`: a person is needed; `warn`: we recovered; `info`: life cycle; `debug`: decisions, and what is
+/// as it should be.
+fn level(event: &SupervisorEvent) -> Level {
+    match &event.kind {
+        // Whoever added it has the answer.
+        Kind::ChildStarted { .. } | Kind::ChildIgnored if event.added => Level::DEBUG,
+        Kind::ChildStarted { .. } | Kind::ChildIgnored | Kind::ChildRestarted { .. } => Level::INFO,
+        Kind::ChildPostponed { .. } => Level::DEBUG,
+        Kind::ChildStartFailed { .. } | Kind::ChildKilled | Kind::IntensityLow { .. } => {
+            Level::WARN
         }
         Kind::ChildExited {
-            reason,
-            uptime,
-            restarts,
+            reason, restarts, ..
         } => {
-            if reason.is_normal() && !restarts {
-                report!(debug, event, exit.kind = reason.kind(), exit.reason = %reason, duration_ms = millis(*uptime));
+            let permanent = event.restart == Some(Restart::Permanent);
+            let foreseen = matches!(
+                event.verdict,
+                Verdict::Uncounted { .. } | Verdict::DontRestart
+            );
+            if permanent && !foreseen {
+                Level::ERROR
+            } else if reason.is_normal() && !restarts {
+                Level::DEBUG
             } else {
-                report!(warn, event, exit.kind = reason.kind(), exit.reason = %reason, duration_ms = millis(*uptime));
+                Level::WARN
             }
         }
-        Kind::RestartPlanned {
-            delay,
-            attempt,
-            counted,
-            group,
-            window: (used, limit),
-        } => {
-            report!(
-                debug,
-                event,
-                restart.attempt = attempt,
-                restart.delay_ms = millis(*delay),
-                restart.counted = counted,
-                restart.group = group.len(),
-                restart.window_used = used,
-                restart.window_limit = limit
-            );
-        }
-        Kind::IntensityLow { used, limit } => {
-            report!(
-                warn,
-                event,
-                restart.window_used = used,
-                restart.window_limit = limit
-            );
-        }
-        Kind::ChildParked { reason } => {
-            report!(error, event, exit.kind = reason.kind(), exit.reason = %reason);
-        }
-        Kind::ChildStopped { reason } => {
-            report!(info, event, exit.kind = reason.kind(), exit.reason = %reason);
-        }
-        Kind::ChildKilled => report!(warn, event),
-        Kind::ChildAbandoned => report!(error, event),
-        Kind::Exhausted { reason } => {
-            report!(error, event, exit.kind = reason.kind(), exit.reason = %reason);
-        }
-        Kind::AutoShutdown { reason } => {
-            report!(info, event, exit.kind = reason.kind(), exit.reason = %reason);
-        }
-        Kind::Escalated { reason } => {
-            report!(error, event, exit.kind = reason.kind(), exit.reason = %reason);
-        }
-        Kind::Ready => report!(info, event),
-        Kind::Shutdown { cause } => report!(info, event, exit.reason = %cause),
+        // Alone it adds numbers to an exit that was just told; for a group it stands for the others too.
+        Kind::RestartPlanned { group, .. } if group.len() > 1 => Level::INFO,
+        Kind::RestartPlanned { .. } => Level::DEBUG,
+        Kind::ChildStopped { reason } if Fault::of(reason).is_some() => Level::WARN,
+        Kind::ChildStopped { .. } => Level::DEBUG,
+        Kind::ChildAbandoned
+        | Kind::ChildParked { .. }
+        | Kind::Exhausted { .. }
+        | Kind::Escalated { .. } => Level::ERROR,
+        Kind::AutoShutdown { .. } | Kind::Ready | Kind::Shutdown { .. } => Level::INFO,
     }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

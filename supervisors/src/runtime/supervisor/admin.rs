@@ -77,7 +77,10 @@ impl State {
                     return None;
                 }
                 let plan = spec.plan();
-                self.candidates = vec![*spec];
+                self.candidates = vec![ChildSpec {
+                    added: true,
+                    ..*spec
+                }];
                 self.callers.starts.insert(ticket, reply);
                 Request::Start(plan)
             }

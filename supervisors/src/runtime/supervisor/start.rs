@@ -13,6 +13,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Arguments, Charge, State, Supervisor};
+use crate::event::Audience;
 use crate::exit::ExitReason;
 use crate::id::{ChildId, Generation};
 use crate::machine::{ChildPlan, Rules};
@@ -29,7 +30,11 @@ pub(crate) fn launch(
     commands: mpsc::UnboundedSender<Command>,
     order: Order,
 ) -> BoxFuture<'static, Result<Launched, Refusal>> {
-    let observers = spec.observers.iter().chain(inherited).cloned().collect();
+    let audience = Arc::new(Audience::default());
+    let listening = audience.clone();
+    let stream: Observer = Arc::new(move |event| listening.tell(event));
+    let own = spec.observers.iter().chain([&stream]);
+    let observers = own.chain(inherited).cloned().collect();
     Box::pin(async move {
         let (token, census): (Token, Census) = mpsc::channel(1);
         let reference = Arc::new(OnceLock::new());
@@ -37,6 +42,7 @@ pub(crate) fn launch(
             spec,
             record: order.record.clone(),
             observers,
+            audience,
             ready: order.ready,
             commands,
             token,
