@@ -79,6 +79,7 @@ pub mod backoff;
 pub mod dynamic;
 pub mod event;
 pub mod exit;
+pub mod guide;
 pub mod handle;
 pub mod id;
 mod machine;

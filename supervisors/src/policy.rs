@@ -88,7 +88,8 @@ pub enum OnExhausted {
     #[default]
     Shutdown,
     /// It goes on without the child, which is *parked*: without a process until
-    /// [`restart_child`](crate::SupervisorRef::restart_child), and shown as such. Under one_for_all and
+    /// [`restart_child`](crate::SupervisorRef::restart_child) or a later restart of its group, and shown
+    /// as such. Under one_for_all and
     /// rest_for_one those who would have been restarted with it are stopped and parked as well.
     ///
     /// For children whose loss the others can live with; nobody above hears of it but by the event.

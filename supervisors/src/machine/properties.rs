@@ -13,7 +13,8 @@ use proptest::prelude::{
 };
 use proptest::strategy::Strategy as Generator;
 
-use crate::policy::{AutoShutdown, Intensity, Restart, Strategy};
+use super::{Population, Rules};
+use crate::policy::{AutoShutdown, Intensity, OnExhausted, Restart, Strategy};
 use world::{Call, Life, Turn, World};
 
 fn turns() -> impl Generator<Value = Turn> {
@@ -57,6 +58,20 @@ fn strategies() -> impl Generator<Value = Strategy> {
     ]
 }
 
+fn exhaustions() -> impl Generator<Value = OnExhausted> {
+    prop_oneof![Just(OnExhausted::Shutdown), Just(OnExhausted::Park)]
+}
+
+fn rules(strategy: Strategy, intensity: Intensity, auto_shutdown: AutoShutdown) -> Rules {
+    Rules {
+        strategy,
+        intensity,
+        auto_shutdown,
+        on_exhausted: OnExhausted::Shutdown,
+        population: Population::Fixed,
+    }
+}
+
 fn modes() -> impl Generator<Value = AutoShutdown> {
     prop_oneof![
         Just(AutoShutdown::Never),
@@ -66,18 +81,23 @@ fn modes() -> impl Generator<Value = AutoShutdown> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
     fn whatever_happens_the_tree_stays_in_order_and_can_be_ended(
         strategy in strategies(),
         mode in modes(),
         max in 0u32..5,
+        on_exhausted in exhaustions(),
         plans in plans(),
         story in proptest::collection::vec(turns(), 0..160),
     ) {
         let intensity = Intensity::new(max, Duration::from_millis(300));
-        let mut world = World::new(strategy, intensity, mode, &plans);
+        let rules = Rules {
+            on_exhausted,
+            ..rules(strategy, intensity, mode)
+        };
+        let mut world = World::new(rules, &plans);
         for turn in story {
             world.take(turn);
         }
@@ -92,6 +112,34 @@ proptest! {
         prop_assert_eq!(world.machine.next_timeout(), None);
     }
 
+    /// The same of children that come by request only.
+    #[test]
+    fn a_dynamic_supervisor_keeps_to_its_limit_and_can_be_ended(
+        max in 0u32..5,
+        on_exhausted in exhaustions(),
+        max_children in proptest::option::of(0usize..4),
+        story in proptest::collection::vec(turns(), 0..160),
+    ) {
+        let intensity = Intensity::new(max, Duration::from_millis(300));
+        let rules = Rules {
+            on_exhausted,
+            population: Population::Dynamic { max_children },
+            ..rules(Strategy::OneForOne, intensity, AutoShutdown::Never)
+        };
+        let mut world = World::new(rules, &[]);
+        for turn in story {
+            world.take(turn);
+        }
+        world.take(Turn::Shutdown);
+        for _ in 0..60 {
+            world.pending(255);
+        }
+        prop_assert!(world.machine.has_ended());
+        prop_assert!(world.callers.is_empty(), "{:?} were never answered", world.callers);
+        prop_assert_eq!(world.exits, 1);
+        prop_assert!(world.live.is_empty());
+    }
+
     /// Without faults everybody comes up, and a group that lost one is whole again.
     #[test]
     fn a_permanent_group_is_whole_again_after_a_crash(
@@ -101,7 +149,7 @@ proptest! {
     ) {
         let plans = vec![(Restart::Permanent, false); size];
         let intensity = Intensity::new(3, Duration::from_secs(1));
-        let mut world = World::new(strategy, intensity, AutoShutdown::Never, &plans);
+        let mut world = World::new(rules(strategy, intensity, AutoShutdown::Never), &plans);
         for _ in 0..size {
             world.pending(255);
         }

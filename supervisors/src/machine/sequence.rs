@@ -7,12 +7,14 @@
 //! other in start order; a failure of an earlier child widens the sequence and keeps the longer
 //! delay; temporary children of a group are not started again.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::child::Phase;
 use super::roster::Rank;
 use super::{Action, Machine, Mode, Population, Standing};
 use crate::event::SupervisorEventKind;
+use crate::exit::ExitReason;
 use crate::id::ChildId;
 use crate::policy::Shutdown;
 use crate::shutdown::StopOrder;
@@ -141,15 +143,19 @@ impl Machine {
         child.parked = true;
         child.held = true;
         self.held.insert(at);
-        let child = &mut self.children[at];
-        let planned = std::mem::take(&mut child.planned);
-        match child.phase() {
+        let planned = std::mem::take(&mut self.children[at].planned);
+        let awaited = match self.children[at].phase() {
             Phase::Waiting { .. } => {
                 self.children.set_phase(at, Phase::Idle);
-                self.settle_down(at);
+                true
             }
-            Phase::Idle if planned => self.settle_down(at),
-            Phase::Idle | Phase::Starting { .. } | Phase::Running { .. } | Phase::Stopping => {}
+            Phase::Idle => planned,
+            // Stopped in its turn, and settled then.
+            Phase::Starting { .. } | Phase::Running { .. } | Phase::Stopping => false,
+        };
+        if awaited {
+            self.refuse_asked(at, &Arc::new(ExitReason::Cancelled));
+            self.settle_down(at);
         }
     }
 

@@ -55,8 +55,7 @@ pub(super) enum Life {
 pub(super) struct World {
     pub(super) machine: Machine,
     now: Instant,
-    strategy: Strategy,
-    intensity: Intensity,
+    rules: Rules,
     /// Position → (generation, life). Positions are given out in the order of admission.
     pub(super) live: BTreeMap<usize, (Generation, Life)>,
     generations: BTreeMap<usize, Generation>,
@@ -77,12 +76,7 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new(
-        strategy: Strategy,
-        intensity: Intensity,
-        auto_shutdown: AutoShutdown,
-        plans: &[(Restart, bool)],
-    ) -> Self {
+    pub(super) fn new(rules: Rules, plans: &[(Restart, bool)]) -> Self {
         let children = plans
             .iter()
             .enumerate()
@@ -90,18 +84,10 @@ impl World {
                 significant: *significant && *restart != Restart::Permanent,
                 ..plan(at.to_string().into(), *restart)
             });
-        let rules = Rules {
-            strategy,
-            intensity,
-            auto_shutdown,
-            on_exhausted: OnExhausted::Shutdown,
-            population: Population::Fixed,
-        };
         let mut world = Self {
             machine: Machine::new(rules, children),
             now: Instant::now(),
-            strategy,
-            intensity,
+            rules,
             live: BTreeMap::new(),
             generations: BTreeMap::new(),
             ids: (0..plans.len()).map(|at| at.to_string().into()).collect(),
@@ -137,7 +123,7 @@ impl World {
                         "a predecessor of {at} is alive"
                     );
                     let loose = self.loose.contains(&at);
-                    if self.strategy != Strategy::OneForOne && !loose {
+                    if self.rules.strategy != Strategy::OneForOne && !loose {
                         let starting = self
                             .live
                             .iter()
@@ -165,7 +151,7 @@ impl World {
                         .any(|(call, id)| *call == Call::Terminate && *id == child);
                     let last = self.live.last_key_value().map(|(at, _)| *at);
                     assert!(
-                        last == Some(at) || wanted,
+                        last == Some(at) || wanted || self.limit().is_some(),
                         "stops go in reverse start order"
                     );
                     let (of, life) = self.live[&at];
@@ -178,6 +164,21 @@ impl World {
                     self.exits += 1;
                 }
                 Action::Ready => self.ready += 1,
+                Action::Notice {
+                    child: Some(child),
+                    kind: SupervisorEventKind::ChildParked { .. },
+                    ..
+                } => {
+                    assert_eq!(self.rules.on_exhausted, OnExhausted::Park);
+                    let at = self.places[&child];
+                    match self.rules.strategy {
+                        Strategy::OneForOne => {
+                            self.down.insert(at);
+                        }
+                        Strategy::OneForAll => self.down.extend(0..self.ids.len()),
+                        Strategy::RestForOne => self.down.extend(at..self.ids.len()),
+                    }
+                }
                 Action::Notice { kind, .. } => {
                     if let SupervisorEventKind::RestartPlanned { group, .. } = &kind {
                         for id in group {
@@ -189,9 +190,9 @@ impl World {
                         let recent = self
                             .counted
                             .iter()
-                            .filter(|at| self.now - **at <= self.intensity.within)
+                            .filter(|at| self.now - **at <= self.rules.intensity.within)
                             .count();
-                        assert!(recent <= self.intensity.max_restarts as usize);
+                        assert!(recent <= self.rules.intensity.max_restarts as usize);
                     }
                 }
                 Action::Settle { .. } => {}
@@ -212,6 +213,22 @@ impl World {
         let counts = self.machine.counts();
         assert_eq!(counts.specs, self.places.len());
         assert_eq!(counts.specs, counts.workers);
+        let active = self
+            .live
+            .values()
+            .filter(|(_, life)| !matches!(life, Life::Starting))
+            .count();
+        // A start that was told to stop counts as active, as it may be.
+        assert_eq!(counts.active, active);
+        assert!(self.limit().is_none_or(|limit| counts.specs <= limit));
+    }
+
+    /// How many children there may be; of no limit for listed ones.
+    fn limit(&self) -> Option<usize> {
+        match self.rules.population {
+            Population::Fixed => None,
+            Population::Dynamic { max_children } => Some(max_children.unwrap_or(usize::MAX)),
+        }
     }
 
     fn reply(&mut self, ticket: Ticket, answer: Answer) {
