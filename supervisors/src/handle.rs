@@ -8,7 +8,7 @@
 
 use std::fmt;
 use std::ops::Deref;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Once, OnceLock};
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, join_all};
@@ -307,6 +307,7 @@ impl SupervisorSpec {
 
     async fn start_top(self, above: Option<ActorCell>) -> Result<SupervisorRef, StartFailure> {
         self.check()?;
+        mention_abort();
         let name = self.name.clone().unwrap_or_else(|| "root".to_owned());
         let id = ChildId::from(name.as_str());
         let path = SupervisorPath::root(&name);
@@ -355,6 +356,19 @@ impl SupervisorSpec {
                 Err(StartFailure::Supervisor(Arc::new(ExitReason::Cancelled)))
             }
         }
+    }
+}
+
+/// Says once that this program cannot survive a panic.
+fn mention_abort() {
+    static MENTIONED: Once = Once::new();
+    if cfg!(panic = "abort") {
+        MENTIONED.call_once(|| {
+            tracing::warn!(
+                target: "supervisors",
+                "built with panic = \"abort\": a panic ends the program, only errors and kills are supervised"
+            );
+        });
     }
 }
 

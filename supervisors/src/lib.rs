@@ -63,9 +63,48 @@
 //! # }
 //! ```
 //!
+//! # The tour
+//!
+//! **A tree is a value.** A [`SupervisorSpec`] lists children in start order, a [`ChildSpec`] says how one is
+//! made, restarted and ended. [`check`](SupervisorSpec::check) finds what makes no sense, and
+//! [`start`](SupervisorSpec::start) brings everybody up, one after the other, or fails by the name of the child
+//! that did not start. What it gives is the [`Root`]: whoever holds it owns the tree.
+//!
+//! **Children are plain actors**, unchanged. A factory makes one for each incarnation and is told which
+//! it is and how the one before ended ([`StartContext`]). An async function can be a child too
+//! ([`ChildSpec::task`]), and so can an actor whose state cannot leave its thread
+//! ([`thread_local`](ChildSpec::thread_local)) and whatever else yields a cell and a join handle
+//! ([`spawn_with`](ChildSpec::spawn_with)). ractor's factories are actors, so they are children as they are.
+//!
+//! **Nobody keeps an `ActorRef`.** An [`Address`] reaches whichever incarnation is up, hands back what it could
+//! not deliver, and never sends twice. [`monitor`](monitor()) tells once, and truly, how an actor ended.
+//!
+//! **A failure has consequences by rule**: restart type, [`Strategy`], [`Backoff`], [`Intensity`], and for what is
+//! nobody's fault a [`Verdict`]. [`guide::what_happens_when`] has the tables.
+//!
+//! **Children come and go**: with [`start_child`](SupervisorRef::start_child) and OTP's other calls on any supervisor;
+//! by the thousand under a [`DynamicSpec`]; divided by key under a [`PartitionSpec`].
+//!
+//! **Everything can be seen**: a [`TreeSnapshot`] as text, Mermaid or JSON, a bounded stream of
+//! [`SupervisorEvent`]s, the same through `tracing` (target `supervisors`; [`event`] is the catalogue).
+//!
+//! **The end is orderly**: reverse start order, depth first, each child within its limit and all within one
+//! total ([`ShutdownPlan`]), then kill, then leave behind and say so ([`ShutdownReport`]).
+//!
+//! # Where to read on
+//! - [`guide`]: choosing a strategy, tuning, what happens when, from Erlang, from `ractor-supervisor`
+//! - the examples `custom_tree`, `dynamic_workers`, `poison_job`, `graceful_shutdown`
+//!
 //! # How it is built
 //! A pure machine decides, an actor around it carries out, and a task per incarnation does the
-//! waiting. See `README.md` beside the tests for which case is tested where.
+//! waiting. The machine is compared with OTP's own supervisor. `README.md` beside the tests tells
+//! which case is tested where.
+//!
+//! # What cannot be had
+//! - A task that never yields cannot be ended from outside. It is abandoned after its limits, reported, and
+//!   replaced all the same.
+//! - With `panic = "abort"` a panic ends the program; errors and kills are supervised as ever.
+//! - Delays and limits need a tokio runtime with its timer enabled.
 //!
 //! # ractor's features
 //! `async-trait` and `cluster` change ractor's traits for the whole build. Switch this crate's
@@ -120,3 +159,8 @@ pub use shutdown::{ShutdownPlan, ShutdownReport};
 pub use snapshot::{NodeStatus, TreeSnapshot};
 pub use spec::{ChildSpec, Spawned, SpecError, StartContext, StartError, SupervisorSpec};
 pub use task::{Stopping, TaskContext};
+
+/// The README's program, compiled with the doc tests.
+#[cfg(all(doctest, not(feature = "async-trait"), not(feature = "cluster")))]
+#[doc = include_str!("../README.md")]
+struct Readme;
