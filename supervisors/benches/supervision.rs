@@ -1,0 +1,93 @@
+//! What supervision costs over plain ractor: a cast through an address, the way from a failure to
+//! its replacement, and the memory of a child.
+//!
+//! Both contenders of a part do the same work in the same process and in turn (memory: in fresh
+//! processes, in turn). Absolute figures move with the machine; the ratios of the medians count, and
+//! the last lines hold them against their bars.
+//!
+//! `cargo bench -p mainstay-supervisors`; `PARTS` in the environment is a list of parts to run
+//! (`cast,recovery,memory`), `MESSAGES`, `FAILURES`, `CHILDREN` and `ROUNDS` change the size.
+
+#![allow(clippy::print_stdout, reason = "a program that shows something")]
+
+#[path = "supervision/cast.rs"]
+mod cast;
+#[path = "supervision/memory.rs"]
+mod memory;
+#[path = "supervision/recovery.rs"]
+mod recovery;
+
+/// A figure that must not be above its bar.
+struct Bar {
+    name: String,
+    figure: f64,
+    limit: f64,
+    unit: &'static str,
+}
+
+fn main() {
+    // The memory part runs this program again, once for each contender and round.
+    if let Some(contender) = std::env::args().skip_while(|it| it != memory::FLAG).nth(1) {
+        memory::contend(&contender);
+        return;
+    }
+    let parts = std::env::var("PARTS").unwrap_or_else(|_| "cast,recovery,memory".to_owned());
+    let mut bars = Vec::new();
+    for part in parts.split(',') {
+        match part.trim() {
+            "cast" => cast::run(&mut bars),
+            "recovery" => recovery::run(&mut bars),
+            "memory" => memory::run(&mut bars),
+            other => println!("there is no part {other}"),
+        }
+        println!();
+    }
+    for bar in bars {
+        let held = if bar.figure <= bar.limit {
+            "holds"
+        } else {
+            "BROKEN"
+        };
+        println!(
+            "bar {:<24} {:>9.3} {} of at most {} {}",
+            bar.name, bar.figure, bar.unit, bar.limit, held
+        );
+    }
+}
+
+fn number(name: &str, default: usize) -> usize {
+    std::env::var(name)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(default)
+}
+
+/// The runtimes everything in one process is measured on.
+fn runtimes() -> [(&'static str, tokio::runtime::Runtime); 2] {
+    let one = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let two = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
+    [
+        ("current_thread", one.expect("a runtime")),
+        ("two workers", two.expect("a runtime")),
+    ]
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// The median and the noise around it.
+fn spread(values: &mut [f64]) -> String {
+    let middle = median(values);
+    format!(
+        "{middle:>12.3} (from {:.3} to {:.3})",
+        values[0],
+        values[values.len() - 1]
+    )
+}
