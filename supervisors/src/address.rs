@@ -8,6 +8,7 @@
 
 use std::any::{Any, TypeId};
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -102,6 +103,8 @@ impl fmt::Display for AddressStatus {
 struct Incumbent<M> {
     actor: ActorRef<M>,
     generation: Generation,
+    /// Messages that went into its mailbox from here.
+    sent: AtomicU64,
 }
 
 struct Place<M> {
@@ -186,7 +189,10 @@ impl<M: Message> Address<M> {
             return Err(self.refuse(message));
         };
         match incumbent.actor.send_message(message) {
-            Ok(()) => Ok(incumbent.generation),
+            Ok(()) => {
+                incumbent.sent.fetch_add(1, Ordering::Relaxed);
+                Ok(incumbent.generation)
+            }
             Err(ractor::MessagingErr::SendErr(message)) => Err(self.refuse(message)),
             // A local actor of the right type yields no other error; a remote one that cannot
             // encode the message has consumed it.
@@ -320,6 +326,8 @@ pub(crate) trait Binding: Send + Sync {
     fn message_type(&self) -> TypeId;
     /// Whether an actor takes these messages; unknown of a remote one, which is taken on trust.
     fn fits(&self, cell: &ActorCell) -> bool;
+    /// How many messages went to that incarnation through this address.
+    fn sent(&self, generation: Generation) -> u64;
     fn up(&self, cell: &ActorCell, record: &Arc<Record>);
     fn leaving(&self, generation: Generation);
     fn restarting(&self, generation: Generation);
@@ -352,11 +360,20 @@ impl<M: Message> Binding for Place<M> {
         cell.is_message_type_of::<M>() != Some(false)
     }
 
+    fn sent(&self, generation: Generation) -> u64 {
+        let incumbent = self.incumbent.load();
+        incumbent
+            .as_ref()
+            .filter(|incumbent| incumbent.generation == generation)
+            .map_or(0, |incumbent| incumbent.sent.load(Ordering::Relaxed))
+    }
+
     fn up(&self, cell: &ActorCell, record: &Arc<Record>) {
         *lock(&self.latest) = Some(record.clone());
         self.incumbent.store(Some(Arc::new(Incumbent {
             actor: ActorRef::from(cell.clone()),
             generation: record.generation,
+            sent: AtomicU64::new(0),
         })));
         self.status
             .send_replace(AddressStatus::Up(record.generation));

@@ -381,6 +381,8 @@ pub struct SpecInfo {
     pub backoff: Backoff,
     /// How long a start may take.
     pub start_timeout: Option<Duration>,
+    /// How long one callback may take.
+    pub watchdog: Option<Duration>,
     /// The name of ractor's it is registered under.
     pub registered: Option<String>,
 }

@@ -40,6 +40,11 @@ pub enum ExitReason {
     StartFailed(Arc<ExitReason>),
     /// It did not become ready within its start timeout.
     StartTimeout(Duration),
+    /// One callback took longer than its watchdog allows, and it was killed.
+    Hung {
+        /// How long the callback had been running.
+        in_handler: Duration,
+    },
     /// It was a supervisor and ended in good order, by this cause.
     Ended(ShutdownCause),
     /// It did not even die of a kill and was left behind; its task may still run.
@@ -145,6 +150,7 @@ impl ExitReason {
             | Self::Panicked(_)
             | Self::StartFailed(_)
             | Self::StartTimeout(_)
+            | Self::Hung { .. }
             | Self::Abandoned
             | Self::NoProcess
             | Self::Unobserved => false,
@@ -176,6 +182,7 @@ impl ExitReason {
             | Self::Cancelled
             | Self::Panicked(_)
             | Self::StartTimeout(_)
+            | Self::Hung { .. }
             | Self::Abandoned
             | Self::NoProcess
             | Self::Unobserved => None,
@@ -194,6 +201,7 @@ impl ExitReason {
             Self::Panicked(_) => "panicked",
             Self::StartFailed(_) => "start_failed",
             Self::StartTimeout(_) => "start_timeout",
+            Self::Hung { .. } => "hung",
             Self::Ended(_) => "ended",
             Self::Abandoned => "abandoned",
             Self::NoProcess => "no_process",
@@ -216,6 +224,7 @@ impl fmt::Display for ExitReason {
             Self::Panicked(panic) => write!(f, "panicked: {panic}"),
             Self::StartFailed(reason) => write!(f, "did not start: {reason}"),
             Self::StartTimeout(limit) => write!(f, "did not start within {limit:?}"),
+            Self::Hung { in_handler } => write!(f, "hung: one callback took {in_handler:?}"),
             Self::Ended(cause) => write!(f, "ended: {cause}"),
             Self::Abandoned => f.write_str("did not die of a kill, abandoned"),
             Self::NoProcess => f.write_str("no such process"),

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use futures_util::future::{BoxFuture, join_all};
 use ractor::ActorCell;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use crate::event::{Audience, EventStream};
@@ -21,7 +21,7 @@ use crate::exit::{ExitReason, ShutdownCause};
 use crate::id::{ChildId, Generation, SupervisorPath};
 use crate::policy::ChildKind;
 use crate::runtime::inbox::{Inbox, Letter};
-use crate::runtime::keeper::{Command, Keeper, Ledger, Reports};
+use crate::runtime::keeper::{Keeper, Ledger, Reports};
 use crate::runtime::launch::{Order, Refusal};
 use crate::runtime::record::Record;
 use crate::runtime::supervisor::{Call, launch};
@@ -39,8 +39,6 @@ struct Shared {
     cell: ActorCell,
     record: Arc<Record>,
     inbox: Inbox,
-    /// To the supervisor's own keeper.
-    commands: mpsc::UnboundedSender<Command>,
     doom: watch::Sender<bool>,
     ledger: Arc<Ledger>,
     audience: Arc<Audience>,
@@ -67,7 +65,6 @@ impl SupervisorRef {
         cell: ActorCell,
         record: Arc<Record>,
         inbox: Inbox,
-        commands: mpsc::UnboundedSender<Command>,
         doom: watch::Sender<bool>,
         ledger: Arc<Ledger>,
         audience: Arc<Audience>,
@@ -77,7 +74,6 @@ impl SupervisorRef {
                 cell,
                 record,
                 inbox,
-                commands,
                 doom,
                 ledger,
                 audience,
@@ -120,10 +116,8 @@ impl SupervisorRef {
             grace: reserve,
             deadline: Some(from_now(patience).into_std()),
         };
-        // A keeper that is done has closed the record, or its supervisor is about to.
-        let _ = shared
-            .commands
-            .send(Command::Stop(order, plan.reason.into()));
+        // To the supervisor's own keeper. One that is done has closed the record, or is about to.
+        shared.record.command(order, plan.reason.into());
         self.wait().await;
         let mut report = shared.ledger.report();
         report.took = *shared.took.get_or_init(|| asked.elapsed());
@@ -172,6 +166,7 @@ impl SupervisorRef {
     fn describe(&self, deadline: Instant) -> BoxFuture<'_, TreeSnapshot> {
         Box::pin(async move {
             let record = &self.shared.record;
+            let meter = record.meter();
             let mut node = TreeSnapshot {
                 path: record.path.clone(),
                 id: record.id.clone(),
@@ -188,10 +183,15 @@ impl SupervisorRef {
                 attempts: 0,
                 next_restart: None,
                 last_exit: record.exit(),
+                handled: meter.handled,
+                busy: meter.busy,
+                handler_age: meter.handler_age,
+                queue_depth: None,
                 children: Vec::new(),
             };
             if node.last_exit.is_some() {
                 node.status = NodeStatus::Idle;
+                node.handler_age = None;
                 return node;
             }
             let (reply, answer) = oneshot::channel();
@@ -255,9 +255,9 @@ impl Drop for Root {
     fn drop(&mut self) {
         if self.supervisor.shared.record.exit().is_none() {
             tracing::error!(
-                            target: "supervisors",
-            { supervisor.path = %self.supervisor.path() },
-            "the root of a running tree was dropped: the tree is killed"
+                target: "supervisors",
+                { supervisor.path = %self.supervisor.path() },
+                "the root of a running tree was dropped: the tree is killed"
             );
             self.supervisor.doom();
             self.supervisor.cell().kill();
@@ -313,7 +313,6 @@ impl SupervisorSpec {
         let path = SupervisorPath::root(&name);
         let generation = Generation(1);
         let record = Record::new(id.clone(), path.clone(), generation, Vec::new());
-        let (commands, orders) = mpsc::unbounded_channel();
         let (ready, readiness) = oneshot::channel();
         let (doom, doomed) = watch::channel(false);
         let (starter, started) = oneshot::channel();
@@ -332,11 +331,11 @@ impl SupervisorSpec {
             ready,
             strangers: Arc::default(),
         };
-        let launching = launch(Arc::new(self), &[], commands, order);
+        let launching = launch(Arc::new(self), &[], order);
         let keeper = Keeper {
             record,
             start_timeout: None,
-            commands: orders,
+            watchdog: None,
             doom: doomed,
             reports: Reports::Starter(Some(starter)),
         };
@@ -344,7 +343,9 @@ impl SupervisorSpec {
         let minding = async move {
             // Nobody stands above a root's keeper, so only a start that is given up dooms it.
             let _doom = doom;
-            keeper.mind(launching, readiness).await;
+            Box::new(keeper)
+                .mind(tokio::spawn(launching), readiness)
+                .await;
         };
         tokio::spawn(minding);
         let started = started.await;

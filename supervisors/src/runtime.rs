@@ -23,4 +23,5 @@ pub(crate) mod record;
 pub(crate) mod supervisor;
 pub(crate) mod task;
 pub(crate) mod telemetry;
+pub(crate) mod timesheet;
 pub(crate) mod wrapper;

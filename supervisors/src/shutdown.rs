@@ -73,6 +73,29 @@ pub(crate) struct StopOrder {
     pub(crate) deadline: Option<Instant>,
 }
 
+impl StopOrder {
+    /// This order, given `since` ago, and a newer one: whichever limit comes first holds.
+    pub(crate) fn tightened(self, newer: Self, since: Duration) -> Self {
+        let patience = newer
+            .patience
+            .map(|patience| since.saturating_add(patience));
+        Self {
+            last: self.last || newer.last,
+            patience: sooner(self.patience, patience),
+            grace: newer.grace,
+            deadline: sooner(self.deadline, newer.deadline),
+        }
+    }
+}
+
+/// The lesser of two limits, of which either may be absent.
+fn sooner<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
 /// How an incarnation took its order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Parting {

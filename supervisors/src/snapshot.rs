@@ -102,6 +102,17 @@ pub struct TreeSnapshot {
     pub next_restart: Option<Duration>,
     /// How the incarnation before ended; of a node without a process, how the last one did.
     pub last_exit: Option<Arc<ExitReason>>,
+    /// Messages its incarnation has handled.
+    pub handled: u64,
+    /// How long the callbacks took that its incarnation has finished, waiting included. Those shorter
+    /// than a few microseconds are timed by samples.
+    pub busy: Duration,
+    /// How long its present callback has been running; for one that has blocked its thread from the
+    /// start, since somebody first looked.
+    pub handler_age: Option<Duration>,
+    /// Messages sent through addresses and not handled yet, the one in hand included. Exact only when
+    /// every sender uses an address, and unknown where there is none.
+    pub queue_depth: Option<u64>,
     /// What stands beneath it, in start order.
     pub children: Vec<TreeSnapshot>,
 }
@@ -196,6 +207,10 @@ pub(crate) mod tests {
             attempts: 0,
             next_restart: None,
             last_exit: None,
+            handled: 0,
+            busy: Duration::ZERO,
+            handler_age: None,
+            queue_depth: None,
             children: Vec::new(),
         }
     }

@@ -138,6 +138,7 @@ pub struct ChildSpec {
     pub(crate) shutdown: Shutdown,
     pub(crate) backoff: Backoff,
     pub(crate) start_timeout: Option<Duration>,
+    pub(crate) watchdog: Option<Duration>,
     pub(crate) classify: Option<Classify>,
     pub(crate) registered: Option<String>,
     pub(crate) bindings: Vec<Arc<dyn Binding>>,
@@ -272,6 +273,7 @@ impl ChildSpec {
             shutdown,
             backoff: Backoff::default(),
             start_timeout: start,
+            watchdog: None,
             classify: None,
             registered: None,
             bindings: Vec::new(),
@@ -312,6 +314,19 @@ impl ChildSpec {
     #[must_use]
     pub fn start_timeout(mut self, limit: Duration) -> Self {
         self.start_timeout = Some(limit);
+        self
+    }
+
+    /// How long one call of `handle` or `handle_supervisor_evt` may take, waiting included. An actor
+    /// that exceeds it is killed and has ended as [`ExitReason::Hung`], which counts as any failure;
+    /// one that does not even die of that is left behind. Default: no limit.
+    ///
+    /// A callback that waits is noticed when the limit is reached, one that blocks its thread after
+    /// half as much again at the latest. Starts and stops have limits of their own, and children that
+    /// are no actors of this crate's making are not watched.
+    #[must_use]
+    pub fn watchdog(mut self, limit: Duration) -> Self {
+        self.watchdog = Some(limit);
         self
     }
 
@@ -363,6 +378,7 @@ impl ChildSpec {
             shutdown: self.shutdown,
             backoff: self.backoff,
             start_timeout: self.start_timeout,
+            watchdog: self.watchdog,
             registered: self.registered.clone(),
         }
     }
@@ -380,6 +396,9 @@ impl ChildSpec {
         }
         if self.start_timeout == Some(Duration::ZERO) {
             return Err(SpecError::ZeroStartTimeout { child: id() });
+        }
+        if self.watchdog == Some(Duration::ZERO) {
+            return Err(SpecError::ZeroWatchdog { child: id() });
         }
         self.backoff.check().map_err(|source| SpecError::Backoff {
             child: id(),
@@ -571,6 +590,12 @@ pub enum SpecError {
     /// No start could ever be quick enough.
     #[error("start timeout of child {child} is zero")]
     ZeroStartTimeout {
+        /// That child.
+        child: ChildId,
+    },
+    /// No callback could ever be quick enough.
+    #[error("watchdog of child {child} is zero")]
+    ZeroWatchdog {
         /// That child.
         child: ChildId,
     },

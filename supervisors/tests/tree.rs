@@ -39,3 +39,5 @@ mod tasks;
 mod telemetry;
 #[path = "tree/traps.rs"]
 mod traps;
+#[path = "tree/watchdog.rs"]
+mod watchdog;

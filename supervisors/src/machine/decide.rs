@@ -130,6 +130,10 @@ impl Machine {
                 self.stopped(now, at, reason);
             }
             Phase::Running { since } => {
+                // Killed by its watchdog, to no effect.
+                if parting == Parting::Abandoned {
+                    self.notice(at, SupervisorEventKind::ChildAbandoned);
+                }
                 self.children.set_phase(at, Phase::Idle);
                 let child = &mut self.children[at];
                 child.last_exit = Some(reason.clone());

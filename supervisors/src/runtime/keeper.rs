@@ -15,27 +15,20 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Instant, timeout};
 
 use crate::exit::ExitReason;
 use crate::handle::SupervisorRef;
 use crate::runtime::inbox::{Inbox, Letter};
 use crate::runtime::launch::{Launched, Refusal, Remains};
-use crate::runtime::record::{Obituary, Record, lock};
+use crate::runtime::record::{Command, Obituary, Record, lock};
 use crate::shutdown::{Parting, ShutdownReport, StopOrder};
 use crate::time::from_now;
 
 /// How long something that was killed or given up may take to go.
 const GRACE: Duration = Duration::from_secs(1);
-
-/// What a keeper can be told.
-#[derive(Debug, Clone)]
-pub(crate) enum Command {
-    /// End it so; the text is for the actor.
-    Stop(StopOrder, Arc<str>),
-}
 
 /// Ends when every token was dropped: when all keepers of a supervisor are done.
 pub(crate) type Census = mpsc::Receiver<()>;
@@ -84,9 +77,9 @@ pub(crate) enum Reports {
 pub(crate) struct Keeper {
     pub(crate) record: Arc<Record>,
     pub(crate) start_timeout: Option<Duration>,
-    pub(crate) commands: mpsc::UnboundedReceiver<Command>,
+    pub(crate) watchdog: Option<Duration>,
     /// Set when the supervisor is gone and nothing may outlive it.
-    pub(crate) doom: watch::Receiver<bool>,
+    pub(crate) doom: tokio::sync::watch::Receiver<bool>,
     pub(crate) reports: Reports,
 }
 
@@ -95,68 +88,118 @@ enum Interrupt {
     Command(Command),
     Doom,
     Overdue(Duration),
+    /// The actor's task is at its end, but for the drop of the state.
+    Dropping,
+}
+
+/// How the time of an incarnation that was up came to its end.
+enum Turn {
+    /// The task has ended by itself; whether it was aborted.
+    Ended(bool),
+    Interrupted(Interrupt),
+    /// A callback has been running for so long, too long.
+    Hung(Duration),
 }
 
 impl Keeper {
+    /// Boxed, as are the stages before and after that in which the child is up: tens of thousands
+    /// may be at rest at once.
     pub(crate) async fn mind(
-        mut self,
-        launch: BoxFuture<'static, Result<Launched, Refusal>>,
-        mut ready: oneshot::Receiver<()>,
+        mut self: Box<Self>,
+        launch: JoinHandle<Result<Launched, Refusal>>,
+        ready: oneshot::Receiver<()>,
     ) {
+        let mut launched = match Box::pin(self.start(launch, ready)).await {
+            Ok(launched) => launched,
+            Err(refusal) => return self.refuse(refusal),
+        };
+        self.started(&launched);
+        let record = self.record.clone();
+        let turn = tokio::select! {
+            biased;
+            ended = &mut launched.join => Turn::Ended(was_aborted(ended)),
+            age = watch(&record, self.watchdog) => Turn::Hung(age),
+            interrupt = self.interrupt(None) => Turn::Interrupted(interrupt),
+        };
+        Box::pin(self.finish(launched, turn)).await;
+    }
+
+    /// Until it is ready.
+    async fn start(
+        &mut self,
+        mut launch: JoinHandle<Result<Launched, Refusal>>,
+        mut ready: oneshot::Receiver<()>,
+    ) -> Result<Box<Launched>, Refusal> {
         let deadline = self.start_timeout.map(|limit| (from_now(limit), limit));
-        let mut task = tokio::spawn(launch);
         let launched = tokio::select! {
             biased;
-            done = &mut task => done,
-            interrupt = self.interrupt(deadline) => return self.give_up(task, interrupt).await,
+            done = &mut launch => done,
+            interrupt = self.interrupt(deadline) => {
+                return Err(self.give_up(launch, interrupt).await);
+            }
         };
         let mut launched = match launched {
-            Ok(Ok(launched)) => launched,
-            Ok(Err(refusal)) => return self.refuse(refusal),
+            Ok(launched) => Box::new(launched?),
             Err(error) => {
                 let reason = if error.is_cancelled() {
                     ExitReason::Cancelled
                 } else {
                     ExitReason::Failed(Arc::new(error))
                 };
-                return self.refuse(Refusal::Failed(Arc::new(reason)));
+                return Err(Refusal::Failed(Arc::new(reason)));
             }
         };
-
-        tokio::select! {
+        let turn = tokio::select! {
             biased;
-            Ok(()) = &mut ready => {}
-            ended = &mut launched.join => {
-                let reason = self.reap(launched, ended.is_err_and(|error| error.is_cancelled())).await;
-                return self.refuse(Refusal::Failed(Arc::new(reason)));
+            Ok(()) = &mut ready => return Ok(launched),
+            ended = &mut launched.join => Turn::Ended(was_aborted(ended)),
+            interrupt = self.interrupt(deadline) => Turn::Interrupted(interrupt),
+        };
+        let (order, text, reason) = match turn {
+            Turn::Ended(aborted) => {
+                let reason = self.reap(*launched, aborted).await;
+                return Err(Refusal::Failed(Arc::new(reason)));
             }
-            interrupt = self.interrupt(deadline) => {
-                let (order, text, reason) = match interrupt {
-                    Interrupt::Command(Command::Stop(order, text)) => {
-                        (order, text, ExitReason::Cancelled)
-                    }
-                    Interrupt::Doom => (at_once(), "".into(), ExitReason::Cancelled),
-                    Interrupt::Overdue(limit) => {
-                        (at_once(), "".into(), ExitReason::StartTimeout(limit))
-                    }
-                };
-                let (parting, _) = self.end(launched, order, text).await;
-                self.note(order, parting);
-                return self.refuse(Refusal::Failed(Arc::new(reason)));
+            Turn::Interrupted(Interrupt::Dropping) => {
+                let reason = self.let_drop(*launched).await;
+                return Err(Refusal::Failed(Arc::new(reason)));
             }
-        }
-        self.started(&launched);
+            // Only one that is up is watched.
+            Turn::Hung(in_handler) => (at_once(), "".into(), ExitReason::Hung { in_handler }),
+            Turn::Interrupted(Interrupt::Command((order, text))) => {
+                (order, text, ExitReason::Cancelled)
+            }
+            Turn::Interrupted(Interrupt::Doom) => (at_once(), "".into(), ExitReason::Cancelled),
+            Turn::Interrupted(Interrupt::Overdue(limit)) => {
+                (at_once(), "".into(), ExitReason::StartTimeout(limit))
+            }
+        };
+        let (parting, _) = self.end(*launched, order, text).await;
+        self.note(order, parting);
+        Err(Refusal::Failed(Arc::new(reason)))
+    }
 
-        let (order, text) = tokio::select! {
-            biased;
-            ended = &mut launched.join => {
-                let reason = self.reap(launched, ended.is_err_and(|error| error.is_cancelled())).await;
+    /// What is left to do for one that was up.
+    async fn finish(mut self: Box<Self>, launched: Box<Launched>, turn: Turn) {
+        let launched = *launched;
+        let (order, text) = match turn {
+            Turn::Ended(aborted) => {
+                let reason = self.reap(launched, aborted).await;
                 return self.exited(Parting::Graceful, reason);
             }
-            interrupt = self.interrupt(None) => match interrupt {
-                Interrupt::Command(Command::Stop(order, text)) => (order, text),
-                Interrupt::Doom | Interrupt::Overdue(_) => (at_once(), "".into()),
+            Turn::Interrupted(Interrupt::Dropping) => {
+                let reason = self.let_drop(launched).await;
+                return self.exited(Parting::Graceful, reason);
             }
+            Turn::Hung(in_handler) => {
+                let (parting, _) = self.end(launched, at_once(), "".into()).await;
+                if let Some((order, _)) = self.record.take_command() {
+                    self.note(order, parting);
+                }
+                return self.exited(parting, ExitReason::Hung { in_handler });
+            }
+            Turn::Interrupted(Interrupt::Command(command)) => command,
+            Turn::Interrupted(Interrupt::Doom | Interrupt::Overdue(_)) => (at_once(), "".into()),
         };
         let below = launched
             .supervisor
@@ -177,18 +220,27 @@ impl Keeper {
         let overdue = async {
             match deadline {
                 Some((at, limit)) => {
-                    tokio::time::sleep_until(at).await;
+                    Box::pin(tokio::time::sleep_until(at)).await;
                     limit
                 }
                 None => std::future::pending().await,
             }
         };
+        let record = &self.record;
+        let news = async {
+            loop {
+                if let Some(command) = record.take_command() {
+                    return Interrupt::Command(command);
+                }
+                if record.is_dropping() {
+                    return Interrupt::Dropping;
+                }
+                record.news().await;
+            }
+        };
         tokio::select! {
             biased;
-            command = self.commands.recv() => match command {
-                Some(command) => Interrupt::Command(command),
-                None => Interrupt::Doom,
-            },
+            interrupt = news => interrupt,
             // A sender that is gone without a word means the same.
             _ = self.doom.wait_for(|doomed| *doomed) => Interrupt::Doom,
             limit = overdue => Interrupt::Overdue(limit),
@@ -197,41 +249,39 @@ impl Keeper {
 
     /// The factory or `pre_start` takes too long, or is no longer wanted.
     async fn give_up(
-        mut self,
+        &mut self,
         mut task: JoinHandle<Result<Launched, Refusal>>,
         interrupt: Interrupt,
-    ) {
+    ) -> Refusal {
         self.record.cancel_start();
         task.abort();
         let (reason, order) = match interrupt {
-            Interrupt::Command(Command::Stop(order, _)) => (ExitReason::Cancelled, Some(order)),
-            Interrupt::Doom => (ExitReason::Cancelled, None),
+            Interrupt::Command((order, _)) => (ExitReason::Cancelled, Some(order)),
+            Interrupt::Doom | Interrupt::Dropping => (ExitReason::Cancelled, None),
             Interrupt::Overdue(limit) => (ExitReason::StartTimeout(limit), None),
         };
         let grace = order.map_or(GRACE, |order| order.grace);
-        let reason = match timeout(grace, &mut task).await {
+        match timeout(grace, &mut task).await {
             // It made it in the last moment.
             Ok(Ok(Ok(launched))) => {
                 let (parting, _) = self.end(launched, at_once(), "".into()).await;
                 if let Some(order) = order {
                     self.note(order, parting);
                 }
-                reason
             }
-            Ok(Ok(Err(_)) | Err(_)) => reason,
+            Ok(Ok(Err(_)) | Err(_)) => {}
             Err(_) => {
                 if let Some(order) = order {
                     self.note(order, Parting::Abandoned);
                 }
                 tracing::error!(
-                                    target: "supervisors",
-                { child.path = %self.record.path },
-                "a start that was given up does not yield"
+                    target: "supervisors",
+                    { child.path = %self.record.path },
+                    "a start that was given up does not yield"
                 );
-                reason
             }
-        };
-        self.refuse(Refusal::Failed(Arc::new(reason)));
+        }
+        Refusal::Failed(Arc::new(reason))
     }
 
     /// Ends it by the order: stop, kill, abandon.
@@ -248,21 +298,21 @@ impl Keeper {
             request(&launched, order, &text);
         }
         while !killed {
-            let limit = order.patience.map(|patience| (began + patience, patience));
+            let limit = order
+                .patience
+                .map(|patience| (later(began, patience), patience));
             tokio::select! {
                 biased;
                 ended = &mut launched.join => {
-                    let cancelled = ended.is_err_and(|error| error.is_cancelled());
-                    return (Parting::Graceful, self.reap(launched, cancelled).await);
+                    return (Parting::Graceful, self.reap(launched, was_aborted(ended)).await);
                 }
                 interrupt = self.interrupt(limit) => match interrupt {
-                    Interrupt::Command(Command::Stop(tighter, _)) => {
-                        let since = began.elapsed();
-                        order = StopOrder {
-                            patience: tighter.patience.map(|patience| since + patience),
-                            ..tighter
-                        };
+                    Interrupt::Command((tighter, _)) => {
+                        order = order.tightened(tighter, began.elapsed());
                         request(&launched, order, &text);
+                    }
+                    Interrupt::Dropping => {
+                        return (Parting::Graceful, self.let_drop(launched).await);
                     }
                     Interrupt::Doom | Interrupt::Overdue(_) => killed = true,
                 }
@@ -272,11 +322,11 @@ impl Keeper {
             // It may be unable to take its children along.
             supervisor.doom();
         }
-        launched.process.kill();
+        launched.kill();
         match timeout(order.grace, &mut launched.join).await {
-            Ok(ended) => {
-                let cancelled = ended.is_err_and(|error| error.is_cancelled());
-                let reason = match self.reap(launched, cancelled).await {
+            Ok(_) => {
+                // That it was aborted is our doing.
+                let reason = match self.reap(launched, false).await {
                     // Nobody else knows, but it was us.
                     ExitReason::Unobserved => ExitReason::Killed,
                     reason => reason,
@@ -287,31 +337,52 @@ impl Keeper {
         }
     }
 
+    /// Only the drop of its state is left in the task: a user's code, which may take long.
+    async fn let_drop(&self, mut launched: Launched) -> ExitReason {
+        let mut aborted = false;
+        self.bury(async {
+            aborted = was_aborted((&mut launched.join).await);
+        })
+        .await;
+        // It was waited for, with or without success.
+        launched.remains = Remains::Nothing;
+        self.reap(launched, aborted).await
+    }
+
     /// The task has ended: waits until the state and all descendants are gone as well.
-    async fn reap(&self, launched: Launched, cancelled: bool) -> ExitReason {
+    async fn reap(&self, launched: Launched, aborted: bool) -> ExitReason {
         self.record.leave();
         match launched.remains {
             Remains::Nothing => {}
             Remains::Foreign(sighted) => {
                 if let Some(remainder) = sighted.remainder().await {
-                    self.bury(async move { drop(remainder) }).await;
+                    self.bury(tokio::spawn(async move { drop(remainder) }))
+                        .await;
                 }
                 self.record.note_unobserved();
             }
-            Remains::Vault(contents) => self.bury(async move { contents.empty() }).await,
+            Remains::Vault if self.record.is_full() => {
+                self.bury(async {
+                    while self.record.is_full() {
+                        self.record.news().await;
+                    }
+                })
+                .await;
+            }
+            Remains::Vault => {}
         }
         if let Some((supervisor, mut census)) = launched.supervisor {
             supervisor.doom();
             // Keepers abandon what does not die, so this ends.
             while census.recv().await.is_some() {}
         }
-        self.record.verdict(cancelled)
+        self.record.verdict(aborted)
     }
 
-    /// Has the state dropped, in a task of its own: that is the user's code, and may panic or take
-    /// long.
-    async fn bury(&self, dropping: impl Future<Output = ()> + Send + 'static) {
-        if timeout(GRACE, tokio::spawn(dropping)).await.is_err() {
+    /// Waits until a state is gone, which is dropped in another task: that is the user's code, and may
+    /// panic or take long.
+    async fn bury(&self, dropping: impl Future<Output = impl Sized>) {
+        if timeout(GRACE, dropping).await.is_err() {
             tracing::warn!(
                 target: "supervisors",
                 { child.path = %self.record.path },
@@ -334,7 +405,7 @@ impl Keeper {
                 {
                     // Whoever started it no longer waits, and nobody else can end it.
                     supervisor.doom();
-                    launched.process.kill();
+                    launched.kill();
                 }
             }
         }
@@ -399,6 +470,34 @@ fn at_once() -> StopOrder {
         grace: GRACE,
         deadline: None,
     }
+}
+
+/// Waits until one callback has taken too long. Looks at what the actor notes anyway, twice per limit
+/// while it is idle and when the present callback would be too old.
+async fn watch(record: &Arc<Record>, limit: Option<Duration>) -> Duration {
+    let Some(limit) = limit else {
+        return std::future::pending().await;
+    };
+    // Few are watched, and all children have this future.
+    let watching: BoxFuture<'_, Duration> = Box::pin(async move {
+        loop {
+            let next = match record.meter().handler_age {
+                Some(age) if age >= limit => return age,
+                Some(age) => (limit - age).min(limit / 2),
+                None => limit / 2,
+            };
+            tokio::time::sleep(next.max(Duration::from_millis(1))).await;
+        }
+    });
+    watching.await
+}
+
+fn was_aborted(ended: Result<(), JoinError>) -> bool {
+    ended.is_err_and(|error| error.is_cancelled())
+}
+
+fn later(began: Instant, patience: Duration) -> Instant {
+    Instant::from_std(crate::time::later(began.into_std(), patience))
 }
 
 fn request(launched: &Launched, order: StopOrder, text: &Arc<str>) {

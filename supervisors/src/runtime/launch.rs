@@ -1,7 +1,7 @@
 //! Calls a factory and spawns what it made.
 //!
 //! The type of the user's actor ends here: a launcher knows it, everything above sees a process, a
-//! join handle and what may remain of it.
+//! join handle.
 //!
 //! Invariants: a launch runs in a task of its own, so that a `pre_start` that hangs can be given up;
 //! a start that was given up and completes nevertheless dies at once.
@@ -23,7 +23,7 @@ use crate::handle::SupervisorRef;
 use crate::runtime::foreign::{Sighted, Strangers};
 use crate::runtime::record::Record;
 use crate::runtime::task::Leash;
-use crate::runtime::wrapper::{Contents, Supervised};
+use crate::runtime::wrapper::Supervised;
 use crate::spec::{StartContext, StartError};
 
 /// Everything a launch needs beside the factory.
@@ -73,8 +73,8 @@ pub(crate) enum Remains {
     Foreign(Sighted),
     /// Nothing: it was in the task.
     Nothing,
-    /// Its state, in a vault.
-    Vault(Arc<dyn Contents>),
+    /// Its state, in a vault; the record tells when it is gone.
+    Vault,
 }
 
 /// What runs after a launch; not necessarily ready yet.
@@ -84,6 +84,17 @@ pub(crate) struct Launched {
     pub(crate) remains: Remains,
     /// Set when it is a supervisor, with what tells that its descendants are gone.
     pub(crate) supervisor: Option<(SupervisorRef, crate::runtime::keeper::Census)>,
+}
+
+impl Launched {
+    /// Has it end where it is. Unlike ractor's kill, an abort leaves the state in the actor's own task,
+    /// however busy the supervisor is.
+    pub(crate) fn kill(&self) {
+        match self.remains {
+            Remains::Vault => self.join.abort(),
+            Remains::Foreign(_) | Remains::Nothing => self.process.kill(),
+        }
+    }
 }
 
 /// Why nothing runs.
@@ -143,7 +154,6 @@ where
             let context = order.context;
             let (actor, arguments) = made(catch_unwind(AssertUnwindSafe(|| make(context))))?;
             let wrapped = Supervised::new(actor, order.record.clone(), Some(order.ready));
-            let contents = wrapped.contents();
             let (cell, join) = spawn(
                 wrapped,
                 arguments,
@@ -155,7 +165,7 @@ where
             Ok(Launched {
                 process: Process::Actor(cell),
                 join,
-                remains: Remains::Vault(contents),
+                remains: Remains::Vault,
                 supervisor: None,
             })
         })

@@ -25,6 +25,7 @@ use crate::runtime::launch::{
     Launched, Launcher, Order, Process, Refusal, Remains, Takes, made, not_spawned,
 };
 use crate::runtime::record::Record;
+use crate::runtime::timesheet::Callback;
 use crate::runtime::wrapper::Recorded;
 use crate::spec::{StartContext, StartError};
 
@@ -54,6 +55,17 @@ impl<A: Default> Default for SupervisedLocal<A> {
 }
 
 impl<A> SupervisedLocal<A> {
+    async fn run<T>(
+        &self,
+        kind: Callback,
+        callback: impl Future<Output = T>,
+    ) -> std::thread::Result<T> {
+        match self.record.get() {
+            Some(record) => record.sheet.run(kind, callback).await,
+            None => AssertUnwindSafe(callback).catch_unwind().await,
+        }
+    }
+
     /// Notes how a callback ended.
     fn settle<T>(
         &self,
@@ -145,9 +157,8 @@ impl<A: ThreadLocalActor> ThreadLocalActor for SupervisedLocal<A> {
         message: Self::Msg,
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        let outcome = AssertUnwindSafe(self.inner.handle(myself, message, state))
-            .catch_unwind()
-            .await;
+        let callback = self.inner.handle(myself, message, state);
+        let outcome = self.run(Callback::Message, callback).await;
         self.settle(outcome)
     }
 
@@ -159,9 +170,8 @@ impl<A: ThreadLocalActor> ThreadLocalActor for SupervisedLocal<A> {
         message: ractor::message::SerializedMessage,
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        let outcome = AssertUnwindSafe(self.inner.handle_serialized(myself, message, state))
-            .catch_unwind()
-            .await;
+        let callback = self.inner.handle_serialized(myself, message, state);
+        let outcome = self.run(Callback::Message, callback).await;
         self.settle(outcome)
     }
 
@@ -171,9 +181,8 @@ impl<A: ThreadLocalActor> ThreadLocalActor for SupervisedLocal<A> {
         event: SupervisionEvent,
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        let outcome = AssertUnwindSafe(self.inner.handle_supervisor_evt(myself, event, state))
-            .catch_unwind()
-            .await;
+        let callback = self.inner.handle_supervisor_evt(myself, event, state);
+        let outcome = self.run(Callback::Event, callback).await;
         self.settle(outcome)
     }
 }

@@ -4,29 +4,34 @@
 //! closed by the supervisor. It outlives all three for those who hold a monitor or an address.
 //!
 //! Invariants: a record is closed once, and only then do monitors hear of it, each exactly once; a
-//! monitor set on a closed record hears at once.
+//! monitor set on a closed record hears at once; addresses are not filled again once they were
+//! emptied. There is one for each child, so what few need is boxed.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use ractor::{ActorCell, ActorId, ActorStatus};
-use tokio::sync::watch;
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::address::Binding;
 use crate::exit::{ExitReason, ShutdownCause};
 use crate::id::{ChildId, Generation, SupervisorPath};
 use crate::monitor::Down;
+use crate::runtime::timesheet::{Meter, Sight, Timesheet};
+use crate::shutdown::StopOrder;
 
-type Notify = Box<dyn FnOnce(Down) + Send>;
+type Tell = Box<dyn FnOnce(Down) + Send>;
 
 /// From how many monitors on it is worth looking for those whose watcher has ended.
 const CROWD: usize = 16;
 
 /// Somebody wants to know of the end.
 struct Monitor {
-    notify: Notify,
+    notify: Tell,
     /// Who; unknown for a watcher that is no actor.
     watcher: Option<ActorCell>,
 }
@@ -51,34 +56,63 @@ pub(crate) fn next_reference() -> u64 {
     REFERENCES.fetch_add(1, Ordering::Relaxed)
 }
 
+/// How it came to end, as far as it is known.
 #[derive(Default)]
-struct Notes {
+struct Testimony {
     /// Set by the wrapper when a callback fails.
     failure: Option<ExitReason>,
-    /// Set by the wrapper when `post_stop` has run to its end.
-    stopped: bool,
     /// Set by a supervisor about to end in good order.
     cause: Option<ShutdownCause>,
     /// ractor's text for a stop, noted by the supervisor when it hears the event.
     text: Option<String>,
-    /// Set when the actor exists; for finding the record by it.
-    actor: Option<ActorId>,
-    monitors: HashMap<u64, Monitor>,
+}
+
+#[derive(Default)]
+struct Monitors {
+    /// By reference.
+    set: HashMap<u64, Monitor>,
     /// When there are this many monitors, stale ones are looked for.
     crowd: usize,
 }
 
-impl Notes {
+impl Monitors {
     /// Takes out the monitors whose watcher has ended. Looks for them only when their number has
     /// doubled since the last time, so that setting a monitor stays cheap.
-    fn stale_monitors(&mut self) -> Vec<Monitor> {
-        if self.monitors.len() < self.crowd.max(CROWD) {
+    fn stale(&mut self) -> Vec<Monitor> {
+        if self.set.len() < self.crowd.max(CROWD) {
             return Vec::new();
         }
-        let stale = self.monitors.extract_if(|_, monitor| monitor.is_stale());
+        let stale = self.set.extract_if(|_, monitor| monitor.is_stale());
         let stale = stale.map(|(_, monitor)| monitor).collect();
-        self.crowd = self.monitors.len() * 2;
+        self.crowd = self.set.len() * 2;
         stale
+    }
+}
+
+/// What a keeper is told: end it so; the text is for the actor.
+pub(crate) type Command = (StopOrder, Arc<str>);
+
+#[derive(Default)]
+struct Notes {
+    testimony: Option<Box<Testimony>>,
+    /// Set by the wrapper when `post_stop` has run to its end.
+    stopped: bool,
+    /// Set at the first sign of the end.
+    leaving: bool,
+    /// Set when the actor exists; for finding the record by it.
+    actor: Option<ActorId>,
+    /// The addresses to be filled.
+    bindings: Vec<Arc<dyn Binding>>,
+    /// What the keeper has not read yet.
+    command: Option<Box<Command>>,
+    monitors: Option<Box<Monitors>>,
+    /// The callback that was under way when somebody last looked.
+    seen: Option<Sight>,
+}
+
+impl Notes {
+    fn testimony(&mut self) -> &mut Testimony {
+        self.testimony.get_or_insert_default()
     }
 }
 
@@ -86,12 +120,18 @@ pub(crate) struct Record {
     pub(crate) id: ChildId,
     pub(crate) path: SupervisorPath,
     pub(crate) generation: Generation,
-    bindings: Vec<Arc<dyn Binding>>,
+    pub(crate) sheet: Timesheet,
     notes: Mutex<Notes>,
     /// The start was given up; whatever becomes of it must die.
     cancelled: AtomicBool,
-    leaving: AtomicBool,
-    exit: watch::Sender<Option<Arc<ExitReason>>>,
+    /// There is a state that was not dropped yet.
+    full: AtomicBool,
+    /// The state is being dropped.
+    dropping: AtomicBool,
+    /// Wakes the keeper, which then looks at all of this.
+    desk: Notify,
+    exit: OnceLock<Arc<ExitReason>>,
+    closed: Notify,
 }
 
 impl Record {
@@ -105,12 +145,77 @@ impl Record {
             id,
             path,
             generation,
-            bindings,
-            notes: Mutex::default(),
+            sheet: Timesheet::new(),
+            notes: Mutex::new(Notes {
+                bindings,
+                ..Notes::default()
+            }),
             cancelled: AtomicBool::new(false),
-            leaving: AtomicBool::new(false),
-            exit: watch::Sender::new(None),
+            full: AtomicBool::new(false),
+            dropping: AtomicBool::new(false),
+            desk: Notify::new(),
+            exit: OnceLock::new(),
+            closed: Notify::new(),
         })
+    }
+
+    /// Has the keeper end it. One that is done has reported, and reads it no more.
+    pub(crate) fn command(&self, order: StopOrder, text: Arc<str>) {
+        let mut notes = lock(&self.notes);
+        let order = match notes.command.take() {
+            Some(unread) => unread.0.tightened(order, std::time::Duration::ZERO),
+            None => order,
+        };
+        notes.command = Some(Box::new((order, text)));
+        drop(notes);
+        self.desk.notify_one();
+    }
+
+    pub(crate) fn take_command(&self) -> Option<Command> {
+        lock(&self.notes).command.take().map(|command| *command)
+    }
+
+    /// Waits until something is new on the keeper's desk. Only the keeper may wait.
+    pub(crate) async fn news(&self) {
+        self.desk.notified().await;
+    }
+
+    pub(crate) fn note_full(&self) {
+        self.full.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn note_dropping(&self) {
+        self.dropping.store(true, Ordering::SeqCst);
+        self.desk.notify_one();
+    }
+
+    pub(crate) fn note_emptied(&self) {
+        self.full.store(false, Ordering::SeqCst);
+        self.desk.notify_one();
+    }
+
+    /// Whether there is a state that was not dropped yet.
+    pub(crate) fn is_full(&self) -> bool {
+        self.full.load(Ordering::SeqCst)
+    }
+
+    /// Whether the task is at its end, but for the drop of the state.
+    pub(crate) fn is_dropping(&self) -> bool {
+        self.dropping.load(Ordering::SeqCst)
+    }
+
+    /// What was counted so far.
+    pub(crate) fn meter(&self) -> Meter {
+        let mut notes = lock(&self.notes);
+        let sent = notes
+            .bindings
+            .iter()
+            .map(|binding| binding.sent(self.generation))
+            .reduce(u64::saturating_add);
+        Meter {
+            sent,
+            ..self.sheet.read(Instant::now(), &mut notes.seen)
+        }
     }
 
     /// The record of a live supervised actor.
@@ -125,14 +230,16 @@ impl Record {
 
     /// Whether every address can take this actor.
     pub(crate) fn fits(&self, cell: &ActorCell) -> bool {
-        self.bindings.iter().all(|binding| binding.fits(cell))
+        let notes = lock(&self.notes);
+        notes.bindings.iter().all(|binding| binding.fits(cell))
     }
 
     /// Notes that nobody told how it ended.
     pub(crate) fn note_unobserved(&self) {
         let mut notes = lock(&self.notes);
-        if notes.failure.is_none() && !notes.stopped {
-            notes.failure = Some(ExitReason::Unobserved);
+        if !notes.stopped {
+            let failure = &mut notes.testimony().failure;
+            failure.get_or_insert(ExitReason::Unobserved);
         }
     }
 
@@ -151,7 +258,8 @@ impl Record {
 
     pub(crate) fn note_failure(&self, reason: ExitReason) {
         self.leave();
-        lock(&self.notes).failure.get_or_insert(reason);
+        let mut notes = lock(&self.notes);
+        notes.testimony().failure.get_or_insert(reason);
     }
 
     pub(crate) fn note_stopped(&self) {
@@ -159,25 +267,33 @@ impl Record {
     }
 
     pub(crate) fn note_cause(&self, cause: ShutdownCause) {
-        lock(&self.notes).cause.get_or_insert(cause);
+        let mut notes = lock(&self.notes);
+        notes.testimony().cause.get_or_insert(cause);
     }
 
     pub(crate) fn note_text(&self, text: Option<String>) {
-        lock(&self.notes).text = text;
+        if text.is_some() {
+            lock(&self.notes).testimony().text = text;
+        }
     }
 
     /// Fills the addresses. Called by the incarnation itself once it is ready, hence never after
     /// its own failure or stop.
     pub(crate) fn arrive(self: &Arc<Self>, cell: &ractor::ActorCell) {
-        for binding in &self.bindings {
-            binding.up(cell, self);
+        let notes = lock(&self.notes);
+        // One that was left behind may come here late.
+        if !notes.leaving {
+            for binding in &notes.bindings {
+                binding.up(cell, self);
+            }
         }
     }
 
     /// Empties the addresses: the first sign of the end.
     pub(crate) fn leave(&self) {
-        if !self.leaving.swap(true, Ordering::SeqCst) {
-            for binding in &self.bindings {
+        let mut notes = lock(&self.notes);
+        if !std::mem::replace(&mut notes.leaving, true) {
+            for binding in &notes.bindings {
                 binding.leaving(self.generation);
             }
         }
@@ -186,20 +302,28 @@ impl Record {
     /// What the notes make of an end that the join handle reported.
     pub(crate) fn verdict(&self, cancelled: bool) -> ExitReason {
         let mut notes = lock(&self.notes);
-        if let Some(failure) = &notes.failure {
+        let stopped = notes.stopped;
+        if let Some(Testimony {
+            failure: Some(failure),
+            ..
+        }) = notes.testimony.as_deref()
+        {
             return failure.clone();
         }
-        if !notes.stopped {
+        if !stopped {
             return if cancelled {
                 ExitReason::Cancelled
             } else {
                 ExitReason::Killed
             };
         }
-        if let Some(cause) = &notes.cause {
+        let Some(testimony) = &mut notes.testimony else {
+            return ExitReason::Stopped { reason: None };
+        };
+        if let Some(cause) = &testimony.cause {
             return ExitReason::Ended(cause.clone());
         }
-        match notes.text.take() {
+        match testimony.text.take() {
             Some(text) if text == "Drained" => ExitReason::Drained,
             reason => ExitReason::Stopped { reason },
         }
@@ -210,23 +334,19 @@ impl Record {
         self.leave();
         let monitors = {
             let mut notes = lock(&self.notes);
-            let first = self.exit.send_if_modified(|exit| {
-                let first = exit.is_none();
-                exit.get_or_insert_with(|| reason.clone());
-                first
-            });
-            if !first {
+            if self.exit.set(reason.clone()).is_err() {
                 return;
             }
             if let Some(actor) = notes.actor {
                 lock(&LIVE).remove(&actor);
             }
-            std::mem::take(&mut notes.monitors)
+            for binding in &notes.bindings {
+                binding.ended(self.generation, reason);
+            }
+            notes.monitors.take()
         };
-        for binding in &self.bindings {
-            binding.ended(self.generation, reason);
-        }
-        for (reference, Monitor { notify, .. }) in monitors {
+        self.closed.notify_waiters();
+        for (reference, Monitor { notify, .. }) in monitors.into_iter().flat_map(|it| it.set) {
             let down = self.down(reference, reason.clone());
             // Making the watcher's message of it is the user's code; others still want to hear.
             if catch_unwind(AssertUnwindSafe(|| notify(down))).is_err() {
@@ -240,38 +360,39 @@ impl Record {
     }
 
     pub(crate) fn failure(&self) -> Option<ExitReason> {
-        lock(&self.notes).failure.clone()
+        let notes = lock(&self.notes);
+        notes.testimony.as_ref()?.failure.clone()
     }
 
     pub(crate) fn exit(&self) -> Option<Arc<ExitReason>> {
-        self.exit.borrow().clone()
+        self.exit.get().cloned()
     }
 
     pub(crate) async fn ended(&self) -> Arc<ExitReason> {
-        let mut exit = self.exit.subscribe();
-        match exit.wait_for(Option::is_some).await {
-            Ok(reason) => match &*reason {
-                Some(reason) => reason.clone(),
-                None => Arc::new(ExitReason::Unobserved),
-            },
-            Err(_) => Arc::new(ExitReason::Unobserved),
+        loop {
+            let mut closed = pin!(self.closed.notified());
+            // From here on no notice is missed.
+            closed.as_mut().enable();
+            if let Some(reason) = self.exit.get() {
+                return reason.clone();
+            }
+            closed.await;
         }
     }
 
     pub(crate) fn monitor(
         self: &Arc<Self>,
         reference: u64,
-        notify: Notify,
+        notify: Tell,
         watcher: Option<ActorCell>,
     ) {
         let mut notes = lock(&self.notes);
         // Looked up under the lock that `close` takes: no monitor is missed or told twice.
         match self.exit() {
             None => {
-                let stale = notes.stale_monitors();
-                notes
-                    .monitors
-                    .insert(reference, Monitor { notify, watcher });
+                let monitors = notes.monitors.get_or_insert_default();
+                let stale = monitors.stale();
+                monitors.set.insert(reference, Monitor { notify, watcher });
                 // What a watcher's message is made of may be the user's, and so is its drop.
                 drop(notes);
                 drop(stale);
@@ -284,7 +405,14 @@ impl Record {
     }
 
     pub(crate) fn demonitor(&self, reference: u64) -> bool {
-        lock(&self.notes).monitors.remove(&reference).is_some()
+        let mut notes = lock(&self.notes);
+        let monitor = notes
+            .monitors
+            .as_mut()
+            .and_then(|it| it.set.remove(&reference));
+        // What its message is made of may be the user's, and so is its drop.
+        drop(notes);
+        monitor.is_some()
     }
 
     fn down(&self, reference: u64, reason: Arc<ExitReason>) -> Down {
@@ -358,9 +486,10 @@ mod tests {
             drop(set);
         }
         let notes = lock(&record.notes);
-        assert!(notes.monitors.len() <= CROWD, "{}", notes.monitors.len());
+        let monitors = &notes.monitors.as_ref().unwrap().set;
+        assert!(monitors.len() <= CROWD, "{}", monitors.len());
         let faithful = faithful.get_id();
-        assert!(notes.monitors.values().any(|monitor| {
+        assert!(monitors.values().any(|monitor| {
             monitor.watcher.as_ref().map(|watcher| watcher.get_id()) == Some(faithful)
         }));
         lives.abort();

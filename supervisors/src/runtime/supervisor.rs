@@ -16,7 +16,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::task::AbortHandle;
 
 use crate::event::{Audience, SupervisorEvent, SupervisorEventKind};
@@ -27,7 +27,7 @@ use crate::machine::{Action, Input, Judged, Machine, Standing, StartRefusal};
 use crate::policy::{Restart, Verdict};
 use crate::runtime::foreign::{Strangers, discard};
 use crate::runtime::inbox::{Inbox, Letter, Letters, Wake};
-use crate::runtime::keeper::{Command, Ledger, Token};
+use crate::runtime::keeper::{Ledger, Token};
 use crate::runtime::launch::Refusal;
 use crate::runtime::record::{Obituary, Record};
 use crate::runtime::telemetry::announce;
@@ -49,7 +49,6 @@ pub(crate) struct Arguments {
     /// One of the observers.
     audience: Arc<Audience>,
     ready: oneshot::Sender<()>,
-    commands: mpsc::UnboundedSender<Command>,
     token: Token,
     /// Where the reference is put once the actor exists.
     reference: Arc<OnceLock<SupervisorRef>>,
@@ -58,7 +57,6 @@ pub(crate) struct Arguments {
 /// The supervisor's hand on one incarnation.
 struct Charge {
     generation: Generation,
-    commands: mpsc::UnboundedSender<Command>,
     record: Arc<Record>,
     /// Set when it is up, cleared when it has ended.
     up: bool,
@@ -137,7 +135,6 @@ impl Actor for Supervisor {
             myself.get_cell(),
             arguments.record.clone(),
             inbox.clone(),
-            arguments.commands,
             doom.clone(),
             ledger.clone(),
             arguments.audience,
@@ -363,9 +360,9 @@ impl State {
             Some(classify) => {
                 catch_unwind(AssertUnwindSafe(|| classify(reason))).unwrap_or_else(|_| {
                     tracing::error!(
-                                            target: "supervisors",
-                    { supervisor.path = %self.path, child.id = child.as_str() },
-                    "classify panicked"
+                        target: "supervisors",
+                        { supervisor.path = %self.path, child.id = child.as_str() },
+                        "classify panicked"
                     );
                     Verdict::Default
                 })
@@ -421,10 +418,7 @@ impl State {
                 if let Some(charge) = self.charges.get(&child)
                     && charge.generation == generation
                 {
-                    // A keeper that is done has reported, and the report is on its way.
-                    let _ = charge
-                        .commands
-                        .send(Command::Stop(order, self.text.clone()));
+                    charge.record.command(order, self.text.clone());
                 }
             }
             Action::Admit(child) => {

@@ -3,9 +3,8 @@
 //! Every callback is forwarded; what ends it (error, panic, stop, kill) is noted in the record,
 //! because ractor reports ends as strings only.
 //!
-//! Invariants: the state lives in a vault shared with the keeper, which drops it in its own task,
-//! never in the supervisor's (a kill sends ractor's copy of the state there: the empty vault);
-//! a panic leaves as an error of the type [`Recorded`].
+//! Invariants: the state is never dropped in the supervisor's task, and the record tells when it is
+//! gone; a panic leaves as an error of the type [`Recorded`]; a message costs no lock.
 
 use std::error::Error;
 use std::fmt;
@@ -14,10 +13,13 @@ use std::sync::{Arc, Mutex};
 
 use futures_util::FutureExt;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
+use tokio::task::{Id, try_id};
 
 use crate::exit::{ExitReason, PanicInfo};
 use crate::runtime::record::{Record, lock};
+use crate::runtime::timesheet::Callback;
 
 /// The error that the wrapper hands to ractor: what the record says already.
 #[derive(Debug)]
@@ -38,40 +40,76 @@ impl Error for Recorded {
     }
 }
 
-/// Where an incarnation's state is between callbacks.
-pub(crate) struct Vault<S> {
-    state: Arc<Mutex<Option<Box<S>>>>,
+/// Holds an incarnation's state, and sees to it that it is dropped in the actor's own task or in one
+/// made for it.
+///
+/// ractor sends what a killed actor leaves to the supervisor, inside an event.
+pub(crate) struct Vault<S: Send + 'static> {
+    /// Set until the vault is dropped, or moved at the end of `post_stop`.
+    state: Option<S>,
+    record: Arc<Record>,
+    /// The task that runs the actor; before `post_start` the one that launches it.
+    home: Option<Id>,
+    /// Set by `post_start`: from then on a keeper waits for the end.
+    launched: bool,
 }
 
-/// The keeper's key to a vault whose type it does not know.
-pub(crate) trait Contents: Send + Sync {
-    /// Drops the state, here and now.
-    fn empty(&self);
-}
-
-impl<S: Send> Contents for Mutex<Option<Box<S>>> {
-    fn empty(&self) {
-        let state = lock(self).take();
-        drop(state);
+impl<S: Send + 'static> Vault<S> {
+    fn new(state: S, record: Arc<Record>) -> Self {
+        record.note_full();
+        Self {
+            state: Some(state),
+            record,
+            home: try_id(),
+            launched: false,
+        }
     }
-}
 
-impl<S> Vault<S> {
-    fn take(&self) -> Result<Box<S>, ActorProcessingErr> {
-        lock(&self.state)
-            .take()
+    fn open(&mut self) -> Result<&mut S, ActorProcessingErr> {
+        self.state
+            .as_mut()
             .ok_or_else(|| ActorProcessingErr::from("the actor's state was already dropped"))
     }
+}
 
-    fn put(&self, state: Box<S>) {
-        *lock(&self.state) = Some(state);
+impl<S: Send + 'static> Drop for Vault<S> {
+    fn drop(&mut self) {
+        let Some(state) = self.state.take() else {
+            return;
+        };
+        let emptied = Emptied(self.record.clone());
+        if self.home == try_id() {
+            if self.launched && std::mem::needs_drop::<S>() {
+                self.record.note_dropping();
+            }
+            drop(state);
+            return;
+        }
+        match Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn(async move {
+                let _emptied = emptied;
+                drop(state);
+            })),
+            Err(_) => drop(state),
+        }
+    }
+}
+
+/// Tells the keeper that the state is gone, also when dropping it panicked.
+struct Emptied(Arc<Record>);
+
+impl Drop for Emptied {
+    fn drop(&mut self) {
+        self.0.note_emptied();
     }
 }
 
 pub(crate) struct Supervised<A: Actor> {
     inner: A,
     record: Arc<Record>,
-    vault: Arc<Mutex<Option<Box<A::State>>>>,
+    /// What `post_stop` left, so that it is dropped at the end of the task like that of a failed
+    /// actor, and not sent to the supervisor.
+    remains: Mutex<Option<Box<Vault<A::State>>>>,
     /// Fired after `post_start`; a supervisor has it fired when its children are up.
     ready: Mutex<Option<oneshot::Sender<()>>>,
 }
@@ -81,13 +119,9 @@ impl<A: Actor> Supervised<A> {
         Self {
             inner,
             record,
-            vault: Arc::new(Mutex::new(None)),
+            remains: Mutex::new(None),
             ready: Mutex::new(ready),
         }
-    }
-
-    pub(crate) fn contents(&self) -> Arc<dyn Contents> {
-        self.vault.clone()
     }
 
     /// Notes how a callback ended.
@@ -136,11 +170,7 @@ impl<A: Actor> Actor for Supervised<A> {
         if self.record.start_cancelled() {
             return Err("the start was given up".into());
         }
-        let vault = Vault {
-            state: self.vault.clone(),
-        };
-        vault.put(Box::new(state));
-        Ok(vault)
+        Ok(Vault::new(state, self.record.clone()))
     }
 
     async fn post_start(
@@ -148,11 +178,11 @@ impl<A: Actor> Actor for Supervised<A> {
         myself: ActorRef<Self::Msg>,
         vault: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        let mut state = vault.take()?;
-        let outcome = AssertUnwindSafe(self.inner.post_start(myself.clone(), &mut state))
+        vault.home = try_id();
+        vault.launched = true;
+        let outcome = AssertUnwindSafe(self.inner.post_start(myself.clone(), vault.open()?))
             .catch_unwind()
             .await;
-        vault.put(state);
         self.settle(outcome)?;
         self.record.arrive(&myself.get_cell());
         if let Some(ready) = lock(&self.ready).take() {
@@ -168,13 +198,17 @@ impl<A: Actor> Actor for Supervised<A> {
         vault: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         self.record.leave();
-        let mut state = vault.take()?;
-        let outcome = AssertUnwindSafe(self.inner.post_stop(myself, &mut state))
+        let outcome = AssertUnwindSafe(self.inner.post_stop(myself, vault.open()?))
             .catch_unwind()
             .await;
-        vault.put(state);
         self.settle(outcome)?;
         self.record.note_stopped();
+        *lock(&self.remains) = Some(Box::new(Vault {
+            state: vault.state.take(),
+            record: self.record.clone(),
+            home: vault.home,
+            launched: true,
+        }));
         Ok(())
     }
 
@@ -184,11 +218,8 @@ impl<A: Actor> Actor for Supervised<A> {
         message: Self::Msg,
         vault: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        let mut state = vault.take()?;
-        let outcome = AssertUnwindSafe(self.inner.handle(myself, message, &mut state))
-            .catch_unwind()
-            .await;
-        vault.put(state);
+        let callback = self.inner.handle(myself, message, vault.open()?);
+        let outcome = self.record.sheet.run(Callback::Message, callback).await;
         self.settle(outcome)
     }
 
@@ -200,11 +231,8 @@ impl<A: Actor> Actor for Supervised<A> {
         message: ractor::message::SerializedMessage,
         vault: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        let mut state = vault.take()?;
-        let outcome = AssertUnwindSafe(self.inner.handle_serialized(myself, message, &mut state))
-            .catch_unwind()
-            .await;
-        vault.put(state);
+        let callback = self.inner.handle_serialized(myself, message, vault.open()?);
+        let outcome = self.record.sheet.run(Callback::Message, callback).await;
         self.settle(outcome)
     }
 
@@ -214,11 +242,10 @@ impl<A: Actor> Actor for Supervised<A> {
         event: SupervisionEvent,
         vault: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        let mut state = vault.take()?;
-        let outcome = AssertUnwindSafe(self.inner.handle_supervisor_evt(myself, event, &mut state))
-            .catch_unwind()
-            .await;
-        vault.put(state);
+        let callback = self
+            .inner
+            .handle_supervisor_evt(myself, event, vault.open()?);
+        let outcome = self.record.sheet.run(Callback::Event, callback).await;
         self.settle(outcome)
     }
 }

@@ -54,6 +54,7 @@ async fn a_spec_can_be_read_back() {
     assert_eq!(a.restart, Restart::Permanent);
     assert_eq!(a.shutdown, Shutdown::Timeout(Duration::from_secs(5)));
     assert_eq!(a.start_timeout, Some(Duration::from_secs(30)));
+    assert_eq!(a.watchdog, None);
     assert_eq!(a.registered.as_deref(), Some("somebody"));
     assert!(!a.significant);
     let s = tree.child_spec(&id("s")).await.unwrap();

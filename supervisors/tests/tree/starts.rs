@@ -178,6 +178,7 @@ fn specs_that_make_no_sense_are_refused_by_name() {
             "window is zero",
         ),
         (one().child(a().start_timeout(Duration::ZERO)), "is zero"),
+        (one().child(a().watchdog(Duration::ZERO)), "watchdog"),
         (
             one().child(a().address(&wrong_type)),
             "another message type",

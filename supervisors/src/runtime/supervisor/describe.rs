@@ -23,6 +23,9 @@ impl State {
             {
                 below.push((children.len(), supervisor.clone()));
             }
+            let meter = charge.map(|charge| charge.record.meter());
+            let meter = meter.unwrap_or_default();
+            let up = charge.is_some_and(|charge| charge.up);
             let strategy = match self.specs.get(&view.plan.id).map(|spec| &spec.launch) {
                 Some(Launch::Supervisor(spec)) => Some(spec.strategy),
                 Some(Launch::Worker(_) | Launch::Spent(_)) | None => None,
@@ -45,6 +48,13 @@ impl State {
                 attempts: view.attempts,
                 next_restart: view.next_restart,
                 last_exit: view.last_exit,
+                handled: meter.handled,
+                busy: meter.busy,
+                handler_age: meter.handler_age.filter(|_| up),
+                queue_depth: meter
+                    .sent
+                    .filter(|_| up)
+                    .map(|sent| sent.saturating_sub(meter.handled)),
                 children: Vec::new(),
             });
         }

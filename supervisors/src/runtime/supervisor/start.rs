@@ -17,17 +17,16 @@ use crate::event::Audience;
 use crate::exit::ExitReason;
 use crate::id::{ChildId, Generation};
 use crate::machine::{ChildPlan, Rules};
-use crate::runtime::keeper::{Census, Command, Keeper, Reports, Token};
+use crate::runtime::keeper::{Census, Keeper, Reports, Token};
 use crate::runtime::launch::{Launched, Order, Process, Refusal, Remains, spawn};
 use crate::runtime::record::Record;
 use crate::runtime::wrapper::Supervised;
 use crate::spec::{ChildSpec, Launch, Observer, StartContext, SupervisorSpec};
 
-/// Starts a supervisor; its own keeper commands it through `commands`.
+/// Starts a supervisor.
 pub(crate) fn launch(
     spec: Arc<SupervisorSpec>,
     inherited: &[Observer],
-    commands: mpsc::UnboundedSender<Command>,
     order: Order,
 ) -> BoxFuture<'static, Result<Launched, Refusal>> {
     let audience = Arc::new(Audience::default());
@@ -44,12 +43,10 @@ pub(crate) fn launch(
             observers,
             audience,
             ready: order.ready,
-            commands,
             token,
             reference: reference.clone(),
         };
         let wrapped = Supervised::new(Supervisor, order.record.clone(), None);
-        let contents = wrapped.contents();
         let (cell, join) = spawn(
             wrapped,
             arguments,
@@ -65,7 +62,7 @@ pub(crate) fn launch(
         Ok(Launched {
             process: Process::Actor(cell),
             join,
-            remains: Remains::Vault(contents),
+            remains: Remains::Vault,
             supervisor: Some((reference, census)),
         })
     })
@@ -91,7 +88,6 @@ impl State {
             generation,
             spec.bindings.clone(),
         );
-        let (commands, orders) = mpsc::unbounded_channel();
         let (ready, readiness) = oneshot::channel();
         let order = Order {
             context: StartContext {
@@ -113,7 +109,7 @@ impl State {
             Launch::Supervisor(below) => {
                 let reference = Arc::new(OnceLock::new());
                 let known = reference.clone();
-                let launching = launch(below.clone(), &self.observers, commands.clone(), order);
+                let launching = launch(below.clone(), &self.observers, order);
                 let launching: BoxFuture<'static, _> = Box::pin(async move {
                     let launched = launching.await;
                     if let Ok(Launched {
@@ -134,7 +130,7 @@ impl State {
         let keeper = Keeper {
             record: record.clone(),
             start_timeout: spec.start_timeout,
-            commands: orders,
+            watchdog: spec.watchdog,
             doom: self.doom.subscribe(),
             reports: Reports::Supervisor {
                 inbox: self.inbox.clone(),
@@ -146,7 +142,6 @@ impl State {
             child.clone(),
             Charge {
                 generation,
-                commands,
                 record,
                 up: false,
                 started_at: None,
@@ -154,7 +149,8 @@ impl State {
                 supervisor,
             },
         );
-        tokio::spawn(keeper.mind(launch, readiness));
+        let launching = tokio::spawn(launch);
+        tokio::spawn(Box::new(keeper).mind(launching, readiness));
     }
 }
 

@@ -30,6 +30,7 @@ impl<'a> Fault<'a> {
                 | ExitReason::Killed
                 | ExitReason::Cancelled
                 | ExitReason::StartTimeout(_)
+                | ExitReason::Hung { .. }
                 | ExitReason::Abandoned
                 | ExitReason::NoProcess
                 | ExitReason::Unobserved => return None,

@@ -1,0 +1,250 @@
+//! What one incarnation does with its time.
+//!
+//! Its own file because it is on the way of every message: the actor's own task writes it, with plain
+//! stores and hardly ever a look at the clock; whoever wants to know does the work.
+//!
+//! Invariants: one writer, the actor's task; a reader may find a figure a callback old, never a torn
+//! one; a callback that waits is timed exactly from when it first waits, quick ones by samples.
+
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// A callback as long as this, in nanoseconds, is worth the two looks at the clock. Of shorter ones
+/// so many are left out that the looks cost a share as small.
+const WORTH: u32 = 4_000;
+/// At most so many are left out in a row.
+const LEFT_OUT: u32 = 32;
+
+/// What was counted of an incarnation.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Meter {
+    /// Messages that were handled.
+    pub(crate) handled: u64,
+    /// Time spent in callbacks that have ended.
+    pub(crate) busy: Duration,
+    /// How long the present callback has been running.
+    pub(crate) handler_age: Option<Duration>,
+    /// Messages sent through addresses; unknown where there is none.
+    pub(crate) sent: Option<u64>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Timesheet {
+    /// What moments are counted from.
+    epoch: Instant,
+    /// Goes up when a callback begins and when it ends: odd while one runs.
+    turn: AtomicU64,
+    handled: AtomicU64,
+    /// In nanoseconds.
+    busy: AtomicU64,
+    /// The turn that `stamp` belongs to; zero while it is being written.
+    stamped: AtomicU64,
+    /// When that callback began, in nanoseconds.
+    stamp: AtomicU64,
+    /// Callbacks since the last that was timed.
+    untimed: AtomicU32,
+    /// How many may be left out before the next is timed.
+    leave_out: AtomicU32,
+    /// How long the last one took that was timed, in nanoseconds.
+    last: AtomicU32,
+}
+
+/// What a callback is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Callback {
+    Message,
+    Event,
+}
+
+/// A callback that is under way, as a reader saw it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sight {
+    pub(crate) turn: u64,
+    pub(crate) at: Instant,
+}
+
+impl Timesheet {
+    pub(crate) fn new() -> Self {
+        Self {
+            epoch: Instant::now(),
+            turn: AtomicU64::new(0),
+            handled: AtomicU64::new(0),
+            busy: AtomicU64::new(0),
+            stamped: AtomicU64::new(0),
+            stamp: AtomicU64::new(0),
+            untimed: AtomicU32::new(0),
+            leave_out: AtomicU32::new(0),
+            last: AtomicU32::new(0),
+        }
+    }
+
+    /// Runs a callback to its end or its panic.
+    pub(crate) async fn run<T>(
+        &self,
+        kind: Callback,
+        callback: impl Future<Output = T>,
+    ) -> std::thread::Result<T> {
+        let mut callback = pin!(callback);
+        let turn = self.turn.load(Ordering::Relaxed) + 1;
+        self.turn.store(turn, Ordering::Release);
+        let untimed = self.untimed.load(Ordering::Relaxed);
+        let due = untimed >= self.leave_out.load(Ordering::Relaxed);
+        let mut began = due.then(|| self.note_begin(turn));
+        let outcome = poll_fn(|context| {
+            match catch_unwind(AssertUnwindSafe(|| callback.as_mut().poll(context))) {
+                Ok(Poll::Ready(value)) => Poll::Ready(Ok(value)),
+                Ok(Poll::Pending) => {
+                    began.get_or_insert_with(|| self.note_begin(turn));
+                    Poll::Pending
+                }
+                Err(payload) => Poll::Ready(Err(payload)),
+            }
+        })
+        .await;
+        match began {
+            Some(began) => self.note_end(began, untimed),
+            None => self.untimed.store(untimed + 1, Ordering::Relaxed),
+        }
+        if kind == Callback::Message {
+            let handled = self.handled.load(Ordering::Relaxed) + 1;
+            self.handled.store(handled, Ordering::Relaxed);
+        }
+        self.turn.store(turn + 1, Ordering::Release);
+        outcome
+    }
+
+    fn note_begin(&self, turn: u64) -> Instant {
+        let now = Instant::now();
+        self.stamped.store(0, Ordering::Release);
+        self.stamp.store(self.moment(now), Ordering::Release);
+        self.stamped.store(turn, Ordering::Release);
+        now
+    }
+
+    /// Those that were left out are taken to have been as quick as the quicker of their neighbours.
+    fn note_end(&self, began: Instant, untimed: u32) {
+        let took = nanos(began.elapsed());
+        let short = u32::try_from(took).unwrap_or(u32::MAX);
+        let left_out = u64::from(short.min(self.last.load(Ordering::Relaxed))) * u64::from(untimed);
+        let busy = self.busy.load(Ordering::Relaxed);
+        let busy = busy.saturating_add(took).saturating_add(left_out);
+        self.busy.store(busy, Ordering::Relaxed);
+        self.last.store(short, Ordering::Relaxed);
+        let leave_out = WORTH / short.max(WORTH / LEFT_OUT);
+        self.leave_out.store(leave_out, Ordering::Relaxed);
+        self.untimed.store(0, Ordering::Relaxed);
+    }
+
+    /// What can be said now. `seen` is what the last reader saw and this one will have seen: a
+    /// callback that has neither waited nor been timed is as old as its first sight.
+    pub(crate) fn read(&self, now: Instant, seen: &mut Option<Sight>) -> Meter {
+        let stamped = self.stamped.load(Ordering::Acquire);
+        let stamp = self.stamp.load(Ordering::Acquire);
+        let whole = self.stamped.load(Ordering::Acquire) == stamped;
+        let turn = self.turn.load(Ordering::Acquire);
+        let handler_age = if turn % 2 == 1 {
+            let sight = match *seen {
+                Some(sight) if sight.turn == turn => sight,
+                _ => *seen.insert(Sight { turn, at: now }),
+            };
+            let age = now.saturating_duration_since(sight.at);
+            if whole && stamped == turn {
+                let known = Duration::from_nanos(self.moment(now).saturating_sub(stamp));
+                Some(age.max(known))
+            } else {
+                Some(age)
+            }
+        } else {
+            *seen = None;
+            None
+        };
+        Meter {
+            handled: self.handled.load(Ordering::Relaxed),
+            busy: Duration::from_nanos(self.busy.load(Ordering::Relaxed)),
+            handler_age,
+            sent: None,
+        }
+    }
+
+    fn moment(&self, at: Instant) -> u64 {
+        nanos(at.saturating_duration_since(self.epoch))
+    }
+}
+
+/// More than five hundred years are as good as five hundred.
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_callback_that_waits_is_timed_exactly() {
+        let sheet = Timesheet::new();
+        for _ in 0..3 {
+            let slept = sheet.run(Callback::Message, tokio::time::sleep(SECOND));
+            assert!(slept.await.is_ok());
+        }
+        let meter = sheet.read(Instant::now(), &mut None);
+        assert_eq!(meter.handled, 3);
+        assert_eq!(meter.busy, 3 * SECOND);
+        assert_eq!(meter.handler_age, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_present_callback_has_an_age() {
+        let sheet = Timesheet::new();
+        for _ in 0..LEFT_OUT + 3 {
+            assert!(sheet.run(Callback::Message, async {}).await.is_ok());
+        }
+        let callback = sheet.run(Callback::Message, tokio::time::sleep(10 * SECOND));
+        let mut callback = pin!(callback);
+        tokio::select! {
+            biased;
+            _ = &mut callback => unreachable!("it takes longer"),
+            () = tokio::time::sleep(3 * SECOND) => {}
+        }
+        let age = sheet.read(Instant::now(), &mut None).handler_age;
+        assert_eq!(age, Some(3 * SECOND));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_callback_that_never_waited_is_as_old_as_its_first_sight() {
+        let sheet = Timesheet::new();
+        sheet.turn.store(7, Ordering::Release);
+        let mut seen = None;
+        let begun = Instant::now();
+        assert_eq!(
+            sheet.read(begun, &mut seen).handler_age,
+            Some(Duration::ZERO)
+        );
+        let age = sheet.read(begun + SECOND, &mut seen).handler_age;
+        assert_eq!(age, Some(SECOND));
+        // The next one is young again.
+        sheet.turn.store(9, Ordering::Release);
+        let age = sheet.read(begun + 2 * SECOND, &mut seen).handler_age;
+        assert_eq!(age, Some(Duration::ZERO));
+    }
+
+    #[tokio::test]
+    async fn a_panic_ends_the_callback() {
+        let sheet = Timesheet::new();
+        assert!(
+            sheet
+                .run(Callback::Message, async { panic!("as told") })
+                .await
+                .is_err()
+        );
+        assert_eq!(sheet.read(Instant::now(), &mut None).handler_age, None);
+    }
+}
