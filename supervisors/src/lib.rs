@@ -133,6 +133,7 @@ pub mod shutdown;
 pub mod snapshot;
 pub mod spec;
 pub mod task;
+pub mod tasks;
 mod time;
 
 #[doc(hidden)]
@@ -159,6 +160,7 @@ pub use shutdown::{ShutdownPlan, ShutdownReport};
 pub use snapshot::{NodeStatus, TreeSnapshot};
 pub use spec::{ChildSpec, Spawned, SpecError, StartContext, StartError, SupervisorSpec};
 pub use task::{Stopping, TaskContext};
+pub use tasks::{StartTaskError, TaskError, TaskHandle, TaskRef, TaskSpec};
 
 /// The README's program, compiled with the doc tests.
 #[cfg(all(doctest, not(feature = "async-trait"), not(feature = "cluster")))]

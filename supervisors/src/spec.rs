@@ -8,10 +8,11 @@
 use std::any::Any;
 use std::collections::HashSet;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use ractor::thread_local::{ThreadLocalActor, ThreadLocalActorSpawner};
 use ractor::{Actor, ActorCell};
 use tokio::task::JoinHandle;
@@ -29,7 +30,8 @@ use crate::policy::{
 use crate::runtime::foreign::ForeignLauncher;
 use crate::runtime::launch::{ActorLauncher, Launcher, Takes};
 use crate::runtime::local::LocalLauncher;
-use crate::runtime::task::TaskLauncher;
+use crate::runtime::record::Record;
+use crate::runtime::task::{Leash, OnceLauncher, TaskLauncher};
 use crate::seat::{Seat, SupervisorAddress};
 use crate::task::TaskContext;
 
@@ -251,6 +253,23 @@ impl ChildSpec {
             Shutdown::Timeout(SHUTDOWN),
             Some(START_TIMEOUT),
         )
+    }
+
+    /// A future that runs once.
+    pub(crate) fn once(
+        id: impl Into<ChildId>,
+        body: BoxFuture<'static, Result<(), BoxError>>,
+        leash: Arc<Leash>,
+        record: Arc<OnceLock<Arc<Record>>>,
+    ) -> Self {
+        let launcher = OnceLauncher::new(body, leash, record);
+        Self::new(
+            id.into(),
+            Launch::Worker(Arc::new(launcher)),
+            Shutdown::Timeout(SHUTDOWN),
+            Some(START_TIMEOUT),
+        )
+        .restart(Restart::Temporary)
     }
 
     /// A child that is a supervisor, static or [dynamic](crate::DynamicSpec). Defaults: permanent, no

@@ -33,6 +33,8 @@ mod starts;
 mod strategies;
 #[path = "tree/streams.rs"]
 mod streams;
+#[path = "tree/task_supervisors.rs"]
+mod task_supervisors;
 #[path = "tree/tasks.rs"]
 mod tasks;
 #[path = "tree/telemetry.rs"]

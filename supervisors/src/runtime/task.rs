@@ -13,7 +13,7 @@
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -23,7 +23,7 @@ use tokio::task::AbortHandle;
 use crate::address::Binding;
 use crate::exit::{BoxError, ExitReason};
 use crate::runtime::launch::{Launched, Launcher, Order, Process, Refusal, Remains, Takes};
-use crate::runtime::record::Record;
+use crate::runtime::record::{Record, lock};
 use crate::task::TaskContext;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -214,6 +214,53 @@ where
             let leash = Leash::new();
             let context = TaskContext::new(order.context, leash.clone());
             let body = async move { make(context).await.map_err(Into::into) };
+            Ok(spawn(leash, order.record, order.ready, body))
+        })
+    }
+}
+
+/// Runs one future, once.
+pub(crate) struct OnceLauncher {
+    /// Taken at the only start.
+    body: Mutex<Option<BoxFuture<'static, Result<(), BoxError>>>>,
+    leash: Arc<Leash>,
+    /// Where whoever asked finds the record.
+    record: Arc<OnceLock<Arc<Record>>>,
+}
+
+impl OnceLauncher {
+    pub(crate) fn new(
+        body: BoxFuture<'static, Result<(), BoxError>>,
+        leash: Arc<Leash>,
+        record: Arc<OnceLock<Arc<Record>>>,
+    ) -> Self {
+        Self {
+            body: Mutex::new(Some(body)),
+            leash,
+            record,
+        }
+    }
+}
+
+impl Launcher for OnceLauncher {
+    fn takes(&self) -> Takes {
+        Takes::Nothing
+    }
+
+    fn binding(&self) -> Option<Arc<dyn Binding>> {
+        None
+    }
+
+    fn launch(&self, order: Order) -> BoxFuture<'static, Result<Launched, Refusal>> {
+        let body = lock(&self.body).take();
+        let leash = self.leash.clone();
+        let known = self.record.clone();
+        Box::pin(async move {
+            let Some(body) = body else {
+                return Err(Refusal::Failed(Arc::new(ExitReason::NoProcess)));
+            };
+            // There is one start.
+            let _ = known.set(order.record.clone());
             Ok(spawn(leash, order.record, order.ready, body))
         })
     }

@@ -1,0 +1,483 @@
+//! Task supervisors: futures that run once under supervision, with a handle on their results.
+//!
+//! What Elixir calls `Task.Supervisor`: a [dynamic supervisor](crate::dynamic) whose children are
+//! futures. Apart from it because of what a future adds, a result, and of the ways in which somebody
+//! can stand by it.
+//!
+//! ```
+//! use std::convert::Infallible;
+//! use mainstay_supervisors::{ShutdownPlan, TaskRef, TaskSpec};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let tasks = TaskRef::new();
+//! let tree = TaskSpec::new().max_children(100).reference(&tasks).start().await?;
+//!
+//! let sum = tasks.run(async { Ok::<_, Infallible>(1 + 2) }).await?;
+//! assert_eq!(sum.await?, 3);
+//!
+//! let parsed = tasks.run(async { "three".parse::<u32>() }).await?;
+//! let error = parsed.await.unwrap_err();
+//! assert!(error.downcast_ref::<std::num::ParseIntError>().is_some());
+//! tree.shutdown(ShutdownPlan::default()).await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Invariants: a future is polled by its own task only, and dropped there; a handle yields either the
+//! result or how the task truly ended; a failed task harms nobody but those linked to it.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use ractor::ActorCell;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use crate::admin::{ChildInfo, Counts, StartChildError, SupervisorEnded, TerminateChildError};
+use crate::dynamic::{ChildKey, DynamicRef, DynamicSpec};
+use crate::event::SupervisorEvent;
+use crate::exit::ExitReason;
+use crate::handle::{Root, StartFailure, SupervisorRef};
+use crate::monitor::{MonitorRef, Watcher, monitor_record};
+use crate::policy::{Intensity, Restart, Shutdown};
+use crate::runtime::record::{Record, lock};
+use crate::runtime::task::Leash;
+use crate::seat::SupervisorNotUp;
+use crate::spec::{ChildSpec, SupervisorSpec};
+use crate::task::TaskContext;
+
+/// How long a task that was killed may take to go.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// A supervisor of tasks.
+#[derive(Debug, Clone)]
+pub struct TaskSpec {
+    dynamic: DynamicSpec,
+    shutdown: Shutdown,
+    references: Vec<TaskRef>,
+}
+
+impl TaskSpec {
+    /// A supervisor without tasks. Defaults: any number of them, 5 s to stop, 3 restarts in 5 s over
+    /// all of those that restart.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            dynamic: DynamicSpec::new(),
+            shutdown: Shutdown::Timeout(Duration::from_secs(5)),
+            references: Vec::new(),
+        }
+    }
+
+    /// How many tasks there may be at a time.
+    #[must_use]
+    pub fn max_children(mut self, limit: usize) -> Self {
+        self.dynamic = self.dynamic.max_children(limit);
+        self
+    }
+
+    /// How each task is asked to end.
+    #[must_use]
+    pub fn shutdown(mut self, shutdown: Shutdown) -> Self {
+        self.shutdown = shutdown;
+        self
+    }
+
+    /// How many restarts, of all tasks together, are too many.
+    #[must_use]
+    pub fn intensity(mut self, intensity: Intensity) -> Self {
+        self.dynamic = self.dynamic.intensity(intensity);
+        self
+    }
+
+    /// The first part of the paths when this supervisor is a root. Default `root`.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.dynamic = self.dynamic.name(name);
+        self
+    }
+
+    /// As [`SupervisorSpec::observe`].
+    #[must_use]
+    pub fn observe(mut self, observe: impl Fn(&SupervisorEvent) + Send + Sync + 'static) -> Self {
+        self.dynamic = self.dynamic.observe(observe);
+        self
+    }
+
+    /// Has `reference` reach the supervisor, over its restarts.
+    #[must_use]
+    pub fn reference(mut self, reference: &TaskRef) -> Self {
+        self.dynamic = self.dynamic.reference(&reference.children);
+        self.references.push(reference.clone());
+        self
+    }
+
+    /// Starts it as the top of a tree; as a child it is given to
+    /// [`ChildSpec::supervisor`](crate::ChildSpec::supervisor).
+    ///
+    /// # Errors
+    /// As [`SupervisorSpec::start`].
+    pub async fn start(self) -> Result<Root, StartFailure> {
+        SupervisorSpec::from(self).start().await
+    }
+
+    /// Starts it under an actor that is none of this crate's supervisors.
+    ///
+    /// # Errors
+    /// As [`SupervisorSpec::start_under`].
+    pub async fn start_under(self, cell: ActorCell) -> Result<SupervisorRef, StartFailure> {
+        SupervisorSpec::from(self).start_under(cell).await
+    }
+}
+
+impl Default for TaskSpec {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl From<TaskSpec> for SupervisorSpec {
+    fn from(tasks: TaskSpec) -> Self {
+        for reference in &tasks.references {
+            *lock(&reference.shutdown) = tasks.shutdown;
+        }
+        tasks.dynamic.into()
+    }
+}
+
+/// Speaks to whichever incarnation of a task supervisor is up. Clones speak to the same.
+///
+/// Each call that starts a task waits until the supervisor has it, not for its end.
+#[derive(Debug, Clone)]
+pub struct TaskRef {
+    children: DynamicRef,
+    /// What the spec says.
+    shutdown: Arc<Mutex<Shutdown>>,
+}
+
+impl TaskRef {
+    /// A reference to nobody yet; give it to [`TaskSpec::reference`].
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            children: DynamicRef::new(),
+            shutdown: Arc::new(Mutex::new(TaskSpec::new().shutdown)),
+        }
+    }
+
+    /// The supervisor that is up.
+    #[must_use]
+    pub fn current(&self) -> Option<SupervisorRef> {
+        self.children.current()
+    }
+
+    /// The supervisor that is up, waited for `within` at most.
+    ///
+    /// # Errors
+    /// When none came up in time.
+    pub async fn up(&self, within: Duration) -> Result<SupervisorRef, SupervisorNotUp> {
+        self.children.up(within).await
+    }
+
+    /// Runs `future`, tied to the handle: dropping the handle, or the future of this call, ends it.
+    ///
+    /// # Errors
+    /// See [`StartTaskError`]; the future is dropped then.
+    pub async fn run<T, E>(
+        &self,
+        future: impl Future<Output = Result<T, E>> + Send + 'static,
+    ) -> Result<TaskHandle<T>, StartTaskError>
+    where
+        T: Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        self.begin(future, true).await
+    }
+
+    /// Runs `future`, tied to nobody: it goes on when the handle is dropped.
+    ///
+    /// # Errors
+    /// See [`StartTaskError`]; the future is dropped then.
+    pub async fn run_nolink<T, E>(
+        &self,
+        future: impl Future<Output = Result<T, E>> + Send + 'static,
+    ) -> Result<TaskHandle<T>, StartTaskError>
+    where
+        T: Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        self.begin(future, false).await
+    }
+
+    /// Runs `future`, tied to an actor as by a link of Erlang's: it is killed when the actor ends,
+    /// and the actor is stopped, with a text that says why, when it ends abnormally. It goes on when
+    /// the handle is dropped.
+    ///
+    /// # Errors
+    /// See [`StartTaskError`]; the future is dropped then.
+    pub async fn run_linked<T, E>(
+        &self,
+        owner: &ActorCell,
+        future: impl Future<Output = Result<T, E>> + Send + 'static,
+    ) -> Result<TaskHandle<T>, StartTaskError>
+    where
+        T: Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let mut handle = self.begin(future, true).await?;
+        handle.release();
+        let owner = owner.clone();
+        let (leash, record) = (handle.link.leash.clone(), handle.record.clone());
+        // Ends with the first of the two.
+        tokio::spawn(async move {
+            tokio::select! {
+                // Never fails without a limit; returns at once for one that has stopped.
+                _ = owner.wait(None) => leash.kill(),
+                reason = record.ended() => {
+                    if !reason.is_normal() {
+                        owner.stop(Some(format!("linked task {} {reason}", record.id)));
+                    }
+                }
+            }
+        });
+        Ok(handle)
+    }
+
+    /// Runs what `make` makes, for nobody in particular, again and again as `restart` says.
+    ///
+    /// # Errors
+    /// See [`StartTaskError`].
+    pub async fn run_detached<F, R, E>(
+        &self,
+        restart: Restart,
+        make: F,
+    ) -> Result<ChildKey, StartTaskError>
+    where
+        F: Fn(TaskContext) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let spec = ChildSpec::task("task", make)
+            .restart(restart)
+            .shutdown(*lock(&self.shutdown));
+        let (key, _) = self.children.start_child(spec).await?;
+        Ok(key)
+    }
+
+    /// Ends a task as the spec says and waits for its end.
+    ///
+    /// # Errors
+    /// When there is no such task, or no supervisor.
+    pub async fn terminate_child(&self, key: &ChildKey) -> Result<(), TerminateChildError> {
+        self.children.terminate_child(key).await
+    }
+
+    /// The tasks that run, newest first.
+    ///
+    /// # Errors
+    /// When there is no supervisor.
+    pub async fn children(&self) -> Result<Vec<(ChildKey, ChildInfo)>, SupervisorEnded> {
+        self.children.which_children().await
+    }
+
+    /// How many tasks there are.
+    ///
+    /// # Errors
+    /// When there is no supervisor.
+    pub async fn count(&self) -> Result<Counts, SupervisorEnded> {
+        self.children.count_children().await
+    }
+
+    async fn begin<T, E>(
+        &self,
+        future: impl Future<Output = Result<T, E>> + Send + 'static,
+        linked: bool,
+    ) -> Result<TaskHandle<T>, StartTaskError>
+    where
+        T: Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let (sender, result) = oneshot::channel();
+        let body = async move {
+            let result = future.await.map_err(Into::into)?;
+            // Nobody may wait for it.
+            let _ = sender.send(result);
+            Ok(())
+        };
+        let leash = Leash::new();
+        let link = Link {
+            leash: leash.clone(),
+            linked,
+        };
+        let known = Arc::new(OnceLock::new());
+        let spec = ChildSpec::once("task", Box::pin(body), leash, known.clone())
+            .shutdown(*lock(&self.shutdown));
+        let (key, _) = self.children.start_child(spec).await?;
+        let Some(record) = known.get().cloned() else {
+            return Err(StartTaskError::ShuttingDown);
+        };
+        let ended = record.clone();
+        Ok(TaskHandle {
+            key,
+            record,
+            link,
+            result: Box::pin(async move {
+                match result.await {
+                    Ok(result) => Ok(result),
+                    Err(_) => Err(TaskError {
+                        reason: ended.ended().await,
+                    }),
+                }
+            }),
+        })
+    }
+}
+
+impl Default for TaskRef {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Ends the task when it is dropped, if it is still linked.
+struct Link {
+    leash: Arc<Leash>,
+    linked: bool,
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        if self.linked {
+            self.leash.stop("its handle was dropped");
+        }
+    }
+}
+
+/// A task that was started. Await it for its result.
+#[must_use = "dropping the handle of a linked task ends the task"]
+pub struct TaskHandle<T> {
+    key: ChildKey,
+    record: Arc<Record>,
+    link: Link,
+    result: BoxFuture<'static, Result<T, TaskError>>,
+}
+
+impl<T> TaskHandle<T> {
+    /// Which child of the supervisor it is.
+    #[must_use]
+    pub fn key(&self) -> &ChildKey {
+        &self.key
+    }
+
+    /// Lets it run on without a handle.
+    pub fn detach(mut self) {
+        self.release();
+    }
+
+    /// Ends the task, waits `within` for its end and kills it then. Yields the result when it was
+    /// there already.
+    ///
+    /// # Errors
+    /// How it ended instead; [`ExitReason::Abandoned`] when it does not yield.
+    pub async fn shutdown(mut self, within: Duration) -> Result<T, TaskError> {
+        self.link.leash.stop("shutdown");
+        if let Ok(result) = timeout(within, &mut self.result).await {
+            return result;
+        }
+        self.link.leash.kill();
+        match timeout(GRACE, &mut self.result).await {
+            Ok(result) => result,
+            Err(_) => Err(TaskError {
+                reason: Arc::new(ExitReason::Abandoned),
+            }),
+        }
+    }
+
+    /// Kills the task. Await the handle to know when it is gone.
+    pub fn kill(&self) {
+        self.link.leash.kill();
+    }
+
+    /// Watches the task; see [`monitor`](crate::monitor()). An end that was a result is
+    /// [`Stopped`](ExitReason::Stopped).
+    pub fn monitor(&self, watcher: &impl Watcher) -> MonitorRef {
+        monitor_record(watcher, &self.record)
+    }
+
+    fn release(&mut self) {
+        self.link.linked = false;
+    }
+}
+
+/// Not to be polled again after it has yielded.
+impl<T> Future for TaskHandle<T> {
+    type Output = Result<T, TaskError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.result.as_mut().poll(context)
+    }
+}
+
+impl<T> fmt::Debug for TaskHandle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TaskHandle")
+            .field("key", &self.key)
+            .field("linked", &self.link.linked)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A task ended without a result.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("the task ended without a result")]
+#[non_exhaustive]
+pub struct TaskError {
+    /// How it ended: by its own error, a panic, a kill, a stop.
+    #[source]
+    pub reason: Arc<ExitReason>,
+}
+
+impl TaskError {
+    /// The task's own error, if it is of type `E`.
+    #[must_use]
+    pub fn downcast_ref<E: std::error::Error + 'static>(&self) -> Option<&E> {
+        self.reason.downcast_ref()
+    }
+}
+
+/// Why a task does not run.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartTaskError {
+    /// There are as many tasks as there may be.
+    #[error("the supervisor has {0} tasks already, as many as it may have")]
+    MaxChildren(usize),
+    /// It was terminated before it was up.
+    #[error("the task did not start")]
+    Failed(#[source] Arc<ExitReason>),
+    /// The supervisor ends, has ended, or is being restarted.
+    #[error("the supervisor is shutting down")]
+    ShuttingDown,
+}
+
+impl From<StartChildError> for StartTaskError {
+    fn from(error: StartChildError) -> Self {
+        match error {
+            StartChildError::MaxChildren(limit) => Self::MaxChildren(limit),
+            StartChildError::Failed(reason) => Self::Failed(reason),
+            StartChildError::ShuttingDown => Self::ShuttingDown,
+            // Keys are never used twice, and the spec is ours.
+            error @ (StartChildError::Spec(_)
+            | StartChildError::AlreadyStarted { .. }
+            | StartChildError::AlreadyPresent) => {
+                Self::Failed(Arc::new(ExitReason::Failed(Arc::new(error))))
+            }
+        }
+    }
+}

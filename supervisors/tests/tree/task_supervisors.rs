@@ -1,0 +1,342 @@
+//! Futures that run once under supervision, and who stands by them.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use mainstay_supervisors::{
+    Address, ChildSpec, ExitReason, Restart, Root, Shutdown, ShutdownPlan, StartTaskError,
+    Strategy, TaskContext, TaskRef, TaskSpec, TerminateChildError,
+};
+use ractor::Actor;
+
+use crate::kit::{Do, LineDead, Log, Puppet, Script, generous, puppet, settle, started};
+use crate::monitors::watcher;
+
+async fn tasks(spec: TaskSpec) -> (Root, TaskRef) {
+    let tasks = TaskRef::new();
+    let root = spec.reference(&tasks).start().await.unwrap();
+    (root, tasks)
+}
+
+/// Says when it is dropped.
+struct Held(Log);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.say("drop");
+    }
+}
+
+/// Never ends by itself.
+async fn forever(held: Held) -> Result<(), Infallible> {
+    std::future::pending::<()>().await;
+    drop(held);
+    Ok(())
+}
+
+async fn nobody_left(tasks: &TaskRef) {
+    settle().await;
+    assert_eq!(tasks.count().await.unwrap().specs, 0);
+    assert!(tasks.children().await.unwrap().is_empty());
+}
+
+/// EXT-01: the caller gets the result, and a Down that is normal.
+#[tokio::test(start_paused = true)]
+async fn a_task_yields_its_result_and_an_ordinary_end() {
+    let (root, tasks) = tasks(TaskSpec::new()).await;
+    let (watcher, mut downs) = watcher().await;
+    let task = tasks.run(async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        Ok::<_, LineDead>(7)
+    });
+    let task = task.await.unwrap();
+    assert_eq!(task.key().to_string(), "task-1");
+    let monitor = task.monitor(&watcher);
+    assert_eq!(tasks.count().await.unwrap().active, 1);
+    assert_eq!(task.await.unwrap(), 7);
+    let down = downs.recv().await.unwrap();
+    assert_eq!(down.reference, monitor.reference());
+    assert!(matches!(*down.reason, ExitReason::Stopped { reason: None }));
+    nobody_left(&tasks).await;
+    root.shutdown(ShutdownPlan::default()).await;
+}
+
+/// EXT-01: whoever drops the handle, or no longer waits for it, ends the task.
+#[tokio::test(start_paused = true)]
+async fn a_task_ends_with_its_handle() {
+    let (root, tasks) = tasks(TaskSpec::new()).await;
+    let log = Log::default();
+    let task = tasks.run(forever(Held(log.clone()))).await.unwrap();
+    settle().await;
+    assert!(log.read().is_empty());
+    drop(task);
+    nobody_left(&tasks).await;
+    assert_eq!(log.take(), ["drop"]);
+
+    let kept = tasks.run(forever(Held(log.clone()))).await.unwrap();
+    let key = kept.key().clone();
+    kept.detach();
+    settle().await;
+    assert!(log.read().is_empty());
+    tasks.terminate_child(&key).await.unwrap();
+    assert_eq!(log.take(), ["drop"]);
+
+    let starting = tasks.run(forever(Held(log.clone())));
+    // Polled once, then given up.
+    assert!(
+        tokio::time::timeout(Duration::ZERO, starting)
+            .await
+            .is_err()
+    );
+    nobody_left(&tasks).await;
+    assert_eq!(log.take(), ["drop"]);
+    root.shutdown(ShutdownPlan::default()).await;
+}
+
+/// EXT-02: not linked; how it ended is told by the handle and the Down, and harms nobody.
+#[tokio::test(start_paused = true)]
+async fn a_task_that_is_not_linked_outlives_its_handle_and_fails_alone() {
+    let (root, tasks) = tasks(TaskSpec::new()).await;
+    let (watcher, mut downs) = watcher().await;
+    let log = Log::default();
+    let said = log.clone();
+    let task = tasks.run_nolink(async move {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        said.say("done");
+        Ok::<_, LineDead>(())
+    });
+    drop(task.await.unwrap());
+
+    let task = tasks.run_nolink(async { Err::<(), _>(LineDead(3)) }).await;
+    let task = task.unwrap();
+    task.monitor(&watcher);
+    let down = downs.recv().await.unwrap();
+    assert_eq!(down.reason.downcast_ref::<LineDead>(), Some(&LineDead(3)));
+    let error = task.await.unwrap_err();
+    assert_eq!(error.downcast_ref::<LineDead>(), Some(&LineDead(3)));
+
+    let task = tasks.run_nolink(async {
+        if true {
+            panic!("plain text");
+        }
+        Ok::<_, LineDead>(())
+    });
+    let error = task.await.unwrap().await.unwrap_err();
+    assert!(matches!(&*error.reason, ExitReason::Panicked(panic) if panic.message == "plain text"));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(log.take(), ["done"]);
+    nobody_left(&tasks).await;
+    root.shutdown(ShutdownPlan::default()).await;
+}
+
+/// EXT-03: beyond the limit nothing starts, and what runs is unharmed.
+#[tokio::test(start_paused = true)]
+async fn a_task_beyond_the_limit_does_not_start() {
+    let (root, tasks) = tasks(TaskSpec::new().max_children(1)).await;
+    let log = Log::default();
+    let first = tasks.run(async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        Ok::<_, LineDead>("first")
+    });
+    let first = first.await.unwrap();
+    let refused = tasks.run(forever(Held(log.clone()))).await.unwrap_err();
+    assert!(matches!(refused, StartTaskError::MaxChildren(1)));
+    let refused = tasks.run_detached(Restart::Temporary, |_| async { Ok::<_, LineDead>(()) });
+    assert!(matches!(
+        refused.await.unwrap_err(),
+        StartTaskError::MaxChildren(1)
+    ));
+    settle().await;
+    assert_eq!(log.take(), ["drop"]);
+    assert_eq!(first.await.unwrap(), "first");
+    settle().await;
+    assert!(tasks.run(async { Ok::<_, LineDead>(()) }).await.is_ok());
+    root.shutdown(ShutdownPlan::default()).await;
+    let refused = tasks.run(async { Ok::<_, LineDead>(()) }).await;
+    assert!(matches!(refused.unwrap_err(), StartTaskError::ShuttingDown));
+}
+
+/// EXT-04: with `Shutdown::Kill` tasks are killed with the supervisor, else they are told.
+#[tokio::test(start_paused = true)]
+async fn tasks_end_with_the_supervisor_as_its_spec_says() {
+    let (root, tasks_) = tasks(TaskSpec::new().shutdown(Shutdown::Kill)).await;
+    let task = tasks_.run(forever(Held(Log::default()))).await.unwrap();
+    let report = root.shutdown(ShutdownPlan::default()).await;
+    assert_eq!(report.killed.len(), 1);
+    assert!(matches!(
+        *task.await.unwrap_err().reason,
+        ExitReason::Killed
+    ));
+
+    let (root, tasks) = tasks(TaskSpec::new()).await;
+    let task = tasks.run(forever(Held(Log::default()))).await.unwrap();
+    let report = root.shutdown(ShutdownPlan::default()).await;
+    assert_eq!(report.graceful, 1);
+    let error = task.await.unwrap_err();
+    assert!(
+        matches!(&*error.reason, ExitReason::Stopped { reason: Some(text) } if text == "shutdown")
+    );
+}
+
+/// EXT-05: a permanent task is run again, also after it returned in good order.
+#[tokio::test(start_paused = true)]
+async fn a_detached_task_is_run_again_as_its_restart_type_says() {
+    for (restart, expected) in [
+        (Restart::Permanent, 3),
+        (Restart::Transient, 2),
+        (Restart::Temporary, 1),
+    ] {
+        let (root, tasks) = tasks(TaskSpec::new()).await;
+        let runs = Arc::new(AtomicU64::new(0));
+        let counted = runs.clone();
+        let key = tasks.run_detached(restart, move |context: TaskContext| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            async move {
+                match context.generation.0 {
+                    1 => Err(LineDead(1)),
+                    2 => Ok(()),
+                    _ => std::future::pending().await,
+                }
+            }
+        });
+        let key = key.await.unwrap();
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(runs.load(Ordering::SeqCst), expected);
+        let left = tasks.children().await.unwrap();
+        assert_eq!(left.len(), usize::from(restart == Restart::Permanent));
+        assert!(left.iter().all(|(child, _)| *child == key));
+        root.shutdown(ShutdownPlan::default()).await;
+    }
+}
+
+/// EXT-06: terminated once, not found twice.
+#[tokio::test(start_paused = true)]
+async fn a_task_can_be_terminated_once() {
+    let (root, tasks) = tasks(TaskSpec::new()).await;
+    let task = tasks.run(forever(Held(Log::default()))).await.unwrap();
+    let key = task.key().clone();
+    tasks.terminate_child(&key).await.unwrap();
+    assert_eq!(
+        tasks.terminate_child(&key).await,
+        Err(TerminateChildError::NotFound)
+    );
+    assert!(task.await.unwrap_err().reason.is_normal());
+    nobody_left(&tasks).await;
+    root.shutdown(ShutdownPlan::default()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handle_can_shut_its_task_down_or_kill_it() {
+    let (root, tasks) = tasks(TaskSpec::new()).await;
+    let minute = Duration::from_secs(60);
+    let task = tasks.run(forever(Held(Log::default()))).await.unwrap();
+    let error = task.shutdown(minute).await.unwrap_err();
+    assert!(error.reason.is_normal());
+
+    let task = tasks.run(async { Ok::<_, LineDead>(5) }).await.unwrap();
+    settle().await;
+    assert_eq!(task.shutdown(minute).await.unwrap(), 5);
+
+    let task = tasks.run(forever(Held(Log::default()))).await.unwrap();
+    task.kill();
+    assert!(matches!(
+        *task.await.unwrap_err().reason,
+        ExitReason::Killed
+    ));
+    nobody_left(&tasks).await;
+    root.shutdown(ShutdownPlan::default()).await;
+}
+
+/// On a real clock: a task that blocks its thread is left behind, by the handle and by the tree.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_that_never_yields_is_abandoned() {
+    let (root, tasks) = tasks(TaskSpec::new()).await;
+    let (unblock, blocked) = std::sync::mpsc::channel::<()>();
+    let task = tasks.run(async move {
+        let _ = blocked.recv();
+        Ok::<_, LineDead>(())
+    });
+    let task = task.await.unwrap();
+    let short = Duration::from_millis(20);
+    let error = task.shutdown(short).await.unwrap_err();
+    assert!(matches!(*error.reason, ExitReason::Abandoned));
+    let report = root
+        .shutdown(ShutdownPlan::within(Duration::from_millis(100)))
+        .await;
+    assert_eq!(report.abandoned.len(), 1);
+    drop(unblock);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_linked_task_dies_with_its_owner() {
+    let (root, tasks) = tasks(TaskSpec::new()).await;
+    let (owner, _) = Actor::spawn(None, Puppet, Script::default()).await.unwrap();
+    let owner = owner.get_cell();
+    let log = Log::default();
+    let task = tasks.run_linked(&owner, forever(Held(log.clone())));
+    let task = task.await.unwrap();
+    settle().await;
+    owner.stop(None);
+    assert!(matches!(
+        *task.await.unwrap_err().reason,
+        ExitReason::Killed
+    ));
+    assert_eq!(log.take(), ["drop"]);
+
+    // One that has ended already.
+    let task = tasks.run_linked(&owner, forever(Held(log.clone())));
+    assert!(task.await.unwrap().await.is_err());
+    nobody_left(&tasks).await;
+    root.shutdown(ShutdownPlan::default()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_linked_task_takes_its_owner_along_when_it_fails() {
+    let (root, tasks) = tasks(TaskSpec::new()).await;
+    let address = Address::new();
+    let spec = generous(Strategy::OneForOne).child(puppet("a", &Log::default()).address(&address));
+    let (tree, mut events) = started(spec).await;
+    let owner = address.current().unwrap().get_cell();
+    let good = tasks
+        .run_linked(&owner, async { Ok::<_, LineDead>(1) })
+        .await;
+    assert_eq!(good.unwrap().await.unwrap(), 1);
+    settle().await;
+    assert!(address.cast(Do::Sleep(Duration::ZERO)).is_ok());
+
+    let bad = tasks.run_linked(&owner, async { Err::<(), _>(LineDead(6)) });
+    drop(bad.await.unwrap());
+    let reason = events.exited("a").await;
+    let text = reason.to_string();
+    assert!(
+        text.contains("linked task task-2 failed: the line is dead"),
+        "{text}"
+    );
+    tree.shutdown(ShutdownPlan::default()).await;
+    root.shutdown(ShutdownPlan::default()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_supervisor_is_a_child_like_any_other() {
+    let tasks = TaskRef::new();
+    let log = Log::default();
+    let spec = TaskSpec::new().shutdown(Shutdown::Kill).reference(&tasks);
+    let (tree, mut events) = started(
+        generous(Strategy::OneForOne)
+            .child(ChildSpec::supervisor("tasks", spec))
+            .child(puppet("b", &log)),
+    )
+    .await;
+    let task = tasks.run(forever(Held(log.clone()))).await.unwrap();
+    tasks.current().unwrap().cell().kill();
+    assert!(matches!(
+        *task.await.unwrap_err().reason,
+        ExitReason::Killed
+    ));
+    events.restarted("tasks").await;
+    let task = tasks.run(async { Ok::<_, LineDead>(2) }).await.unwrap();
+    assert_eq!(task.await.unwrap(), 2);
+    tree.shutdown(ShutdownPlan::default()).await;
+}
