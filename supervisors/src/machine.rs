@@ -34,6 +34,8 @@ mod properties;
 mod requests;
 #[cfg(test)]
 mod scenarios;
+#[cfg(test)]
+mod tables;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
