@@ -38,8 +38,8 @@
 //! observer, a start or a drop that does not yield, a root that was dropped.
 //!
 //! # Secrets
-//! `exit.reason` and the `exception` fields repeat the `Display` of the child's own error, or a panic's
-//! message. What must not be in logs must not be there.
+//! `exit.reason` and the `exception` fields repeat the `Display` of the child's own error, of the errors it
+//! names as its causes, or a panic's message. What must not be in logs must not be there.
 //!
 //! Invariants: every incarnation has at most one `ChildStarted`/`ChildRestarted` and exactly one of
 //! `ChildStartFailed`, `ChildExited`, `ChildStopped`; an exit is reported before it is acted upon.
