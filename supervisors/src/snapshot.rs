@@ -155,6 +155,10 @@ impl TreeSnapshot {
     /// | `attempts` | number, consecutive ones |
     /// | `next_restart_ms` | number, from now |
     /// | `last_exit` | `{"kind": string, "reason": string}`, the kind as [`ExitReason::kind`] |
+    /// | `handled` | number of messages, of this incarnation |
+    /// | `busy_ms` | number, in callbacks |
+    /// | `handler_age_ms` | number, of the present callback |
+    /// | `queue_depth` | number, see [`queue_depth`](Self::queue_depth) |
     /// | `children` | array of nodes, in start order |
     ///
     /// Milliseconds are whole. Read the secrets section of [this module](self) before you publish it.

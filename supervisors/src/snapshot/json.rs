@@ -47,6 +47,10 @@ fn node(out: &mut String, node: &TreeSnapshot) {
                 }
             }),
         )
+        .field("handled", number(node.handled))
+        .field("busy_ms", millis(node.busy))
+        .field("handler_age_ms", opt(node.handler_age, millis))
+        .field("queue_depth", opt(node.queue_depth, number))
         .field("children", |out: &mut String| {
             out.push('[');
             for (at, child) in node.children.iter().enumerate() {
@@ -171,8 +175,35 @@ mod tests {
             attempts: 2,
             next_restart: Some(Duration::from_micros(250_900)),
             last_exit: Some(failed("out of \"ink\"")),
+            handled: 12,
+            busy: Duration::from_millis(34),
+            handler_age: Some(Duration::from_millis(56)),
+            queue_depth: Some(78),
             ..worker("printer")
         };
+        let printer = json!({
+            "path": "top/printer",
+            "id": "printer",
+            "kind": "worker",
+            "strategy": null,
+            "restart": "transient",
+            "status": "restarting",
+            "generation": 1,
+            "actor": null,
+            "started_at_unix_ms": null,
+            "uptime_ms": null,
+            "restarts": 5,
+            "window_used": null,
+            "window_limit": null,
+            "attempts": 2,
+            "next_restart_ms": 250,
+            "last_exit": { "kind": "failed", "reason": "failed: out of \"ink\"" },
+            "handled": 12,
+            "busy_ms": 34,
+            "handler_age_ms": 56,
+            "queue_depth": 78,
+            "children": [],
+        });
         assert_eq!(
             parsed(&root([child])),
             json!({
@@ -192,25 +223,11 @@ mod tests {
                 "attempts": 0,
                 "next_restart_ms": null,
                 "last_exit": null,
-                "children": [{
-                    "path": "top/printer",
-                    "id": "printer",
-                    "kind": "worker",
-                    "strategy": null,
-                    "restart": "transient",
-                    "status": "restarting",
-                    "generation": 1,
-                    "actor": null,
-                    "started_at_unix_ms": null,
-                    "uptime_ms": null,
-                    "restarts": 5,
-                    "window_used": null,
-                    "window_limit": null,
-                    "attempts": 2,
-                    "next_restart_ms": 250,
-                    "last_exit": { "kind": "failed", "reason": "failed: out of \"ink\"" },
-                    "children": [],
-                }],
+                "handled": 0,
+                "busy_ms": 0,
+                "handler_age_ms": null,
+                "queue_depth": null,
+                "children": [printer],
             })
         );
     }

@@ -98,6 +98,12 @@ fn label(node: &TreeSnapshot) -> String {
     if let Some(due) = node.next_restart {
         lines.push(format!("next in {due:.1?}"));
     }
+    if let Some(age) = node.handler_age {
+        lines.push(format!("in a callback for {age:.1?}"));
+    }
+    if let Some(depth) = node.queue_depth.filter(|depth| *depth > 0) {
+        lines.push(format!("queued {depth}"));
+    }
     if let Some(reason) = &node.last_exit {
         lines.push(format!("last exit {}", reason.kind()));
     }

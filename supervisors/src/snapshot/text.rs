@@ -2,7 +2,8 @@
 //!
 //! For people at a terminal; programs take the JSON.
 //!
-//! Invariants: one line per node, whatever its texts hold; what is zero or unknown is left out.
+//! Invariants: one line per node, whatever its texts hold; what is zero or unknown is left out, and so is
+//! what only a comparison over time can tell (messages handled, time spent on them).
 
 use std::fmt;
 
@@ -45,6 +46,12 @@ fn line(node: &TreeSnapshot, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             write!(f, " (attempt {})", node.attempts)?;
         }
     }
+    if let Some(age) = node.handler_age {
+        write!(f, " in a callback for {age:.1?}")?;
+    }
+    if let Some(depth) = node.queue_depth.filter(|depth| *depth > 0) {
+        write!(f, " queued {depth}")?;
+    }
     if let Some(reason) = &node.last_exit {
         write!(f, " last exit: {}", OneLine(&reason.to_string()))?;
     }
@@ -84,9 +91,15 @@ mod tests {
             last_exit: Some(failed("no\nline")),
             ..worker("a\tb\u{1b}[31m")
         };
+        let busy = TreeSnapshot {
+            handler_age: Some(Duration::from_secs(2)),
+            queue_depth: Some(9),
+            ..worker("busy")
+        };
         assert_eq!(
-            root([failed]).to_string(),
+            root([busy, failed]).to_string(),
             "top [one_for_all] running #1 up 1.5s window 1/3\n\
+             ├─ busy running #1 up 1.5s in a callback for 2.0s queued 9\n\
              └─ a\\tb\\u{1b}[31m restarting #1 restarts 4 next in 250.0ms (attempt 3) \
              last exit: failed: no\\nline"
         );
