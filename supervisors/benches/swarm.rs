@@ -111,13 +111,13 @@ async fn round(size: usize, restart: Restart) -> Round {
         .intensity(Intensity::new(u32::MAX, Duration::from_secs(3600)))
         .reference(&swarm)
         .observe(move |event| {
-            let last = match event.kind {
+            let last = matches!(
+                event.kind,
                 SupervisorEventKind::ChildExited {
-                    restarts: false, ..
-                } => true,
-                SupervisorEventKind::ChildRestarted { .. } => true,
-                _ => false,
-            };
+                    restarts: false,
+                    ..
+                } | SupervisorEventKind::ChildRestarted { .. }
+            );
             if last && counter.fetch_add(1, Ordering::Relaxed) + 1 == size {
                 let _ = done.send(Instant::now());
             }

@@ -17,9 +17,7 @@ use crate::machine::{
     Action, Answer, ChildPlan, Input, Judged, Machine, Outcome, Population, Request, Rules,
     StartDenied, StartRefusal, Ticket,
 };
-use crate::policy::{
-    AutoShutdown, ChildKind, Intensity, OnExhausted, Restart, Shutdown, Strategy, Verdict,
-};
+use crate::policy::{ChildKind, OnExhausted, Restart, Shutdown, Strategy, Verdict};
 use crate::shutdown::Parting;
 
 #[derive(Debug, Clone)]
