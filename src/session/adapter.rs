@@ -136,7 +136,7 @@ impl<P: Platform> Actor for Adapter<P> {
     ) -> Result<(), ActorProcessingErr> {
         let actions = match message {
             AdapterMessage::Client(ClientEvent::Started(client)) => {
-                state.monitor = Some(monitor(&myself, client));
+                state.watch(monitor(&myself, client));
                 Vec::new()
             }
             AdapterMessage::Client(ClientEvent::Opened(epoch)) => {
@@ -146,7 +146,7 @@ impl<P: Platform> Actor for Adapter<P> {
                     .on_opened(epoch, state.arguments.platform.opening())
             }
             AdapterMessage::Client(ClientEvent::Closed) => state.closed(),
-            AdapterMessage::ClientDown(down) => state.client_down(&down),
+            AdapterMessage::ClientDown(down) => state.client_down(down),
             AdapterMessage::Ended(tag, result) => state.ended(tag, result),
             AdapterMessage::Subscribe(epoch, channels) => state.subscribe(epoch, channels),
             AdapterMessage::Release(channels) => {
@@ -193,13 +193,15 @@ impl<P: Platform> AdapterState<P> {
         Vec::new()
     }
 
-    fn client_down(&mut self, down: &Down) -> Vec<Action> {
-        // An earlier Client's end says nothing about the present one.
-        if self
-            .monitor
-            .as_ref()
-            .is_none_or(|monitor| monitor.reference() != down.reference)
-        {
+    /// An earlier Client's end says nothing about the present one.
+    fn watch(&mut self, present: MonitorRef) {
+        if let Some(earlier) = self.monitor.replace(present) {
+            earlier.demonitor_flush();
+        }
+    }
+
+    fn client_down(&mut self, down: Down) -> Vec<Action> {
+        if down.claim().is_none() {
             return Vec::new();
         }
         self.monitor = None;

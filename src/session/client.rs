@@ -111,7 +111,7 @@ impl Actor for Client {
     ) -> Result<(), ActorProcessingErr> {
         let action = match message {
             ClientMessage::Transport(TransportEvent::Started(transport)) => {
-                state.monitor = Some(monitor(&myself, transport));
+                state.watch(monitor(&myself, transport));
                 ConnectionAction::None
             }
             ClientMessage::Transport(TransportEvent::Opened(epoch)) => {
@@ -120,7 +120,7 @@ impl Actor for Client {
             ClientMessage::Transport(TransportEvent::Closed(reason)) => {
                 state.connection.on_closed(reason)
             }
-            ClientMessage::TransportDown(down) => state.transport_down(&down),
+            ClientMessage::TransportDown(down) => state.transport_down(down),
             ClientMessage::Heartbeat(HeartbeatEvent::Silent { epoch, quiet }) => state
                 .connection
                 .on_unfit(epoch, CloseReason::Silent { quiet }),
@@ -134,19 +134,21 @@ impl Actor for Client {
 }
 
 impl ClientState {
-    fn transport_down(&mut self, down: &Down) -> ConnectionAction {
-        // An earlier Transport's end says nothing about the present one.
-        if self
-            .monitor
-            .as_ref()
-            .is_none_or(|monitor| monitor.reference() != down.reference)
-        {
-            return ConnectionAction::None;
+    /// An earlier Transport's end says nothing about the present one.
+    fn watch(&mut self, present: MonitorRef) {
+        if let Some(earlier) = self.monitor.replace(present) {
+            earlier.demonitor_flush();
         }
+    }
+
+    fn transport_down(&mut self, down: Down) -> ConnectionAction {
+        let Some(ended) = down.claim() else {
+            return ConnectionAction::None;
+        };
         self.monitor = None;
         self.connection.on_closed(CloseReason::ActorEnded {
             actor: "transport".to_owned(),
-            reason: down.reason.to_string(),
+            reason: ended.reason.to_string(),
         })
     }
 

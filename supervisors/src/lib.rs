@@ -150,7 +150,7 @@ pub use event::{EventStream, Missed, SupervisorEvent, SupervisorEventKind};
 pub use exit::{ExitReason, PanicInfo, ShutdownCause};
 pub use handle::{Root, StartFailure, SupervisorRef};
 pub use id::{ChildId, Generation, SupervisorPath};
-pub use monitor::{Down, MonitorRef, Watcher, monitor};
+pub use monitor::{Down, Ended, MonitorRef, Watcher, monitor};
 pub use partition::{NoPartitions, PartitionKey, PartitionSpec, Partitions, ResizeError};
 pub use policy::{
     AutoShutdown, ChildKind, Intensity, OnExhausted, Restart, Shutdown, Strategy, Verdict,

@@ -4,10 +4,16 @@
 //! also when the actor had ended before. ractor's own monitors keep silent then, are keyed by
 //! watcher, and share a port with the events of children; so none of that is used.
 //!
+//! A message cannot be taken out of a mailbox again, so what Erlang's `demonitor` does with `flush`
+//! is enforced by type: what a `Down` says is reached by [`Down::claim`] alone, and not any more once
+//! [`MonitorRef::demonitor_flush`] was called.
+//!
 //! Invariants: two monitors on one actor are independent; a `Down` is an ordinary message of the
-//! watcher and touches nobody's supervision events; monitors of watchers that have ended do not pile
-//! up at a supervised actor that lives on.
+//! watcher and touches nobody's supervision events; of a claim and a flush exactly one succeeds;
+//! monitors of watchers that have ended do not pile up at a supervised actor that lives on.
 
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use ractor::{ActorCell, ActorRef, DerivedActorRef, Message};
@@ -16,12 +22,21 @@ use crate::exit::ExitReason;
 use crate::id::{ChildId, Generation, SupervisorPath};
 use crate::runtime::record::{Record, next_reference};
 
-/// An actor that was monitored has ended.
+/// An actor that was monitored has ended. How is told by [`claim`](Self::claim).
+#[must_use = "what it says is told by `claim`"]
+pub struct Down {
+    reference: u64,
+    ended: Ended,
+    settled: Settled,
+}
+
+/// Set by the first of claim and flush.
+type Settled = Arc<AtomicBool>;
+
+/// How an actor that was monitored ended.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub struct Down {
-    /// Which monitor this belongs to; compare with [`MonitorRef::reference`].
-    pub reference: u64,
+pub struct Ended {
     /// The actor's child id; empty for one that is not supervised by this crate.
     pub id: ChildId,
     /// Its place in the tree.
@@ -30,6 +45,32 @@ pub struct Down {
     pub generation: Generation,
     /// How it ended.
     pub reason: Arc<ExitReason>,
+}
+
+impl Down {
+    /// Which monitor this belongs to; compare with [`MonitorRef::reference`].
+    #[must_use]
+    pub fn reference(&self) -> u64 {
+        self.reference
+    }
+
+    /// How the actor ended; `None` when the monitor was given back by
+    /// [`demonitor_flush`](MonitorRef::demonitor_flush) while this waited in the mailbox: then it is
+    /// to be ignored.
+    #[must_use]
+    pub fn claim(self) -> Option<Ended> {
+        let first = !self.settled.swap(true, Ordering::SeqCst);
+        first.then_some(self.ended)
+    }
+}
+
+/// Without what it says, which may be void.
+impl fmt::Debug for Down {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Down")
+            .field("reference", &self.reference)
+            .finish_non_exhaustive()
+    }
 }
 
 crate::message!(Down);
@@ -68,23 +109,29 @@ impl Watcher for DerivedActorRef<Down> {
     }
 }
 
-/// A monitor that was set. Dropping it changes nothing; [`demonitor`](Self::demonitor) ends it.
+/// A monitor that was set. Dropping it changes nothing; [`demonitor`](Self::demonitor) and
+/// [`demonitor_flush`](Self::demonitor_flush) end it.
 #[derive(Debug)]
 pub struct MonitorRef {
     reference: u64,
     watched: Watched,
+    settled: Settled,
 }
 
 enum Watched {
     Record(Weak<Record>),
-    Task(tokio::task::AbortHandle),
+    Task {
+        task: tokio::task::AbortHandle,
+        /// Set by whoever comes first: the task about to tell, or a demonitor.
+        over: Arc<AtomicBool>,
+    },
 }
 
-impl std::fmt::Debug for Watched {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Watched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Record(_) => "supervised",
-            Self::Task(_) => "foreign",
+            Self::Task { .. } => "foreign",
         })
     }
 }
@@ -99,12 +146,24 @@ impl MonitorRef {
     /// Takes the monitor back. `true`: no `Down` will come. `false`: it has been sent already and
     /// may wait in the mailbox, to be known by its reference.
     pub fn demonitor(self) -> bool {
-        match self.watched {
+        self.end()
+    }
+
+    /// Takes the monitor back together with a `Down` that may wait in the mailbox: from now on none
+    /// of this monitor can be claimed. `false`: it had been claimed before.
+    pub fn demonitor_flush(self) -> bool {
+        let first = !self.settled.swap(true, Ordering::SeqCst);
+        self.end();
+        first
+    }
+
+    fn end(&self) -> bool {
+        match &self.watched {
             Watched::Record(record) => record
                 .upgrade()
                 .is_some_and(|record| record.demonitor(self.reference)),
-            Watched::Task(task) => {
-                let pending = !task.is_finished();
+            Watched::Task { task, over } => {
+                let pending = !over.swap(true, Ordering::SeqCst);
                 task.abort();
                 pending
             }
@@ -121,56 +180,79 @@ pub fn monitor(watcher: &impl Watcher, target: impl Into<ActorCell>) -> MonitorR
     let target = target.into();
     match Record::of(target.get_id()) {
         Some(record) => monitor_record(watcher, &record),
-        None => {
-            let reference = next_reference();
-            let tell = watcher.deliver();
+        None => monitor_foreign(watcher, target),
+    }
+}
+
+fn monitor_foreign(watcher: &impl Watcher, target: ActorCell) -> MonitorRef {
+    let (reference, settled, tell) = telling(watcher);
+    let over = Arc::new(AtomicBool::new(false));
+    let reason = if target.get_status() < ractor::ActorStatus::Stopping {
+        ExitReason::Unobserved
+    } else {
+        ExitReason::NoProcess
+    };
+    let first = over.clone();
+    let task = tokio::spawn(async move {
+        // Never fails without a limit; returns at once for one that has stopped.
+        let _ = target.wait(None).await;
+        if !first.swap(true, Ordering::SeqCst) {
             let name = target.get_name().unwrap_or_default();
-            let task = tokio::spawn(async move {
-                let was_up = target.get_status() < ractor::ActorStatus::Stopping;
-                // Never fails without a limit; returns at once for one that has stopped.
-                let _ = target.wait(None).await;
-                let reason = if was_up {
-                    ExitReason::Unobserved
-                } else {
-                    ExitReason::NoProcess
-                };
-                tell(Down {
-                    reference,
-                    id: ChildId::from(""),
-                    path: SupervisorPath::root(&name),
-                    generation: Generation::default(),
-                    reason: Arc::new(reason),
-                });
-            });
-            MonitorRef {
-                reference,
-                watched: Watched::Task(task.abort_handle()),
-            }
+            tell(nobody(&name, reason));
         }
+    });
+    MonitorRef {
+        reference,
+        watched: Watched::Task {
+            task: task.abort_handle(),
+            over,
+        },
+        settled,
     }
 }
 
 pub(crate) fn monitor_record(watcher: &impl Watcher, record: &Arc<Record>) -> MonitorRef {
-    let reference = next_reference();
-    record.monitor(reference, watcher.deliver(), watcher.cell());
+    let (reference, settled, tell) = telling(watcher);
+    record.monitor(reference, tell, watcher.cell());
     MonitorRef {
         reference,
         watched: Watched::Record(Arc::downgrade(record)),
+        settled,
     }
 }
 
 /// A monitor on nothing: its `Down` comes at once.
 pub(crate) fn monitor_nothing(watcher: &impl Watcher) -> MonitorRef {
-    let reference = next_reference();
-    watcher.deliver()(Down {
-        reference,
-        id: ChildId::from(""),
-        path: SupervisorPath::root(""),
-        generation: Generation::default(),
-        reason: Arc::new(ExitReason::NoProcess),
-    });
+    let (reference, settled, tell) = telling(watcher);
+    tell(nobody("", ExitReason::NoProcess));
     MonitorRef {
         reference,
         watched: Watched::Record(Weak::new()),
+        settled,
+    }
+}
+
+/// A new monitor's reference and mark, and how its watcher is told.
+fn telling(watcher: &impl Watcher) -> (u64, Settled, Box<dyn FnOnce(Ended) + Send>) {
+    let reference = next_reference();
+    let settled = Settled::default();
+    let deliver = watcher.deliver();
+    let shared = settled.clone();
+    let tell = move |ended| {
+        deliver(Down {
+            reference,
+            ended,
+            settled: shared,
+        });
+    };
+    (reference, settled, Box::new(tell))
+}
+
+fn nobody(name: &str, reason: ExitReason) -> Ended {
+    Ended {
+        id: ChildId::from(""),
+        path: SupervisorPath::root(name),
+        generation: Generation::default(),
+        reason: Arc::new(reason),
     }
 }

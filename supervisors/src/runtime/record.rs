@@ -20,11 +20,11 @@ use tokio::time::Instant;
 use crate::address::Binding;
 use crate::exit::{ExitReason, ShutdownCause};
 use crate::id::{ChildId, Generation, SupervisorPath};
-use crate::monitor::Down;
+use crate::monitor::Ended;
 use crate::runtime::timesheet::{Meter, Sight, Timesheet};
 use crate::shutdown::StopOrder;
 
-type Tell = Box<dyn FnOnce(Down) + Send>;
+type Tell = Box<dyn FnOnce(Ended) + Send>;
 
 /// From how many monitors on it is worth looking for those whose watcher has ended.
 const CROWD: usize = 16;
@@ -346,10 +346,11 @@ impl Record {
             notes.monitors.take()
         };
         self.closed.notify_waiters();
-        for (reference, Monitor { notify, .. }) in monitors.into_iter().flat_map(|it| it.set) {
-            let down = self.down(reference, reason.clone());
+        let monitors = monitors.into_iter().flat_map(|it| it.set.into_values());
+        for Monitor { notify, .. } in monitors {
+            let ended = self.told(reason.clone());
             // Making the watcher's message of it is the user's code; others still want to hear.
-            if catch_unwind(AssertUnwindSafe(|| notify(down))).is_err() {
+            if catch_unwind(AssertUnwindSafe(|| notify(ended))).is_err() {
                 tracing::error!(
                     target: "supervisors",
                     { child.path = %self.path },
@@ -399,7 +400,7 @@ impl Record {
             }
             Some(reason) => {
                 drop(notes);
-                notify(self.down(reference, reason));
+                notify(self.told(reason));
             }
         }
     }
@@ -415,9 +416,9 @@ impl Record {
         monitor.is_some()
     }
 
-    fn down(&self, reference: u64, reason: Arc<ExitReason>) -> Down {
-        Down {
-            reference,
+    /// What watchers are told.
+    fn told(&self, reason: Arc<ExitReason>) -> Ended {
+        Ended {
             id: self.id.clone(),
             path: self.path.clone(),
             generation: self.generation,

@@ -57,8 +57,12 @@ async fn a_task_yields_its_result_and_an_ordinary_end() {
     assert_eq!(tasks.count().await.unwrap().active, 1);
     assert_eq!(task.await.unwrap(), 7);
     let down = downs.recv().await.unwrap();
-    assert_eq!(down.reference, monitor.reference());
-    assert!(matches!(*down.reason, ExitReason::Stopped { reason: None }));
+    assert_eq!(down.reference(), monitor.reference());
+    let ended = down.claim().unwrap();
+    assert!(matches!(
+        *ended.reason,
+        ExitReason::Stopped { reason: None }
+    ));
     nobody_left(&tasks).await;
     root.shutdown(ShutdownPlan::default()).await;
 }
@@ -113,7 +117,8 @@ async fn a_task_that_is_not_linked_outlives_its_handle_and_fails_alone() {
     let task = task.unwrap();
     task.monitor(&watcher);
     let down = downs.recv().await.unwrap();
-    assert_eq!(down.reason.downcast_ref::<LineDead>(), Some(&LineDead(3)));
+    let ended = down.claim().unwrap();
+    assert_eq!(ended.reason.downcast_ref::<LineDead>(), Some(&LineDead(3)));
     let error = task.await.unwrap_err();
     assert_eq!(error.downcast_ref::<LineDead>(), Some(&LineDead(3)));
 

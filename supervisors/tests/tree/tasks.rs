@@ -149,12 +149,12 @@ async fn a_task_that_listens_is_waited_for_within_its_limit() {
     assert_eq!(report.killed.len(), 1);
     assert_eq!(report.killed[0].to_string(), "root/slow");
     assert_eq!(log.take(), ["stop quick"]);
-    let down = downs.recv().await.unwrap();
+    let ended = downs.recv().await.unwrap().claim().unwrap();
     assert!(
-        matches!(&*down.reason, ExitReason::Stopped { reason: Some(text) } if text == "shutdown")
+        matches!(&*ended.reason, ExitReason::Stopped { reason: Some(text) } if text == "shutdown")
     );
-    let down = downs.recv().await.unwrap();
-    assert!(matches!(*down.reason, ExitReason::Killed));
+    let ended = downs.recv().await.unwrap().claim().unwrap();
+    assert!(matches!(*ended.reason, ExitReason::Killed));
 }
 
 #[tokio::test(start_paused = true)]
@@ -187,9 +187,10 @@ async fn the_end_of_a_task_can_be_monitored() {
         .unwrap();
     let monitor = tree.monitor_child(&watcher, &"t".into()).await.unwrap();
     let down = downs.recv().await.unwrap();
-    assert_eq!(down.reference, monitor.reference());
-    assert_eq!(down.path.to_string(), "root/t");
-    assert_eq!(down.reason.downcast_ref::<LineDead>(), Some(&LineDead(8)));
+    assert_eq!(down.reference(), monitor.reference());
+    let ended = down.claim().unwrap();
+    assert_eq!(ended.path.to_string(), "root/t");
+    assert_eq!(ended.reason.downcast_ref::<LineDead>(), Some(&LineDead(8)));
     assert!(tree.monitor_child(&watcher, &"x".into()).await.is_err());
     tree.shutdown(ShutdownPlan::default()).await;
 }
