@@ -108,7 +108,11 @@ impl SupervisorRef {
     pub async fn shutdown(&self, plan: ShutdownPlan) -> ShutdownReport {
         let shared = &self.shared;
         let asked = *shared.asked.get_or_init(Instant::now);
-        let reserve = RESERVE.min(plan.total / 8);
+        let reserve = if plan.total.is_zero() {
+            RESERVE
+        } else {
+            RESERVE.min(plan.total / 8)
+        };
         let patience = plan.total.saturating_sub(reserve);
         let order = StopOrder {
             last: true,

@@ -13,7 +13,7 @@ use crate::id::SupervisorPath;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ShutdownPlan {
-    /// When this has passed, nothing is waited for any more. Default 20 s.
+    /// When this has passed, nothing is waited for any more. Zero kills at once. Default 20 s.
     pub total: Duration,
     /// Told to the actors that are stopped. Default `shutdown`.
     pub reason: String,
@@ -27,6 +27,12 @@ impl ShutdownPlan {
             total,
             ..Self::default()
         }
+    }
+
+    /// A plan that asks nobody: everything is killed at once, and given a moment to be gone.
+    #[must_use]
+    pub fn at_once() -> Self {
+        Self::within(Duration::ZERO)
     }
 
     /// Sets the text that stopped actors are told.
@@ -54,10 +60,22 @@ pub struct ShutdownReport {
     pub took: Duration,
     /// Descendants that ended in good order.
     pub graceful: usize,
-    /// Descendants that had to be killed.
+    /// Descendants that were killed.
     pub killed: Vec<SupervisorPath>,
+    /// How many of them because their spec asks for nothing else
+    /// ([`Shutdown::Kill`](crate::Shutdown::Kill)).
+    pub killed_by_spec: usize,
     /// Descendants that did not even die of the kill. Their tasks may still run.
     pub abandoned: Vec<SupervisorPath>,
+}
+
+impl ShutdownReport {
+    /// Whether everything ended as its spec asks: nothing had to be killed for taking too long, and
+    /// nothing was abandoned.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.killed.len() == self.killed_by_spec && self.abandoned.is_empty()
+    }
 }
 
 /// How one incarnation is to be ended.
@@ -85,6 +103,12 @@ impl StopOrder {
             grace: newer.grace,
             deadline: sooner(self.deadline, newer.deadline),
         }
+    }
+
+    /// Whether it is the spec that asks for the kill: there would be time for more. When time is up,
+    /// none is left for the grace either.
+    pub(crate) fn is_brutal(&self) -> bool {
+        self.patience == Some(Duration::ZERO) && !self.grace.is_zero()
     }
 }
 

@@ -40,8 +40,9 @@ pub(crate) type Token = mpsc::Sender<()>;
 pub(crate) struct Ledger(Mutex<ShutdownReport>);
 
 impl Ledger {
-    fn note(&self, record: &Record, parting: Parting) {
+    fn note(&self, record: &Record, parting: Parting, brutal: bool) {
         let mut report = lock(&self.0);
+        report.killed_by_spec += usize::from(brutal && parting == Parting::Killed);
         match parting {
             Parting::Graceful => report.graceful += 1,
             Parting::Killed => report.killed.push(record.path.clone()),
@@ -54,6 +55,7 @@ impl Ledger {
         let mut report = lock(&self.0);
         report.graceful += below.graceful;
         report.killed.extend(below.killed);
+        report.killed_by_spec += below.killed_by_spec;
         report.abandoned.extend(below.abandoned);
     }
 
@@ -99,6 +101,13 @@ enum Turn {
     Interrupted(Interrupt),
     /// A callback has been running for so long, too long.
     Hung(Duration),
+}
+
+impl Turn {
+    /// Whether it is an order to kill that the spec asks for.
+    fn is_brutal(&self) -> bool {
+        matches!(self, Self::Interrupted(Interrupt::Command((order, _))) if order.is_brutal())
+    }
 }
 
 impl Keeper {
@@ -155,6 +164,7 @@ impl Keeper {
             ended = &mut launched.join => Turn::Ended(was_aborted(ended)),
             interrupt = self.interrupt(deadline) => Turn::Interrupted(interrupt),
         };
+        let brutal = turn.is_brutal();
         let (order, text, reason) = match turn {
             Turn::Ended(aborted) => {
                 let reason = self.reap(*launched, aborted).await;
@@ -175,13 +185,14 @@ impl Keeper {
             }
         };
         let (parting, _) = self.end(*launched, order, text).await;
-        self.note(order, parting);
+        self.note(order, parting, brutal);
         Err(Refusal::Failed(Arc::new(reason)))
     }
 
     /// What is left to do for one that was up.
     async fn finish(mut self: Box<Self>, launched: Box<Launched>, turn: Turn) {
         let launched = *launched;
+        let brutal = turn.is_brutal();
         let (order, text) = match turn {
             Turn::Ended(aborted) => {
                 let reason = self.reap(launched, aborted).await;
@@ -194,7 +205,7 @@ impl Keeper {
             Turn::Hung(in_handler) => {
                 let (parting, _) = self.end(launched, at_once(), "".into()).await;
                 if let Some((order, _)) = self.record.take_command() {
-                    self.note(order, parting);
+                    self.note(order, parting, false);
                 }
                 return self.exited(parting, ExitReason::Hung { in_handler });
             }
@@ -211,7 +222,7 @@ impl Keeper {
         {
             ledger.absorb(&below);
         }
-        self.note(order, parting);
+        self.note(order, parting, brutal);
         self.exited(parting, reason);
     }
 
@@ -266,13 +277,13 @@ impl Keeper {
             Ok(Ok(Ok(launched))) => {
                 let (parting, _) = self.end(launched, at_once(), "".into()).await;
                 if let Some(order) = order {
-                    self.note(order, parting);
+                    self.note(order, parting, false);
                 }
             }
             Ok(Ok(Err(_)) | Err(_)) => {}
             Err(_) => {
                 if let Some(order) = order {
-                    self.note(order, Parting::Abandoned);
+                    self.note(order, Parting::Abandoned, false);
                 }
                 tracing::error!(
                     target: "supervisors",
@@ -309,7 +320,10 @@ impl Keeper {
                 interrupt = self.interrupt(limit) => match interrupt {
                     Interrupt::Command((tighter, _)) => {
                         order = order.tightened(tighter, began.elapsed());
-                        request(&launched, order, &text);
+                        killed = tighter.patience == Some(Duration::ZERO);
+                        if !killed {
+                            request(&launched, order, &text);
+                        }
                     }
                     Interrupt::Dropping => {
                         return (Parting::Graceful, self.let_drop(launched).await);
@@ -455,9 +469,9 @@ impl Keeper {
         }
     }
 
-    fn note(&self, order: StopOrder, parting: Parting) {
+    fn note(&self, order: StopOrder, parting: Parting, brutal: bool) {
         if let (true, Reports::Supervisor { ledger, .. }) = (order.last, &self.reports) {
-            ledger.note(&self.record, parting);
+            ledger.note(&self.record, parting, brutal);
         }
     }
 }

@@ -76,6 +76,8 @@ async fn each_child_is_ended_within_its_own_limit() {
     let killed: Vec<_> = report.killed.iter().map(ToString::to_string).collect();
     assert_eq!(killed, ["root/brutal", "root/hung"]);
     assert_eq!(report.graceful, 2);
+    assert_eq!(report.killed_by_spec, 1);
+    assert!(!report.is_clean(), "one took too long");
     assert_eq!(report.took.as_secs(), 10);
 }
 
@@ -117,6 +119,75 @@ async fn a_second_shutdown_joins_the_first_and_tightens_it() {
     assert_eq!(first.killed.len(), 1);
     // Long after the end it still answers.
     assert_eq!(tree.shutdown(ShutdownPlan::default()).await, first);
+}
+
+/// Not a longer plan either, that came in between.
+#[tokio::test(start_paused = true)]
+async fn a_kill_beats_every_other_request() {
+    let log = Log::default();
+    let hour = Duration::from_secs(3600);
+    let endless = |id: &str| slow(id, &log, hour).shutdown(Shutdown::Infinite);
+    let below = generous(Strategy::OneForOne).child(endless("b"));
+    let spec = generous(Strategy::OneForOne)
+        .child(endless("a"))
+        .child(ChildSpec::supervisor("below", below))
+        .child(puppet("brutal", &log).shutdown(Shutdown::Kill));
+    let (tree, _events) = started(spec).await;
+    let (first, longer, kill) = tokio::join!(
+        tree.shutdown(ShutdownPlan::within(hour)),
+        async {
+            settle().await;
+            tree.shutdown(ShutdownPlan::within(2 * hour)).await
+        },
+        async {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            tree.shutdown(ShutdownPlan::at_once()).await
+        }
+    );
+    assert_eq!((&first, &longer), (&kill, &kill));
+    assert!(kill.took < Duration::from_secs(6), "{kill:?}");
+    let mut killed: Vec<_> = kill.killed.iter().map(ToString::to_string).collect();
+    killed.sort();
+    assert_eq!(
+        killed,
+        ["root/a", "root/below", "root/below/b", "root/brutal"]
+    );
+    assert_eq!((kill.graceful, kill.killed_by_spec), (0, 1));
+    assert!(!kill.is_clean());
+    assert!(matches!(&*tree.wait().await, ExitReason::Killed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_request_cannot_lengthen_the_first() {
+    let log = Log::default();
+    let hour = Duration::from_secs(3600);
+    let spec =
+        generous(Strategy::OneForOne).child(slow("a", &log, hour).shutdown(Shutdown::Infinite));
+    let (tree, _events) = started(spec).await;
+    let (first, second) = tokio::join!(tree.shutdown(ShutdownPlan::within(hour / 60)), async {
+        settle().await;
+        tree.shutdown(ShutdownPlan::within(2 * hour)).await
+    });
+    assert_eq!(first, second);
+    assert!(first.took <= hour / 60, "{first:?}");
+}
+
+/// A plan whose total is zero does not wait for the kill in vain: everybody is gone and told of.
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_at_once_kills_everybody_and_says_so() {
+    let log = Log::default();
+    let below = generous(Strategy::OneForOne).child(puppet("b", &log));
+    let spec = generous(Strategy::OneForOne)
+        .child(puppet("a", &log))
+        .child(ChildSpec::supervisor("below", below));
+    let (tree, _events) = started(spec).await;
+    log.take();
+    let report = tree.shutdown(ShutdownPlan::at_once()).await;
+    assert_eq!(report.killed.len(), 3, "{report:?}");
+    assert!(report.abandoned.is_empty());
+    let mut lines = log.take();
+    lines.sort();
+    assert_eq!(lines, ["drop a", "drop b"]);
 }
 
 /// RX-05, trap 6, on a real clock: a child that never yields is left behind and reported, at the
