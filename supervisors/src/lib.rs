@@ -106,6 +106,10 @@
 //! - With `panic = "abort"` a panic ends the program; errors and kills are supervised as ever.
 //! - Delays and limits need a tokio runtime with its timer enabled.
 //!
+//! # Signals
+//! The feature `signals` adds a module of that name: ctrl-c and SIGTERM shut the tree down in good
+//! order, and `main` returns how it ended.
+//!
 //! # ractor's features
 //! `async-trait` and `cluster` change ractor's traits for the whole build. Switch this crate's
 //! features of the same names on when anything in the build switches ractor's on; use
@@ -130,6 +134,8 @@ pub mod policy;
 mod runtime;
 pub mod seat;
 pub mod shutdown;
+#[cfg(feature = "signals")]
+pub mod signals;
 pub mod snapshot;
 pub mod spec;
 pub mod task;

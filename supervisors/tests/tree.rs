@@ -23,6 +23,9 @@ mod questions;
 mod restarts;
 #[path = "tree/shutdown.rs"]
 mod shutdown;
+#[cfg(all(unix, feature = "signals"))]
+#[path = "tree/signals.rs"]
+mod signals;
 #[path = "tree/significant.rs"]
 mod significant;
 #[path = "tree/snapshots.rs"]
