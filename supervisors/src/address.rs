@@ -320,6 +320,9 @@ impl AddressChanges {
     }
 }
 
+/// Makes an address of a kind that only its maker knows.
+pub(crate) type MakeBinding = fn() -> Arc<dyn Binding>;
+
 /// The side of an address that a child spec holds.
 pub(crate) trait Binding: Send + Sync {
     fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
@@ -328,6 +331,8 @@ pub(crate) trait Binding: Send + Sync {
     fn fits(&self, cell: &ActorCell) -> bool;
     /// How many messages went to that incarnation through this address.
     fn sent(&self, generation: Generation) -> u64;
+    /// Takes in an incarnation that was up and has ended.
+    fn recall(&self, record: &Arc<Record>, reason: &Arc<ExitReason>);
     fn up(&self, cell: &ActorCell, record: &Arc<Record>);
     fn leaving(&self, generation: Generation);
     fn restarting(&self, generation: Generation);
@@ -366,6 +371,12 @@ impl<M: Message> Binding for Place<M> {
             .as_ref()
             .filter(|incumbent| incumbent.generation == generation)
             .map_or(0, |incumbent| incumbent.sent.load(Ordering::Relaxed))
+    }
+
+    fn recall(&self, record: &Arc<Record>, reason: &Arc<ExitReason>) {
+        *lock(&self.latest) = Some(record.clone());
+        self.status
+            .send_replace(AddressStatus::Down(reason.clone()));
     }
 
     fn up(&self, cell: &ActorCell, record: &Arc<Record>) {

@@ -140,9 +140,11 @@ impl SupervisorRef {
     /// # Errors
     /// When there is no such child, it takes other messages, or there is no supervisor.
     pub async fn address<M: Message>(&self, id: &ChildId) -> Result<Address<M>, LookupError> {
-        // The supervisor's own comes last.
-        let own = self.inspect(id).await?.bindings.pop();
-        own.and_then(Address::of).ok_or(LookupError::MessageType)
+        let found = self.ask(|reply| Call::Address(id.clone(), reply)).await?;
+        let binding = found.ok_or(LookupError::NotFound)?;
+        binding
+            .and_then(Address::of)
+            .ok_or(LookupError::MessageType)
     }
 
     /// Watches the present incarnation of a child, or its last one: the way to a task, which has no

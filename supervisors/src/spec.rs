@@ -17,7 +17,7 @@ use ractor::thread_local::{ThreadLocalActor, ThreadLocalActorSpawner};
 use ractor::{Actor, ActorCell};
 use tokio::task::JoinHandle;
 
-use crate::address::{Address, Binding};
+use crate::address::{Address, Binding, MakeBinding};
 use crate::admin::SpecInfo;
 use crate::backoff::{Backoff, BackoffError};
 use crate::event::SupervisorEvent;
@@ -124,7 +124,7 @@ pub(crate) enum Launch {
     Worker(Arc<dyn Launcher>),
     Supervisor(Arc<SupervisorSpec>),
     /// It is up and will not be made again.
-    Spent(ChildKind),
+    Spent(ChildKind, Option<MakeBinding>),
 }
 
 /// How one child is made, restarted and stopped.
@@ -384,7 +384,7 @@ impl ChildSpec {
         match self.launch {
             Launch::Worker(_) => ChildKind::Worker,
             Launch::Supervisor(_) => ChildKind::Supervisor,
-            Launch::Spent(kind) => kind,
+            Launch::Spent(kind, _) => kind,
         }
     }
 
@@ -425,7 +425,7 @@ impl ChildSpec {
         })?;
         let takes = match &self.launch {
             Launch::Worker(launcher) => Some(launcher.takes()),
-            Launch::Supervisor(_) | Launch::Spent(_) => None,
+            Launch::Supervisor(_) | Launch::Spent(..) => None,
         };
         let fits = |binding: &Arc<dyn Binding>| match takes {
             Some(Takes::Messages(messages)) => messages == binding.message_type(),
@@ -466,7 +466,7 @@ pub struct SupervisorSpec {
     pub(crate) auto_shutdown: AutoShutdown,
     pub(crate) on_exhausted: OnExhausted,
     pub(crate) population: Population,
-    pub(crate) children: Vec<ChildSpec>,
+    pub(crate) children: Vec<Arc<ChildSpec>>,
     pub(crate) observers: Vec<Observer>,
     pub(crate) seats: Vec<Arc<dyn Seat>>,
     pub(crate) shared: SharedValue,
@@ -514,14 +514,14 @@ impl SupervisorSpec {
     /// Adds a child after those already there.
     #[must_use]
     pub fn child(mut self, child: ChildSpec) -> Self {
-        self.children.push(child);
+        self.children.push(Arc::new(child));
         self
     }
 
     /// Adds children after those already there.
     #[must_use]
     pub fn children(mut self, children: impl IntoIterator<Item = ChildSpec>) -> Self {
-        self.children.extend(children);
+        self.children.extend(children.into_iter().map(Arc::new));
         self
     }
 

@@ -21,7 +21,7 @@ use ractor::{ActorCell, ActorId, ActorStatus, SupervisionEvent};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::address::Binding;
+use crate::address::MakeBinding;
 use crate::exit::ExitReason;
 use crate::runtime::launch::{Launched, Launcher, Order, Process, Refusal, Remains, Takes, made};
 use crate::runtime::record::{Record, lock};
@@ -240,7 +240,7 @@ where
         Takes::Unknown
     }
 
-    fn binding(&self) -> Option<Arc<dyn Binding>> {
+    fn make_binding(&self) -> Option<MakeBinding> {
         None
     }
 

@@ -17,7 +17,7 @@ use ractor::{Actor, ActorCell, SpawnErr};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::address::{Address, Binding};
+use crate::address::{Address, MakeBinding};
 use crate::exit::ExitReason;
 use crate::handle::SupervisorRef;
 use crate::runtime::foreign::{Sighted, Strangers};
@@ -116,8 +116,8 @@ pub(crate) enum Takes {
 
 pub(crate) trait Launcher: Send + Sync {
     fn takes(&self) -> Takes;
-    /// The near side of a new address for it, where its messages are known.
-    fn binding(&self) -> Option<Arc<dyn Binding>>;
+    /// Makes the near side of a new address for it, where its messages are known.
+    fn make_binding(&self) -> Option<MakeBinding>;
     fn launch(&self, order: Order) -> BoxFuture<'static, Result<Launched, Refusal>>;
 }
 
@@ -144,8 +144,8 @@ where
         Takes::Messages(TypeId::of::<A::Msg>())
     }
 
-    fn binding(&self) -> Option<Arc<dyn Binding>> {
-        Some(Address::<A::Msg>::new().binding())
+    fn make_binding(&self) -> Option<MakeBinding> {
+        Some(|| Address::<A::Msg>::new().binding())
     }
 
     fn launch(&self, order: Order) -> BoxFuture<'static, Result<Launched, Refusal>> {

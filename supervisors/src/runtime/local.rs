@@ -9,8 +9,10 @@
 
 use std::any::TypeId;
 use std::cell::{Cell, OnceCell};
+use std::future::poll_fn;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
@@ -19,7 +21,7 @@ use ractor::thread_local::{ThreadLocalActor, ThreadLocalActorSpawner};
 use ractor::{ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::oneshot;
 
-use crate::address::{Address, Binding};
+use crate::address::{Address, MakeBinding};
 use crate::exit::ExitReason;
 use crate::runtime::launch::{
     Launched, Launcher, Order, Process, Refusal, Remains, Takes, made, not_spawned,
@@ -61,7 +63,15 @@ impl<A> SupervisedLocal<A> {
         callback: impl Future<Output = T>,
     ) -> std::thread::Result<T> {
         match self.record.get() {
-            Some(record) => record.sheet.run(kind, callback).await,
+            Some(record) => {
+                let mut callback = pin!(callback);
+                let mut timing = record.sheet.begin();
+                let outcome =
+                    poll_fn(|context| record.sheet.poll(&mut timing, callback.as_mut(), context))
+                        .await;
+                record.sheet.end(&timing, kind);
+                outcome
+            }
             None => AssertUnwindSafe(callback).catch_unwind().await,
         }
     }
@@ -212,8 +222,8 @@ where
         Takes::Messages(TypeId::of::<A::Msg>())
     }
 
-    fn binding(&self) -> Option<Arc<dyn Binding>> {
-        Some(Address::<A::Msg>::new().binding())
+    fn make_binding(&self) -> Option<MakeBinding> {
+        Some(|| Address::<A::Msg>::new().binding())
     }
 
     fn launch(&self, order: Order) -> BoxFuture<'static, Result<Launched, Refusal>> {

@@ -101,6 +101,8 @@ struct Notes {
     leaving: bool,
     /// Set when the actor exists; for finding the record by it.
     actor: Option<ActorId>,
+    /// Set from when it was ready to when the record is closed.
+    cell: Option<ActorCell>,
     /// The addresses to be filled.
     bindings: Vec<Arc<dyn Binding>>,
     /// What the keeper has not read yet.
@@ -280,13 +282,28 @@ impl Record {
     /// Fills the addresses. Called by the incarnation itself once it is ready, hence never after
     /// its own failure or stop.
     pub(crate) fn arrive(self: &Arc<Self>, cell: &ractor::ActorCell) {
-        let notes = lock(&self.notes);
+        let mut notes = lock(&self.notes);
         // One that was left behind may come here late.
         if !notes.leaving {
+            notes.cell = Some(cell.clone());
             for binding in &notes.bindings {
                 binding.up(cell, self);
             }
         }
+    }
+
+    /// Adds an address, which is told at once what it missed.
+    pub(crate) fn bind(self: &Arc<Self>, binding: Arc<dyn Binding>) {
+        let mut notes = lock(&self.notes);
+        if let Some(reason) = self.exit.get() {
+            binding.recall(self, reason);
+        } else if let Some(cell) = &notes.cell {
+            binding.up(cell, self);
+            if notes.leaving {
+                binding.leaving(self.generation);
+            }
+        }
+        notes.bindings.push(binding);
     }
 
     /// Empties the addresses: the first sign of the end.
@@ -343,6 +360,7 @@ impl Record {
             for binding in &notes.bindings {
                 binding.ended(self.generation, reason);
             }
+            notes.cell = None;
             notes.monitors.take()
         };
         self.closed.notify_waiters();

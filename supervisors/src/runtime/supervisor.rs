@@ -70,7 +70,7 @@ struct Charge {
 
 pub(crate) struct State {
     machine: Machine,
-    specs: HashMap<ChildId, ChildSpec>,
+    specs: HashMap<ChildId, Arc<ChildSpec>>,
     spec: Arc<SupervisorSpec>,
     path: SupervisorPath,
     record: Arc<Record>,
@@ -92,7 +92,7 @@ pub(crate) struct State {
     /// Who waits for what.
     callers: Callers,
     /// Children that somebody wants to add or to change; taken when the machine agrees.
-    candidates: Vec<ChildSpec>,
+    candidates: Vec<Arc<ChildSpec>>,
     /// What somebody wants this supervisor to be from now on; taken when the machine agrees.
     change: Option<SupervisorSpec>,
     /// What was said of the end that is being acted upon.
@@ -141,14 +141,14 @@ impl Actor for Supervisor {
         );
         // Nobody else sets it.
         let _ = arguments.reference.set(reference.clone());
-        let machine = Machine::new(spec.rules(), spec.children.iter().map(ChildSpec::plan));
+        let machine = Machine::new(spec.rules(), spec.children.iter().map(|child| child.plan()));
         inbox.put(Letter::Boot);
         Ok(State {
             machine,
             specs: spec
                 .children
                 .iter()
-                .map(|child| (child.id.clone(), child.clone().managed()))
+                .map(|child| (child.id.clone(), child.clone()))
                 .collect(),
             path: arguments.record.path.clone(),
             spec,
@@ -348,7 +348,12 @@ impl State {
         if let Some(spec) = self.specs.get_mut(child)
             && spec.restart == Restart::Temporary
         {
-            spec.launch = Launch::Spent(spec.kind());
+            let make_binding = match &spec.launch {
+                Launch::Worker(launcher) => launcher.make_binding(),
+                Launch::Supervisor(_) | Launch::Spent(..) => return,
+            };
+            let spec = Arc::make_mut(spec);
+            spec.launch = Launch::Spent(spec.kind(), make_binding);
         }
     }
 
@@ -424,7 +429,7 @@ impl State {
             Action::Admit(child) => {
                 let found = self.candidates.iter().position(|spec| spec.id == child);
                 if let Some(spec) = found.map(|at| self.candidates.swap_remove(at)) {
-                    self.specs.insert(child, spec.managed());
+                    self.specs.insert(child, spec);
                 }
             }
             Action::Forget(child) => {
@@ -469,7 +474,7 @@ impl State {
             path: self.path.clone(),
             strategy: self.spec.strategy,
             generation,
-            child_kind: spec.map(ChildSpec::kind),
+            child_kind: spec.map(|spec| spec.kind()),
             restart: spec.map(|spec| spec.restart),
             added: spec.is_some_and(|spec| spec.added),
             actor: charge.and_then(|charge| charge.record.actor()),

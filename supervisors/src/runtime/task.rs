@@ -20,7 +20,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{oneshot, watch};
 use tokio::task::AbortHandle;
 
-use crate::address::Binding;
+use crate::address::MakeBinding;
 use crate::exit::{BoxError, ExitReason};
 use crate::runtime::launch::{Launched, Launcher, Order, Process, Refusal, Remains, Takes};
 use crate::runtime::record::{Record, lock};
@@ -204,7 +204,7 @@ where
         Takes::Nothing
     }
 
-    fn binding(&self) -> Option<Arc<dyn Binding>> {
+    fn make_binding(&self) -> Option<MakeBinding> {
         None
     }
 
@@ -247,7 +247,7 @@ impl Launcher for OnceLauncher {
         Takes::Nothing
     }
 
-    fn binding(&self) -> Option<Arc<dyn Binding>> {
+    fn make_binding(&self) -> Option<MakeBinding> {
         None
     }
 

@@ -6,11 +6,11 @@
 //! Invariants: one writer, the actor's task; a reader may find a figure a callback old, never a torn
 //! one; a callback that waits is timed exactly from when it first waits, quick ones by samples.
 
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -62,6 +62,14 @@ pub(crate) enum Callback {
     Event,
 }
 
+/// A callback that is under way, as its own task knows it.
+#[derive(Debug)]
+pub(crate) struct Timing {
+    turn: u64,
+    /// When it began, or first waited; unknown of one that is not timed.
+    began: Option<Instant>,
+}
+
 /// A callback that is under way, as a reader saw it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sight {
@@ -84,30 +92,41 @@ impl Timesheet {
         }
     }
 
-    /// Runs a callback to its end or its panic.
-    pub(crate) async fn run<T>(
-        &self,
-        kind: Callback,
-        callback: impl Future<Output = T>,
-    ) -> std::thread::Result<T> {
-        let mut callback = pin!(callback);
+    /// A callback begins.
+    pub(crate) fn begin(&self) -> Timing {
         let turn = self.turn.load(Ordering::Relaxed) + 1;
         self.turn.store(turn, Ordering::Release);
         let untimed = self.untimed.load(Ordering::Relaxed);
         let due = untimed >= self.leave_out.load(Ordering::Relaxed);
-        let mut began = due.then(|| self.note_begin(turn));
-        let outcome = poll_fn(|context| {
-            match catch_unwind(AssertUnwindSafe(|| callback.as_mut().poll(context))) {
-                Ok(Poll::Ready(value)) => Poll::Ready(Ok(value)),
-                Ok(Poll::Pending) => {
-                    began.get_or_insert_with(|| self.note_begin(turn));
-                    Poll::Pending
+        Timing {
+            turn,
+            began: due.then(|| self.note_begin(turn)),
+        }
+    }
+
+    /// Drives it on, to its end or its panic. Apart from `begin` and `end`, so that the callback, which
+    /// may be large, is held by nobody but its owner.
+    pub(crate) fn poll<F: Future>(
+        &self,
+        timing: &mut Timing,
+        callback: Pin<&mut F>,
+        context: &mut Context<'_>,
+    ) -> Poll<std::thread::Result<F::Output>> {
+        match catch_unwind(AssertUnwindSafe(|| callback.poll(context))) {
+            Ok(Poll::Ready(value)) => Poll::Ready(Ok(value)),
+            Ok(Poll::Pending) => {
+                if timing.began.is_none() {
+                    timing.began = Some(self.note_begin(timing.turn));
                 }
-                Err(payload) => Poll::Ready(Err(payload)),
+                Poll::Pending
             }
-        })
-        .await;
-        match began {
+            Err(payload) => Poll::Ready(Err(payload)),
+        }
+    }
+
+    pub(crate) fn end(&self, timing: &Timing, kind: Callback) {
+        let untimed = self.untimed.load(Ordering::Relaxed);
+        match timing.began {
             Some(began) => self.note_end(began, untimed),
             None => self.untimed.store(untimed + 1, Ordering::Relaxed),
         }
@@ -115,8 +134,7 @@ impl Timesheet {
             let handled = self.handled.load(Ordering::Relaxed) + 1;
             self.handled.store(handled, Ordering::Relaxed);
         }
-        self.turn.store(turn + 1, Ordering::Release);
-        outcome
+        self.turn.store(timing.turn + 1, Ordering::Release);
     }
 
     fn note_begin(&self, turn: u64) -> Instant {
@@ -184,7 +202,25 @@ fn nanos(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+    use std::pin::pin;
+
     use super::*;
+
+    impl Timesheet {
+        async fn run<T>(
+            &self,
+            kind: Callback,
+            callback: impl Future<Output = T>,
+        ) -> std::thread::Result<T> {
+            let mut callback = pin!(callback);
+            let mut timing = self.begin();
+            let outcome =
+                poll_fn(|context| self.poll(&mut timing, callback.as_mut(), context)).await;
+            self.end(&timing, kind);
+            outcome
+        }
+    }
 
     const SECOND: Duration = Duration::from_secs(1);
 

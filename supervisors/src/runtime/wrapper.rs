@@ -8,7 +8,9 @@
 
 use std::error::Error;
 use std::fmt;
+use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
 
 use futures_util::FutureExt;
@@ -218,8 +220,11 @@ impl<A: Actor> Actor for Supervised<A> {
         message: Self::Msg,
         vault: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        let callback = self.inner.handle(myself, message, vault.open()?);
-        let outcome = self.record.sheet.run(Callback::Message, callback).await;
+        let mut callback = pin!(self.inner.handle(myself, message, vault.open()?));
+        let sheet = &self.record.sheet;
+        let mut timing = sheet.begin();
+        let outcome = poll_fn(|context| sheet.poll(&mut timing, callback.as_mut(), context)).await;
+        sheet.end(&timing, Callback::Message);
         self.settle(outcome)
     }
 
@@ -231,8 +236,11 @@ impl<A: Actor> Actor for Supervised<A> {
         message: ractor::message::SerializedMessage,
         vault: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        let callback = self.inner.handle_serialized(myself, message, vault.open()?);
-        let outcome = self.record.sheet.run(Callback::Message, callback).await;
+        let mut callback = pin!(self.inner.handle_serialized(myself, message, vault.open()?));
+        let sheet = &self.record.sheet;
+        let mut timing = sheet.begin();
+        let outcome = poll_fn(|context| sheet.poll(&mut timing, callback.as_mut(), context)).await;
+        sheet.end(&timing, Callback::Message);
         self.settle(outcome)
     }
 
@@ -242,10 +250,12 @@ impl<A: Actor> Actor for Supervised<A> {
         event: SupervisionEvent,
         vault: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        let callback = self
-            .inner
-            .handle_supervisor_evt(myself, event, vault.open()?);
-        let outcome = self.record.sheet.run(Callback::Event, callback).await;
+        let state = vault.open()?;
+        let mut callback = pin!(self.inner.handle_supervisor_evt(myself, event, state));
+        let sheet = &self.record.sheet;
+        let mut timing = sheet.begin();
+        let outcome = poll_fn(|context| sheet.poll(&mut timing, callback.as_mut(), context)).await;
+        sheet.end(&timing, Callback::Event);
         self.settle(outcome)
     }
 }

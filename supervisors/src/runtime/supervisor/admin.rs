@@ -24,7 +24,7 @@ use crate::machine::{
 };
 use crate::runtime::record::Record;
 use crate::snapshot::NodeStatus;
-use crate::spec::{ChildSpec, SupervisorSpec};
+use crate::spec::{ChildSpec, Launch, SupervisorSpec};
 
 type Reply<T, E> = oneshot::Sender<Result<T, E>>;
 
@@ -38,12 +38,12 @@ pub(crate) enum Call {
     List(oneshot::Sender<Vec<ChildInfo>>),
     Count(oneshot::Sender<Counts>),
     Inspect(ChildId, oneshot::Sender<Option<Inspection>>),
+    Address(ChildId, oneshot::Sender<Option<Option<Arc<dyn Binding>>>>),
 }
 
 /// What stands in a child's spec.
 pub(crate) struct Inspection {
     pub(crate) spec: SpecInfo,
-    pub(crate) bindings: Vec<Arc<dyn Binding>>,
     /// Of its present or last incarnation.
     pub(crate) record: Option<Arc<Record>>,
 }
@@ -77,10 +77,10 @@ impl State {
                     return None;
                 }
                 let plan = spec.plan();
-                self.candidates = vec![ChildSpec {
+                self.candidates = vec![Arc::new(ChildSpec {
                     added: true,
                     ..*spec
-                }];
+                })];
                 self.callers.starts.insert(ticket, reply);
                 Request::Start(plan)
             }
@@ -116,10 +116,13 @@ impl State {
                 let _ = reply.send(self.machine.counts());
                 return None;
             }
+            Call::Address(child, reply) => {
+                let _ = reply.send(self.binding(&child));
+                return None;
+            }
             Call::Inspect(child, reply) => {
                 let _ = reply.send(self.specs.get(&child).map(|spec| Inspection {
                     spec: spec.describe(),
-                    bindings: spec.bindings.clone(),
                     record: self.charges.get(&child).map(|charge| charge.record.clone()),
                 }));
                 return None;
@@ -189,7 +192,7 @@ impl State {
         if !same {
             return Err(ReconfigureError::Kind);
         }
-        let plans = spec.children.iter().map(ChildSpec::plan).collect();
+        let plans = spec.children.iter().map(|child| child.plan()).collect();
         self.candidates.clone_from(&spec.children);
         let rules = spec.rules();
         self.change = Some(spec);
@@ -200,7 +203,7 @@ impl State {
     fn change_specs(&mut self) {
         for mut spec in std::mem::take(&mut self.candidates) {
             if let Some(known) = self.specs.remove(&spec.id) {
-                spec.succeed(known);
+                Arc::make_mut(&mut spec).succeed(Arc::unwrap_or_clone(known));
             }
             self.specs.insert(spec.id.clone(), spec);
         }
@@ -209,6 +212,35 @@ impl State {
             spec.seats.clone_from(&self.spec.seats);
             self.spec = Arc::new(spec);
         }
+    }
+
+    /// An address of the child: one that is filled already, or a new one, since most children are never
+    /// asked for. Nothing inside when it takes no messages that could be known.
+    fn binding(&mut self, child: &ChildId) -> Option<Option<Arc<dyn Binding>>> {
+        let spec = self.specs.get_mut(child)?;
+        if let Some(known) = spec.bindings.last() {
+            return Some(Some(known.clone()));
+        }
+        let make = match &spec.launch {
+            Launch::Worker(launcher) => launcher.make_binding(),
+            Launch::Spent(_, make) => *make,
+            Launch::Supervisor(_) => None,
+        };
+        let Some(make) = make else { return Some(None) };
+        let binding = make();
+        Arc::make_mut(spec).bindings.push(binding.clone());
+        if let Some(charge) = self.charges.get(child) {
+            charge.record.bind(binding.clone());
+            let mut views = self.machine.view(now()).filter(|_| !charge.up);
+            if let Some(view) = views.find(|view| view.plan.id == *child) {
+                match (view.status, view.last_exit) {
+                    (NodeStatus::Restarting, _) => binding.restarting(view.generation),
+                    (_, Some(reason)) => binding.down(view.generation, &reason),
+                    (_, None) => {}
+                }
+            }
+        }
+        Some(Some(binding))
     }
 
     fn started(&self, child: &ChildId, outcome: Outcome) -> Result<Started, Arc<ExitReason>> {

@@ -125,7 +125,7 @@ impl State {
                 (launching, Some(reference))
             }
             // The machine never starts it again.
-            Launch::Spent(_) => return,
+            Launch::Spent(..) => return,
         };
         let keeper = Keeper {
             record: record.clone(),
@@ -181,7 +181,7 @@ impl ChildSpec {
     }
 
     /// Takes the place of the spec that was known of the same child. Addresses that were given out go on
-    /// being filled; the supervisor's own stays the last.
+    /// being filled.
     pub(super) fn succeed(&mut self, known: Self) {
         self.last_generation = known.last_generation;
         let new = std::mem::replace(&mut self.bindings, known.bindings);
@@ -190,13 +190,5 @@ impl ChildSpec {
                 self.bindings.insert(0, binding);
             }
         }
-    }
-
-    /// As a supervisor keeps it: with an address of its own, for whoever asks the supervisor.
-    pub(super) fn managed(mut self) -> Self {
-        if let Launch::Worker(launcher) = &self.launch {
-            self.bindings.extend(launcher.binding());
-        }
-        self
     }
 }
