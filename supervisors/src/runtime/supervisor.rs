@@ -39,6 +39,8 @@ pub(crate) use start::launch;
 
 /// After how many letters others get a turn.
 const PAUSE: u32 = 64;
+/// How many letters are read with each of ractor's events.
+const LETTERS_PER_EVENT: u32 = 2;
 
 pub(crate) struct Supervisor;
 
@@ -220,7 +222,7 @@ impl Actor for Supervisor {
     /// ractor's default would end the supervisor with any child, and with anybody it monitors.
     async fn handle_supervisor_evt(
         &self,
-        _: ActorRef<Wake>,
+        myself: ActorRef<Wake>,
         event: SupervisionEvent,
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
@@ -232,6 +234,16 @@ impl Actor for Supervisor {
                 discard(remainder);
             }
             other => discard(other),
+        }
+        // This port comes before the mailbox: without this, whoever asks would wait for all of them.
+        for _ in 0..LETTERS_PER_EVENT {
+            let Some(letter) = state.letters.take() else {
+                break;
+            };
+            state.read(letter);
+        }
+        if state.ended {
+            myself.stop(None);
         }
         Ok(())
     }
