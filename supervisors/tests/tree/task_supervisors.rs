@@ -259,11 +259,15 @@ async fn a_handle_can_shut_its_task_down_or_kill_it() {
 async fn a_task_that_never_yields_is_abandoned() {
     let (root, tasks) = tasks(TaskSpec::new()).await;
     let (unblock, blocked) = std::sync::mpsc::channel::<()>();
+    let (block, blocks) = tokio::sync::oneshot::channel();
     let task = tasks.run(async move {
+        block.send(()).unwrap();
         let _ = blocked.recv();
         Ok::<_, LineDead>(())
     });
     let task = task.await.unwrap();
+    // One that has not begun can be dropped.
+    blocks.await.unwrap();
     let short = Duration::from_millis(20);
     let error = task.shutdown(short).await.unwrap_err();
     assert!(matches!(*error.reason, ExitReason::Abandoned));
