@@ -49,7 +49,7 @@ fn main() {
             "BROKEN"
         };
         println!(
-            "bar {:<24} {:>9.3} {} of at most {} {}",
+            "bar {:<30} {:>9.3} {} of at most {} {}",
             bar.name, bar.figure, bar.unit, bar.limit, held
         );
     }

@@ -119,6 +119,16 @@ impl PanicInfo {
     }
 }
 
+impl PanicInfo {
+    /// Of a panic whose payload somebody else has.
+    pub(crate) fn unseen(message: String) -> Self {
+        Self {
+            message,
+            location: crate::panic_capture::take_location(),
+        }
+    }
+}
+
 impl fmt::Display for PanicInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.location {

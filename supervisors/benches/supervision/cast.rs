@@ -1,5 +1,5 @@
-//! Casts until the last is handled: through an address to a supervised actor, and through a
-//! reference to a bare one of the same kind.
+//! Casts until the last is handled: to a bare actor, to a supervised one of the same kind through the
+//! same kind of reference (what supervision costs), and through an address (what finding it costs).
 
 use std::time::{Duration, Instant};
 
@@ -49,34 +49,47 @@ pub(crate) fn run(bars: &mut Vec<Bar>) {
     let rounds = number("ROUNDS", 21);
     println!("cast: ns a message of {messages} until the last is handled, {rounds} rounds");
     for (label, runtime) in runtimes() {
-        let (mut bares, mut oursies, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+        let mut bares = Vec::new();
+        let (mut supervised, mut addressed) = (Vec::new(), Vec::new());
         // The first rounds warm up.
         for round in 0..rounds + 2 {
-            // Who goes first changes, so that neither always finds the caches of the other.
-            let (bare, ours) = if round % 2 == 0 {
-                let bare = runtime.block_on(bare(messages));
-                (bare, runtime.block_on(ours(messages)))
-            } else {
-                let ours = runtime.block_on(ours(messages));
-                (runtime.block_on(bare(messages)), ours)
-            };
+            // Who goes first changes, so that nobody always finds the caches of the same other.
+            let mut took = [Duration::ZERO; 3];
+            for turn in 0..3 {
+                let who = (round + turn) % 3;
+                took[who] = runtime.block_on(async {
+                    match who {
+                        0 => bare(messages).await,
+                        1 => ours(messages, By::Reference).await,
+                        _ => ours(messages, By::Address).await,
+                    }
+                });
+            }
             if round >= 2 {
                 let each = |took: Duration| took.as_nanos() as f64 / messages as f64;
-                bares.push(each(bare));
-                oursies.push(each(ours));
-                ratios.push(each(ours) / each(bare));
+                bares.push(each(took[0]));
+                supervised.push(each(took[1]));
+                addressed.push(each(took[2]));
             }
         }
-        println!("  {label:<15} bare  {}", spread(&mut bares));
-        println!("  {label:<15} ours  {}", spread(&mut oursies));
-        println!("  {label:<15} pairs {}", spread(&mut ratios));
-        bars.push(Bar {
-            name: format!("cast, {label}"),
-            figure: median(&mut oursies) / median(&mut bares),
-            limit: 1.05,
-            unit: "x",
-        });
+        println!("  {label:<15} bare        {}", spread(&mut bares));
+        println!("  {label:<15} supervised  {}", spread(&mut supervised));
+        println!("  {label:<15} by address  {}", spread(&mut addressed));
+        for (name, mut times) in [("cast", supervised), ("cast by address", addressed)] {
+            bars.push(Bar {
+                name: format!("{name}, {label}"),
+                figure: median(&mut times) / median(&mut bares),
+                limit: 1.05,
+                unit: "x",
+            });
+        }
     }
+}
+
+#[derive(Clone, Copy)]
+enum By {
+    Reference,
+    Address,
 }
 
 async fn bare(messages: usize) -> Duration {
@@ -93,17 +106,28 @@ async fn bare(messages: usize) -> Duration {
     took
 }
 
-async fn ours(messages: usize) -> Duration {
+async fn ours(messages: usize, by: By) -> Duration {
     let address = Address::new();
     let tree = SupervisorSpec::new(Strategy::OneForOne)
         .child(ChildSpec::actor("counter", |_| Ok((Counter, ()))).address(&address))
         .start()
         .await
         .expect("the tree starts");
-    let took = measure(messages, move |message| {
-        address.cast(message).expect("it is up");
-    })
-    .await;
+    let actor = address.current().expect("it is up");
+    let took = match by {
+        By::Reference => {
+            measure(messages, move |message| {
+                actor.cast(message).expect("it is up");
+            })
+            .await
+        }
+        By::Address => {
+            measure(messages, move |message| {
+                address.cast(message).expect("it is up");
+            })
+            .await
+        }
+    };
     tree.shutdown(ShutdownPlan::default()).await;
     took
 }

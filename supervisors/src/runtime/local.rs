@@ -65,11 +65,10 @@ impl<A> SupervisedLocal<A> {
         match self.record.get() {
             Some(record) => {
                 let mut callback = pin!(callback);
-                let mut timing = record.sheet.begin();
+                let timing = record.sheet.begin();
                 let outcome =
-                    poll_fn(|context| record.sheet.poll(&mut timing, callback.as_mut(), context))
-                        .await;
-                record.sheet.end(&timing, kind);
+                    poll_fn(|context| record.sheet.poll(timing, callback.as_mut(), context)).await;
+                record.sheet.end(timing, kind);
                 outcome
             }
             None => AssertUnwindSafe(callback).catch_unwind().await,

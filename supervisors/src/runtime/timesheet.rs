@@ -62,13 +62,9 @@ pub(crate) enum Callback {
     Event,
 }
 
-/// A callback that is under way, as its own task knows it.
-#[derive(Debug)]
-pub(crate) struct Timing {
-    turn: u64,
-    /// When it began, or first waited; unknown of one that is not timed.
-    began: Option<Instant>,
-}
+/// A callback that is under way, as its own task knows it: its turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Timing(u64);
 
 /// A callback that is under way, as a reader saw it.
 #[derive(Debug, Clone, Copy)]
@@ -93,30 +89,31 @@ impl Timesheet {
     }
 
     /// A callback begins.
+    #[inline]
     pub(crate) fn begin(&self) -> Timing {
         let turn = self.turn.load(Ordering::Relaxed) + 1;
         self.turn.store(turn, Ordering::Release);
         let untimed = self.untimed.load(Ordering::Relaxed);
-        let due = untimed >= self.leave_out.load(Ordering::Relaxed);
-        Timing {
-            turn,
-            began: due.then(|| self.note_begin(turn)),
+        if untimed >= self.leave_out.load(Ordering::Relaxed) {
+            self.note_begin(turn);
         }
+        Timing(turn)
     }
 
     /// Drives it on, to its end or its panic. Apart from `begin` and `end`, so that the callback, which
     /// may be large, is held by nobody but its owner.
+    #[inline]
     pub(crate) fn poll<F: Future>(
         &self,
-        timing: &mut Timing,
+        timing: Timing,
         callback: Pin<&mut F>,
         context: &mut Context<'_>,
     ) -> Poll<std::thread::Result<F::Output>> {
         match catch_unwind(AssertUnwindSafe(|| callback.poll(context))) {
             Ok(Poll::Ready(value)) => Poll::Ready(Ok(value)),
             Ok(Poll::Pending) => {
-                if timing.began.is_none() {
-                    timing.began = Some(self.note_begin(timing.turn));
+                if !self.is_timed(timing) {
+                    self.note_begin(timing.0);
                 }
                 Poll::Pending
             }
@@ -124,30 +121,40 @@ impl Timesheet {
         }
     }
 
-    pub(crate) fn end(&self, timing: &Timing, kind: Callback) {
+    #[inline]
+    pub(crate) fn end(&self, timing: Timing, kind: Callback) {
         let untimed = self.untimed.load(Ordering::Relaxed);
-        match timing.began {
-            Some(began) => self.note_end(began, untimed),
-            None => self.untimed.store(untimed + 1, Ordering::Relaxed),
+        if self.is_timed(timing) {
+            self.note_end(untimed);
+        } else {
+            self.untimed.store(untimed + 1, Ordering::Relaxed);
         }
         if kind == Callback::Message {
             let handled = self.handled.load(Ordering::Relaxed) + 1;
             self.handled.store(handled, Ordering::Relaxed);
         }
-        self.turn.store(timing.turn + 1, Ordering::Release);
+        self.turn.store(timing.0 + 1, Ordering::Release);
     }
 
-    fn note_begin(&self, turn: u64) -> Instant {
-        let now = Instant::now();
+    /// Whether it is known when the callback began, or first waited.
+    #[inline]
+    fn is_timed(&self, timing: Timing) -> bool {
+        self.stamped.load(Ordering::Relaxed) == timing.0
+    }
+
+    #[cold]
+    fn note_begin(&self, turn: u64) {
+        let now = self.moment(Instant::now());
         self.stamped.store(0, Ordering::Release);
-        self.stamp.store(self.moment(now), Ordering::Release);
+        self.stamp.store(now, Ordering::Release);
         self.stamped.store(turn, Ordering::Release);
-        now
     }
 
     /// Those that were left out are taken to have been as quick as the quicker of their neighbours.
-    fn note_end(&self, began: Instant, untimed: u32) {
-        let took = nanos(began.elapsed());
+    #[cold]
+    fn note_end(&self, untimed: u32) {
+        let began = self.stamp.load(Ordering::Relaxed);
+        let took = self.moment(Instant::now()).saturating_sub(began);
         let short = u32::try_from(took).unwrap_or(u32::MAX);
         let left_out = u64::from(short.min(self.last.load(Ordering::Relaxed))) * u64::from(untimed);
         let busy = self.busy.load(Ordering::Relaxed);
@@ -214,10 +221,9 @@ mod tests {
             callback: impl Future<Output = T>,
         ) -> std::thread::Result<T> {
             let mut callback = pin!(callback);
-            let mut timing = self.begin();
-            let outcome =
-                poll_fn(|context| self.poll(&mut timing, callback.as_mut(), context)).await;
-            self.end(&timing, kind);
+            let timing = self.begin();
+            let outcome = poll_fn(|context| self.poll(timing, callback.as_mut(), context)).await;
+            self.end(timing, kind);
             outcome
         }
     }

@@ -8,12 +8,14 @@
 
 use std::error::Error;
 use std::fmt;
-use std::future::poll_fn;
-use std::panic::AssertUnwindSafe;
-use std::pin::pin;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 
 use futures_util::FutureExt;
+use pin_project_lite::pin_project;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -21,7 +23,7 @@ use tokio::task::{Id, try_id};
 
 use crate::exit::{ExitReason, PanicInfo};
 use crate::runtime::record::{Record, lock};
-use crate::runtime::timesheet::Callback;
+use crate::runtime::timesheet::{Callback, Timing};
 
 /// The error that the wrapper hands to ractor: what the record says already.
 #[derive(Debug)]
@@ -67,10 +69,10 @@ impl<S: Send + 'static> Vault<S> {
         }
     }
 
-    fn open(&mut self) -> Result<&mut S, ActorProcessingErr> {
-        self.state
-            .as_mut()
-            .ok_or_else(|| ActorProcessingErr::from("the actor's state was already dropped"))
+    #[inline]
+    fn open(&mut self) -> &mut S {
+        let state = self.state.as_mut();
+        state.expect("ractor calls nothing after `post_stop`, which alone takes the state")
     }
 }
 
@@ -137,7 +139,7 @@ impl<A: Actor> Supervised<A> {
             Err(payload) => {
                 let reason = ExitReason::Panicked(PanicInfo::from_payload(&*payload));
                 // A payload may panic when it is dropped.
-                let _ = std::panic::catch_unwind(AssertUnwindSafe(|| drop(payload)));
+                let _ = catch_unwind(AssertUnwindSafe(|| drop(payload)));
                 reason
             }
         };
@@ -182,7 +184,7 @@ impl<A: Actor> Actor for Supervised<A> {
     ) -> Result<(), ActorProcessingErr> {
         vault.home = try_id();
         vault.launched = true;
-        let outcome = AssertUnwindSafe(self.inner.post_start(myself.clone(), vault.open()?))
+        let outcome = AssertUnwindSafe(self.inner.post_start(myself.clone(), vault.open()))
             .catch_unwind()
             .await;
         self.settle(outcome)?;
@@ -200,7 +202,7 @@ impl<A: Actor> Actor for Supervised<A> {
         vault: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         self.record.leave();
-        let outcome = AssertUnwindSafe(self.inner.post_stop(myself, vault.open()?))
+        let outcome = AssertUnwindSafe(self.inner.post_stop(myself, vault.open()))
             .catch_unwind()
             .await;
         self.settle(outcome)?;
@@ -214,18 +216,27 @@ impl<A: Actor> Actor for Supervised<A> {
         Ok(())
     }
 
+    #[cfg(not(feature = "async-trait"))]
+    #[inline]
+    fn handle(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        vault: &mut Self::State,
+    ) -> impl Future<Output = Result<(), ActorProcessingErr>> + Send {
+        let make = |state| self.inner.handle(myself, message, state);
+        Observed::new(self, Callback::Message, vault, make)
+    }
+
+    #[cfg(feature = "async-trait")]
     async fn handle(
         &self,
         myself: ActorRef<Self::Msg>,
         message: Self::Msg,
         vault: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        let mut callback = pin!(self.inner.handle(myself, message, vault.open()?));
-        let sheet = &self.record.sheet;
-        let mut timing = sheet.begin();
-        let outcome = poll_fn(|context| sheet.poll(&mut timing, callback.as_mut(), context)).await;
-        sheet.end(&timing, Callback::Message);
-        self.settle(outcome)
+        let make = |state| self.inner.handle(myself, message, state);
+        Observed::new(self, Callback::Message, vault, make).await
     }
 
     /// Without this, remote messages to a supervised actor would vanish.
@@ -236,26 +247,96 @@ impl<A: Actor> Actor for Supervised<A> {
         message: ractor::message::SerializedMessage,
         vault: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        let mut callback = pin!(self.inner.handle_serialized(myself, message, vault.open()?));
-        let sheet = &self.record.sheet;
-        let mut timing = sheet.begin();
-        let outcome = poll_fn(|context| sheet.poll(&mut timing, callback.as_mut(), context)).await;
-        sheet.end(&timing, Callback::Message);
-        self.settle(outcome)
+        let make = |state| Box::pin(self.inner.handle_serialized(myself, message, state));
+        Observed::new(self, Callback::Message, vault, make).await
     }
 
+    #[cfg(not(feature = "async-trait"))]
+    fn handle_supervisor_evt(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        event: SupervisionEvent,
+        vault: &mut Self::State,
+    ) -> impl Future<Output = Result<(), ActorProcessingErr>> + Send {
+        let make = |state| self.inner.handle_supervisor_evt(myself, event, state);
+        Observed::new(self, Callback::Event, vault, make)
+    }
+
+    #[cfg(feature = "async-trait")]
     async fn handle_supervisor_evt(
         &self,
         myself: ActorRef<Self::Msg>,
         event: SupervisionEvent,
         vault: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        let state = vault.open()?;
-        let mut callback = pin!(self.inner.handle_supervisor_evt(myself, event, state));
-        let sheet = &self.record.sheet;
-        let mut timing = sheet.begin();
-        let outcome = poll_fn(|context| sheet.poll(&mut timing, callback.as_mut(), context)).await;
-        sheet.end(&timing, Callback::Event);
-        self.settle(outcome)
+        let make = |state| self.inner.handle_supervisor_evt(myself, event, state);
+        Observed::new(self, Callback::Event, vault, make).await
+    }
+}
+
+pin_project! {
+    /// A callback under observation: timed, and its panics caught.
+    ///
+    /// Written out, because ractor moves the future of each message about and an `async` block would
+    /// hold the callback and what it is made of side by side.
+    struct Observed<'a, A: Actor, F> {
+        wrapper: &'a Supervised<A>,
+        kind: Callback,
+        timing: Option<Timing>,
+        #[pin]
+        callback: F,
+    }
+}
+
+impl<'a, A: Actor, F> Observed<'a, A, F> {
+    #[inline]
+    fn new<'v>(
+        wrapper: &'a Supervised<A>,
+        kind: Callback,
+        vault: &'v mut Vault<A::State>,
+        make: impl FnOnce(&'v mut A::State) -> F,
+    ) -> Self {
+        let making = Making(&wrapper.record);
+        let callback = make(vault.open());
+        std::mem::forget(making);
+        Self {
+            wrapper,
+            kind,
+            timing: None,
+            callback,
+        }
+    }
+}
+
+impl<A: Actor, F: Future<Output = Result<(), ActorProcessingErr>>> Future for Observed<'_, A, F> {
+    type Output = Result<(), ActorProcessingErr>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let sheet = &this.wrapper.record.sheet;
+        let timing = *this.timing.get_or_insert_with(|| sheet.begin());
+        match sheet.poll(timing, this.callback, context) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(outcome) => {
+                sheet.end(timing, *this.kind);
+                match outcome {
+                    Ok(Ok(())) => Poll::Ready(Ok(())),
+                    outcome => Poll::Ready(this.wrapper.settle(outcome)),
+                }
+            }
+        }
+    }
+}
+
+/// Notes a panic of a callback whose future is not even made: that is where a callback that is no
+/// `async fn` runs. Forgotten when the future is there.
+struct Making<'a>(&'a Record);
+
+impl Drop for Making<'_> {
+    fn drop(&mut self) {
+        let message = "while the future of a callback was made".to_owned();
+        let panic = PanicInfo::unseen(message);
+        self.0.note_failure(ExitReason::Panicked(panic));
     }
 }

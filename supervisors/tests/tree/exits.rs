@@ -127,3 +127,45 @@ async fn an_exit_is_announced_before_siblings_are_stopped() {
     assert!(at("child.exit") < at("stop b"), "{lines:?}");
     tree.shutdown(ShutdownPlan::default()).await;
 }
+
+#[cfg(not(feature = "async-trait"))]
+struct Eager;
+
+#[cfg(not(feature = "async-trait"))]
+impl ractor::Actor for Eager {
+    type Msg = Do;
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(
+        &self,
+        _: ractor::ActorRef<Do>,
+        (): (),
+    ) -> Result<(), ractor::ActorProcessingErr> {
+        Ok(())
+    }
+
+    #[allow(clippy::manual_async_fn, reason = "the panic comes before the future")]
+    fn handle(
+        &self,
+        _: ractor::ActorRef<Do>,
+        message: Do,
+        (): &mut (),
+    ) -> impl Future<Output = Result<(), ractor::ActorProcessingErr>> + Send {
+        assert!(!matches!(message, Do::PanicText), "before the future");
+        async { Ok(()) }
+    }
+}
+
+/// A callback need not be an `async fn`.
+#[cfg(not(feature = "async-trait"))]
+#[tokio::test(start_paused = true)]
+async fn a_callback_that_panics_before_its_future_is_made_has_panicked() {
+    let address = Address::new();
+    let child = mainstay_supervisors::ChildSpec::actor("a", |_| Ok((Eager, ()))).address(&address);
+    let (tree, mut events) = started(generous(Strategy::OneForOne).child(child)).await;
+    address.cast(Do::PanicText).unwrap();
+    let reason = events.exited("a").await;
+    assert!(matches!(*reason, ExitReason::Panicked(_)), "{reason}");
+    tree.shutdown(ShutdownPlan::default()).await;
+}
