@@ -34,13 +34,14 @@
 //! ```
 //!
 //! Invariants: one_for_one, and no significant children; a child that restarts counts towards the limit;
-//! a child that is not restarted is forgotten, whatever its restart type; a key is never given twice;
+//! a child that is not restarted is forgotten, whatever its restart type; a key is never given twice,
+//! not even over restarts of the supervisor, and one of another supervisor's finds nobody;
 //! at the end everybody is told at once and each has its own limit.
 
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use ractor::{Actor, ActorCell, Message};
@@ -56,7 +57,7 @@ use crate::id::{ChildId, Generation};
 use crate::machine::Population;
 use crate::policy::{Intensity, OnExhausted, Strategy};
 use crate::seat::{SupervisorAddress, SupervisorNotUp};
-use crate::spec::{ChildSpec, SharedValue, StartContext, StartError, SupervisorSpec};
+use crate::spec::{ChildSpec, SharedValue, SpecError, StartContext, StartError, SupervisorSpec};
 
 /// A supervisor whose children are started by request.
 #[derive(Debug, Clone)]
@@ -155,39 +156,48 @@ impl From<DynamicSpec> for SupervisorSpec {
     }
 }
 
-/// Which child of a dynamic supervisor: the id of its spec and a number, as `job-17`.
+/// Which child of a dynamic supervisor: the id of its spec and a number, as `job-17`. It equals no key
+/// of another supervisor's, unless both are by clones of one spec, and these are numbered together.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ChildKey(ChildId);
+pub struct ChildKey {
+    id: ChildId,
+    /// Whose numbers these are.
+    series: u64,
+}
 
 impl ChildKey {
     /// The key as the id that events, paths and snapshots show.
     #[must_use]
     pub fn id(&self) -> &ChildId {
-        &self.0
+        &self.id
+    }
+
+    /// The id, for the supervisor that gave the key.
+    fn of(&self, supervisor: &SupervisorRef) -> Option<&ChildId> {
+        (self.series == supervisor.keys().series()).then_some(&self.id)
     }
 }
 
 impl fmt::Display for ChildKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.id.fmt(f)
     }
 }
 
 impl fmt::Debug for ChildKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0, f)
+        fmt::Debug::fmt(&self.id, f)
     }
 }
 
-/// Speaks to whichever incarnation of a dynamic supervisor is up. Clones speak to the same.
+/// Speaks to whichever incarnation of a dynamic supervisor is up. Clones speak to the same, and so do
+/// several references of one spec.
 ///
 /// Calls while none is up fail with the error's `ShuttingDown` or `SupervisorEnded`; wait with
 /// [`up`](Self::up) where that matters.
 #[derive(Debug, Clone, Default)]
 pub struct DynamicRef {
     address: SupervisorAddress,
-    /// The last key given.
-    keys: Arc<AtomicU64>,
 }
 
 impl DynamicRef {
@@ -226,13 +236,19 @@ impl DynamicRef {
         spec: ChildSpec,
     ) -> Result<(ChildKey, Started), StartChildError> {
         let supervisor = self.current().ok_or(StartChildError::ShuttingDown)?;
-        let number = self.keys.fetch_add(1, Ordering::Relaxed) + 1;
+        // With a number it would no longer look empty.
+        if spec.id().as_str().is_empty() {
+            return Err(SpecError::EmptyId.into());
+        }
+        let keys = supervisor.keys();
+        let number = keys.next();
         let mut spec = spec;
         let id = ChildId::from(format!("{}-{number}", spec.id()));
         spec.id = id.clone();
         spec.last_generation = Arc::new(AtomicU64::new(Generation::default().0));
+        let series = keys.series();
         let started = supervisor.start_child(spec).await?;
-        Ok((ChildKey(id), started))
+        Ok((ChildKey { id, series }, started))
     }
 
     /// Starts one more actor with the defaults of [`ChildSpec::actor`], and gives its address.
@@ -261,7 +277,8 @@ impl DynamicRef {
     /// When there is no such child, or no supervisor.
     pub async fn terminate_child(&self, key: &ChildKey) -> Result<(), TerminateChildError> {
         let supervisor = self.current().ok_or(TerminateChildError::ShuttingDown)?;
-        supervisor.terminate_child(&key.0).await
+        let id = key.of(&supervisor).ok_or(TerminateChildError::NotFound)?;
+        supervisor.terminate_child(id).await
     }
 
     /// The children, newest first.
@@ -269,10 +286,13 @@ impl DynamicRef {
     /// # Errors
     /// When there is no supervisor.
     pub async fn which_children(&self) -> Result<Vec<(ChildKey, ChildInfo)>, SupervisorEnded> {
-        let children = self.supervisor()?.which_children().await?;
-        let keyed = children
-            .into_iter()
-            .map(|child| (ChildKey(child.id.clone()), child));
+        let supervisor = self.supervisor()?;
+        let series = supervisor.keys().series();
+        let children = supervisor.which_children().await?;
+        let keyed = children.into_iter().map(|child| {
+            let id = child.id.clone();
+            (ChildKey { id, series }, child)
+        });
         Ok(keyed.collect())
     }
 
@@ -281,7 +301,9 @@ impl DynamicRef {
     /// # Errors
     /// When there is no such child, or no supervisor.
     pub async fn which_child(&self, key: &ChildKey) -> Result<ChildInfo, LookupError> {
-        self.supervisor()?.which_child(&key.0).await
+        let supervisor = self.supervisor()?;
+        let id = key.of(&supervisor).ok_or(LookupError::NotFound)?;
+        supervisor.which_child(id).await
     }
 
     /// How many children there are.
@@ -297,7 +319,9 @@ impl DynamicRef {
     /// # Errors
     /// When there is no such child, or no supervisor.
     pub async fn child_spec(&self, key: &ChildKey) -> Result<SpecInfo, LookupError> {
-        self.supervisor()?.child_spec(&key.0).await
+        let supervisor = self.supervisor()?;
+        let id = key.of(&supervisor).ok_or(LookupError::NotFound)?;
+        supervisor.child_spec(id).await
     }
 
     /// An address that reaches whichever incarnation of the child is up.
@@ -305,7 +329,9 @@ impl DynamicRef {
     /// # Errors
     /// When there is no such child, it takes other messages, or there is no supervisor.
     pub async fn address<M: Message>(&self, key: &ChildKey) -> Result<Address<M>, LookupError> {
-        self.supervisor()?.address(&key.0).await
+        let supervisor = self.supervisor()?;
+        let id = key.of(&supervisor).ok_or(LookupError::NotFound)?;
+        supervisor.address(id).await
     }
 
     fn supervisor(&self) -> Result<SupervisorRef, SupervisorEnded> {

@@ -22,6 +22,7 @@ use crate::id::{ChildId, Generation, SupervisorPath};
 use crate::policy::ChildKind;
 use crate::runtime::inbox::{Inbox, Letter};
 use crate::runtime::keeper::{Keeper, Ledger, Reports};
+use crate::runtime::keys::Keys;
 use crate::runtime::launch::{Order, Refusal};
 use crate::runtime::record::Record;
 use crate::runtime::supervisor::{Call, launch};
@@ -42,6 +43,7 @@ struct Shared {
     doom: watch::Sender<bool>,
     ledger: Arc<Ledger>,
     audience: Arc<Audience>,
+    keys: Keys,
     /// When a shutdown was first asked for.
     asked: OnceLock<Instant>,
     /// From then to the end.
@@ -68,6 +70,7 @@ impl SupervisorRef {
         doom: watch::Sender<bool>,
         ledger: Arc<Ledger>,
         audience: Arc<Audience>,
+        keys: Keys,
     ) -> Self {
         Self {
             shared: Arc::new(Shared {
@@ -77,6 +80,7 @@ impl SupervisorRef {
                 doom,
                 ledger,
                 audience,
+                keys,
                 asked: OnceLock::new(),
                 took: OnceLock::new(),
             }),
@@ -214,6 +218,7 @@ impl SupervisorRef {
             for ((at, _), found) in below.iter().zip(deeper) {
                 if let Some(child) = node.children.get_mut(*at) {
                     child.status = found.status;
+                    child.strategy = found.strategy.or(child.strategy);
                     child.window = found.window;
                     child.children = found.children;
                 }
@@ -229,6 +234,10 @@ impl SupervisorRef {
 
     pub(crate) fn end_by(&self, deadline: Option<std::time::Instant>, text: Arc<str>) {
         self.shared.inbox.put(Letter::Shutdown { deadline, text });
+    }
+
+    pub(crate) fn keys(&self) -> &Keys {
+        &self.shared.keys
     }
 
     pub(crate) fn put_call(&self, call: Call) {

@@ -14,9 +14,11 @@
 //! incarnations and forgers cannot move it; an incarnation is replaced only after its task has
 //! ended and its state is dropped, or after it was abandoned.
 
+pub(crate) mod blueprint;
 pub(crate) mod foreign;
 pub(crate) mod inbox;
 pub(crate) mod keeper;
+pub(crate) mod keys;
 pub(crate) mod launch;
 pub(crate) mod local;
 pub(crate) mod record;

@@ -27,7 +27,9 @@ use crate::machine::Population;
 use crate::policy::{
     AutoShutdown, ChildKind, Intensity, OnExhausted, Restart, Shutdown, Strategy, Verdict,
 };
+use crate::runtime::blueprint::Blueprint;
 use crate::runtime::foreign::ForeignLauncher;
+use crate::runtime::keys::Keys;
 use crate::runtime::launch::{ActorLauncher, Launcher, Takes};
 use crate::runtime::local::LocalLauncher;
 use crate::runtime::record::Record;
@@ -123,6 +125,8 @@ pub(crate) type Observer = Arc<dyn Fn(&SupervisorEvent) + Send + Sync>;
 pub(crate) enum Launch {
     Worker(Arc<dyn Launcher>),
     Supervisor(Arc<SupervisorSpec>),
+    /// A supervisor whose spec is made at each start.
+    Made(Arc<Blueprint>),
     /// It is up and will not be made again.
     Spent(ChildKind, Option<MakeBinding>),
 }
@@ -144,6 +148,8 @@ pub struct ChildSpec {
     pub(crate) classify: Option<Classify>,
     pub(crate) registered: Option<String>,
     pub(crate) bindings: Vec<Arc<dyn Binding>>,
+    /// The last of them is the supervisor's own, made when somebody asked for it.
+    pub(crate) own_binding: bool,
     /// The last generation given out; survives restarts of the enclosing supervisor.
     pub(crate) last_generation: Arc<AtomicU64>,
     /// Set by a supervisor that was asked to start it.
@@ -283,6 +289,26 @@ impl ChildSpec {
         )
     }
 
+    /// A child that is a supervisor whose spec is made anew at each start, as by the `init` of an OTP
+    /// supervisor: from what is true then, or not at all. For `make` and what it may answer, see
+    /// [`actor`](Self::actor); a spec that makes no sense is a failed start. Children that were in the
+    /// spec before go on being numbered.
+    ///
+    /// Defaults as of [`supervisor`](Self::supervisor).
+    pub fn supervisor_with<S, F>(id: impl Into<ChildId>, make: F) -> Self
+    where
+        S: Into<SupervisorSpec>,
+        F: Fn(StartContext) -> Result<S, StartError> + Send + Sync + 'static,
+    {
+        let make = move |context| make(context).map(Into::into);
+        Self::new(
+            id.into(),
+            Launch::Made(Arc::new(Blueprint::new(Box::new(make)))),
+            Shutdown::Infinite,
+            None,
+        )
+    }
+
     fn new(id: ChildId, launch: Launch, shutdown: Shutdown, start: Option<Duration>) -> Self {
         Self {
             id,
@@ -296,6 +322,7 @@ impl ChildSpec {
             classify: None,
             registered: None,
             bindings: Vec::new(),
+            own_binding: false,
             last_generation: Arc::new(AtomicU64::new(0)),
             added: false,
         }
@@ -383,7 +410,7 @@ impl ChildSpec {
     pub(crate) fn kind(&self) -> ChildKind {
         match self.launch {
             Launch::Worker(_) => ChildKind::Worker,
-            Launch::Supervisor(_) => ChildKind::Supervisor,
+            Launch::Supervisor(_) | Launch::Made(_) => ChildKind::Supervisor,
             Launch::Spent(kind, _) => kind,
         }
     }
@@ -425,7 +452,7 @@ impl ChildSpec {
         })?;
         let takes = match &self.launch {
             Launch::Worker(launcher) => Some(launcher.takes()),
-            Launch::Supervisor(_) | Launch::Spent(..) => None,
+            Launch::Supervisor(_) | Launch::Made(_) | Launch::Spent(..) => None,
         };
         let fits = |binding: &Arc<dyn Binding>| match takes {
             Some(Takes::Messages(messages)) => messages == binding.message_type(),
@@ -470,6 +497,8 @@ pub struct SupervisorSpec {
     pub(crate) observers: Vec<Observer>,
     pub(crate) seats: Vec<Arc<dyn Seat>>,
     pub(crate) shared: SharedValue,
+    /// For the children of a dynamic supervisor.
+    pub(crate) keys: Keys,
 }
 
 impl SupervisorSpec {
@@ -487,6 +516,7 @@ impl SupervisorSpec {
             observers: Vec::new(),
             seats: Vec::new(),
             shared: SharedValue::default(),
+            keys: Keys::new(),
         }
     }
 
@@ -557,6 +587,16 @@ impl SupervisorSpec {
         if self.intensity.within.is_zero() {
             return Err(SpecError::ZeroWindow);
         }
+        if matches!(self.population, Population::Dynamic { .. }) {
+            if self.auto_shutdown != AutoShutdown::Never {
+                return Err(SpecError::DynamicAutoShutdown);
+            }
+            if let Some(child) = self.children.first() {
+                return Err(SpecError::DynamicChild {
+                    child: child.id.clone(),
+                });
+            }
+        }
         let mut seen = HashSet::new();
         for child in &self.children {
             child.check(self.auto_shutdown)?;
@@ -615,6 +655,15 @@ pub enum SpecError {
     /// No callback could ever be quick enough.
     #[error("watchdog of child {child} is zero")]
     ZeroWatchdog {
+        /// That child.
+        child: ChildId,
+    },
+    /// The children of a dynamic supervisor are not significant, so none can end it.
+    #[error("a dynamic supervisor never shuts down for a child")]
+    DynamicAutoShutdown,
+    /// The children of a dynamic supervisor are started by request.
+    #[error("child {child} is listed in the spec of a dynamic supervisor")]
+    DynamicChild {
         /// That child.
         child: ChildId,
     },

@@ -9,16 +9,36 @@
 mod addresses;
 #[path = "tree/admin.rs"]
 mod admin;
+#[path = "tree/crowds.rs"]
+mod crowds;
+#[path = "tree/dynamic.rs"]
+mod dynamic;
+#[path = "tree/dynamic_ends.rs"]
+mod dynamic_ends;
+#[path = "tree/dynamic_specs.rs"]
+mod dynamic_specs;
 #[path = "tree/exits.rs"]
 mod exits;
 #[path = "tree/kinds.rs"]
 mod kinds;
 #[path = "tree/kit.rs"]
 mod kit;
+#[path = "tree/loops.rs"]
+mod loops;
+#[path = "tree/made.rs"]
+mod made;
 #[path = "tree/monitors.rs"]
 mod monitors;
+#[path = "tree/names.rs"]
+mod names;
+#[path = "tree/parking.rs"]
+mod parking;
+#[path = "tree/partitions.rs"]
+mod partitions;
 #[path = "tree/questions.rs"]
 mod questions;
+#[path = "tree/reconfigure.rs"]
+mod reconfigure;
 #[path = "tree/restarts.rs"]
 mod restarts;
 #[path = "tree/shutdown.rs"]
@@ -26,6 +46,8 @@ mod shutdown;
 #[cfg(all(unix, feature = "signals"))]
 #[path = "tree/signals.rs"]
 mod signals;
+#[path = "tree/significance.rs"]
+mod significance;
 #[path = "tree/significant.rs"]
 mod significant;
 #[path = "tree/snapshots.rs"]

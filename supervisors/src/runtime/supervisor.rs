@@ -140,6 +140,7 @@ impl Actor for Supervisor {
             doom.clone(),
             ledger.clone(),
             arguments.audience,
+            spec.keys.clone(),
         );
         // Nobody else sets it.
         let _ = arguments.reference.set(reference.clone());
@@ -362,6 +363,7 @@ impl State {
         {
             let make_binding = match &spec.launch {
                 Launch::Worker(launcher) => launcher.make_binding(),
+                Launch::Made(_) => None,
                 Launch::Supervisor(_) | Launch::Spent(..) => return,
             };
             let spec = Arc::make_mut(spec);

@@ -252,6 +252,23 @@ impl Events {
         }
     }
 
+    /// How the child ended as told.
+    pub(crate) async fn stopped(&mut self, id: &str) -> Arc<ExitReason> {
+        let event = self
+            .until(|event| {
+                event
+                    .child
+                    .as_ref()
+                    .is_some_and(|child| child.as_str() == id)
+                    && matches!(event.kind, SupervisorEventKind::ChildStopped { .. })
+            })
+            .await;
+        match event.kind {
+            SupervisorEventKind::ChildStopped { reason } => reason,
+            _ => unreachable!(),
+        }
+    }
+
     /// Everything that has come so far, by name.
     pub(crate) fn names(&mut self) -> Vec<String> {
         let mut names = Vec::new();

@@ -48,7 +48,25 @@ fn by_auto_shutdown(reason: &ExitReason, of: &str) -> bool {
     )
 }
 
-/// OTP-SIG-01, 02.
+/// How a child comes to its end: by request, by a kill, a crash, or well.
+async fn end(family: &mut Family, way: usize, id: &str) {
+    let address = match id {
+        "first" => family.first.clone(),
+        _ => family.second.clone(),
+    };
+    match way {
+        0 => {
+            family.tree.terminate_child(&id.into()).await.unwrap();
+            return;
+        }
+        1 => address.current().unwrap().kill(),
+        2 => drop(address.cast(Do::Fail(1)).unwrap()),
+        _ => drop(address.cast(Do::Stop(None)).unwrap()),
+    }
+    family.events.exited(id).await;
+}
+
+/// OTP-SIG-01, 02: neither by request, nor killed, crashed or ended well, in any mode.
 #[tokio::test(start_paused = true)]
 async fn children_that_are_not_significant_never_end_the_supervisor() {
     for mode in [
@@ -57,15 +75,51 @@ async fn children_that_are_not_significant_never_end_the_supervisor() {
         AutoShutdown::AllSignificant,
     ] {
         for restart in [Restart::Temporary, Restart::Transient] {
-            let mut family = family(mode, restart, false).await;
-            family.first.cast(Do::Stop(None)).unwrap();
-            family.events.exited("first").await;
-            family.second.current().unwrap().kill();
-            family.events.exited("second").await;
-            settle().await;
-            assert!(family.plain.current().is_some());
-            family.tree.shutdown(ShutdownPlan::default()).await;
+            for way in 0..4 {
+                let mut family = family(mode, restart, false).await;
+                for id in ["first", "second"] {
+                    end(&mut family, way, id).await;
+                }
+                settle().await;
+                assert!(family.plain.current().is_some());
+                let back = restart == Restart::Transient && matches!(way, 1 | 2);
+                assert_eq!(family.first.current().is_some(), back);
+                assert_eq!(family.second.current().is_some(), back);
+                family.tree.shutdown(ShutdownPlan::default()).await;
+            }
         }
+    }
+}
+
+/// OTP-SIG-03, 04: with `all`, one that was ended by request is neither the last nor waited for.
+#[tokio::test(start_paused = true)]
+async fn one_ended_by_request_is_not_the_last_of_all_significant_children() {
+    for restart in [Restart::Temporary, Restart::Transient] {
+        let mut one = family(AutoShutdown::AllSignificant, restart, true).await;
+        end(&mut one, 0, "first").await;
+        end(&mut one, 3, "second").await;
+        assert!(by_auto_shutdown(&*one.tree.wait().await, "second"));
+
+        let mut other = family(AutoShutdown::AllSignificant, restart, true).await;
+        end(&mut other, 3, "second").await;
+        end(&mut other, 0, "first").await;
+        settle().await;
+        assert!(other.plain.current().is_some());
+        other.tree.shutdown(ShutdownPlan::default()).await;
+    }
+}
+
+/// OTP-SIG-03: with `all`, the last temporary one ends the supervisor however it ends.
+#[tokio::test(start_paused = true)]
+async fn the_last_temporary_one_ends_the_supervisor_however_it_ends() {
+    for way in 1..4 {
+        let mut family = family(AutoShutdown::AllSignificant, Restart::Temporary, true).await;
+        end(&mut family, way, "first").await;
+        settle().await;
+        assert!(family.plain.current().is_some());
+        end(&mut family, way, "second").await;
+        assert!(by_auto_shutdown(&*family.tree.wait().await, "second"));
+        assert!(family.log.take().contains(&"stop plain".to_owned()));
     }
 }
 

@@ -4,8 +4,8 @@ use std::error::Error;
 use std::time::Duration;
 
 use mainstay_supervisors::{
-    Address, Backoff, ChildSpec, ExitReason, Intensity, NodeStatus, Restart, ShutdownPlan,
-    SpecError, StartError, StartFailure, Strategy, SupervisorSpec,
+    Address, Backoff, ChildKind, ChildSpec, ExitReason, Intensity, NodeStatus, Restart, Shutdown,
+    ShutdownPlan, SpecError, StartError, StartFailure, Strategy, SupervisorSpec,
 };
 
 use crate::kit::{Do, LineDead, Log, Script, gated, generous, ping, puppet, scripted, started};
@@ -284,4 +284,76 @@ async fn a_start_that_is_dropped_midway_leaves_nothing_behind() {
     assert!(given_up.is_err());
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(log.take(), ["start a", "drop a"]);
+}
+
+/// OTP-ADM-04: every combination that makes sense is taken, and read back as it was given.
+#[tokio::test(start_paused = true)]
+async fn every_combination_of_valid_options_is_taken() {
+    let log = Log::default();
+    let second = Duration::from_secs(1);
+    let mut spec = generous(Strategy::OneForOne)
+        .auto_shutdown(mainstay_supervisors::AutoShutdown::AllSignificant);
+    let mut given = Vec::new();
+    for restart in [Restart::Permanent, Restart::Transient, Restart::Temporary] {
+        for shutdown in [
+            Shutdown::Kill,
+            Shutdown::Timeout(Duration::ZERO),
+            Shutdown::Timeout(second),
+            Shutdown::Infinite,
+        ] {
+            for significant in [false, true] {
+                for kind in [ChildKind::Worker, ChildKind::Supervisor] {
+                    if significant && restart == Restart::Permanent {
+                        continue;
+                    }
+                    let id = given.len().to_string();
+                    let child = match kind {
+                        ChildKind::Worker => puppet(&id, &log),
+                        ChildKind::Supervisor => {
+                            ChildSpec::supervisor(id, SupervisorSpec::new(Strategy::OneForOne))
+                        }
+                    };
+                    spec = spec.child(
+                        child
+                            .restart(restart)
+                            .shutdown(shutdown)
+                            .significant(significant),
+                    );
+                    given.push((restart, shutdown, significant, kind));
+                }
+            }
+        }
+    }
+    let (tree, _events) = started(spec).await;
+    for (at, given) in given.iter().enumerate() {
+        let id = at.to_string().into();
+        let read = tree.child_spec(&id).await.unwrap();
+        let read = (read.restart, read.shutdown, read.significant, read.kind);
+        assert_eq!(read, *given);
+    }
+    let counts = tree.count_children().await.unwrap();
+    assert_eq!((counts.specs, counts.active), (40, 40));
+    tree.shutdown(ShutdownPlan::default()).await;
+}
+
+/// EXS-01: the strategy is the one thing that has to be said.
+#[tokio::test(start_paused = true)]
+async fn a_supervisor_without_options_has_those_of_otp() {
+    let log = Log::default();
+    for strategy in [
+        Strategy::OneForOne,
+        Strategy::OneForAll,
+        Strategy::RestForOne,
+    ] {
+        let (tree, _events) = started(SupervisorSpec::new(strategy)).await;
+        let snapshot = tree.snapshot().await;
+        assert_eq!(snapshot.strategy, Some(strategy));
+        assert_eq!(snapshot.window, Some((0, 3)));
+        let significant = puppet("a", &log)
+            .restart(Restart::Transient)
+            .significant(true);
+        let refused = tree.start_child(significant).await;
+        assert!(refused.is_err(), "never shuts down for a child");
+        tree.shutdown(ShutdownPlan::default()).await;
+    }
 }

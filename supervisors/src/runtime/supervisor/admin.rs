@@ -214,21 +214,25 @@ impl State {
         }
     }
 
-    /// An address of the child: one that is filled already, or a new one, since most children are never
-    /// asked for. Nothing inside when it takes no messages that could be known.
+    /// An address of this child alone, made at the first question, since most children are never asked for.
+    /// Nothing inside when it takes no messages that could be known, and its spec has no address either.
     fn binding(&mut self, child: &ChildId) -> Option<Option<Arc<dyn Binding>>> {
         let spec = self.specs.get_mut(child)?;
-        if let Some(known) = spec.bindings.last() {
-            return Some(Some(known.clone()));
+        if spec.own_binding {
+            return Some(spec.bindings.last().cloned());
         }
         let make = match &spec.launch {
             Launch::Worker(launcher) => launcher.make_binding(),
             Launch::Spent(_, make) => *make,
-            Launch::Supervisor(_) => None,
+            Launch::Supervisor(_) | Launch::Made(_) => None,
         };
-        let Some(make) = make else { return Some(None) };
+        let Some(make) = make else {
+            return Some(spec.bindings.last().cloned());
+        };
         let binding = make();
-        Arc::make_mut(spec).bindings.push(binding.clone());
+        let owner = Arc::make_mut(spec);
+        owner.bindings.push(binding.clone());
+        owner.own_binding = true;
         if let Some(charge) = self.charges.get(child) {
             charge.record.bind(binding.clone());
             let mut views = self.machine.view(now()).filter(|_| !charge.up);

@@ -28,7 +28,7 @@ impl State {
             let up = charge.is_some_and(|charge| charge.up);
             let strategy = match self.specs.get(&view.plan.id).map(|spec| &spec.launch) {
                 Some(Launch::Supervisor(spec)) => Some(spec.strategy),
-                Some(Launch::Worker(_) | Launch::Spent(..)) | None => None,
+                Some(Launch::Worker(_) | Launch::Made(_) | Launch::Spent(..)) | None => None,
             };
             children.push(TreeSnapshot {
                 path: self.path.child(&view.plan.id),

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{Arguments, Charge, State, Supervisor};
 use crate::event::Audience;
 use crate::exit::ExitReason;
+use crate::handle::SupervisorRef;
 use crate::id::{ChildId, Generation};
 use crate::machine::{ChildPlan, Rules};
 use crate::runtime::keeper::{Census, Keeper, Reports, Token};
@@ -24,11 +25,7 @@ use crate::runtime::wrapper::Supervised;
 use crate::spec::{ChildSpec, Launch, Observer, StartContext, SupervisorSpec};
 
 /// Starts a supervisor.
-pub(crate) fn launch(
-    spec: Arc<SupervisorSpec>,
-    inherited: &[Observer],
-    order: Order,
-) -> BoxFuture<'static, Result<Launched, Refusal>> {
+pub(crate) fn launch(spec: Arc<SupervisorSpec>, inherited: &[Observer], order: Order) -> Launching {
     let audience = Arc::new(Audience::default());
     let listening = audience.clone();
     let stream: Observer = Arc::new(move |event| listening.tell(event));
@@ -68,6 +65,27 @@ pub(crate) fn launch(
     })
 }
 
+type Launching = BoxFuture<'static, Result<Launched, Refusal>>;
+
+/// Has the reference of a supervisor that is being launched known to the one above.
+fn known(launching: Launching) -> (Launching, Arc<OnceLock<SupervisorRef>>) {
+    let reference = Arc::new(OnceLock::new());
+    let known = reference.clone();
+    let launching = Box::pin(async move {
+        let launched = launching.await;
+        if let Ok(Launched {
+            supervisor: Some((supervisor, _)),
+            ..
+        }) = &launched
+        {
+            // Nobody else sets it.
+            let _ = known.set(supervisor.clone());
+        }
+        launched
+    });
+    (launching, reference)
+}
+
 impl State {
     pub(super) fn start(
         &mut self,
@@ -104,24 +122,19 @@ impl State {
             ready,
             strangers: self.strangers.clone(),
         };
-        let (launch, supervisor): (BoxFuture<'static, _>, _) = match &spec.launch {
+        let (launch, supervisor): (Launching, _) = match &spec.launch {
             Launch::Worker(launcher) => (launcher.launch(order), None),
             Launch::Supervisor(below) => {
-                let reference = Arc::new(OnceLock::new());
-                let known = reference.clone();
                 let launching = launch(below.clone(), &self.observers, order);
-                let launching: BoxFuture<'static, _> = Box::pin(async move {
-                    let launched = launching.await;
-                    if let Ok(Launched {
-                        supervisor: Some((supervisor, _)),
-                        ..
-                    }) = &launched
-                    {
-                        // Nobody else sets it.
-                        let _ = known.set(supervisor.clone());
-                    }
-                    launched
-                });
+                let (launching, reference) = known(launching);
+                (launching, Some(reference))
+            }
+            Launch::Made(blueprint) => {
+                let (blueprint, observers) = (blueprint.clone(), self.observers.clone());
+                let (launching, reference) = known(Box::pin(async move {
+                    let below = blueprint.spec(order.context.clone())?;
+                    launch(below, &observers, order).await
+                }));
                 (launching, Some(reference))
             }
             // The machine never starts it again.
@@ -184,6 +197,7 @@ impl ChildSpec {
     /// being filled.
     pub(super) fn succeed(&mut self, known: Self) {
         self.last_generation = known.last_generation;
+        self.own_binding = known.own_binding;
         let new = std::mem::replace(&mut self.bindings, known.bindings);
         for binding in new.into_iter().rev() {
             if !self.bindings.iter().any(|old| Arc::ptr_eq(old, &binding)) {
