@@ -251,6 +251,8 @@ impl<A: Actor> Actor for Supervised<A> {
         Observed::new(self, Callback::Message, vault, make).await
     }
 
+    /// Boxed: few actors have much to do with events, and ractor keeps room in each actor's task for
+    /// the largest of the futures made here.
     #[cfg(not(feature = "async-trait"))]
     fn handle_supervisor_evt(
         &self,
@@ -259,7 +261,7 @@ impl<A: Actor> Actor for Supervised<A> {
         vault: &mut Self::State,
     ) -> impl Future<Output = Result<(), ActorProcessingErr>> + Send {
         let make = |state| self.inner.handle_supervisor_evt(myself, event, state);
-        Observed::new(self, Callback::Event, vault, make)
+        Box::pin(Observed::new(self, Callback::Event, vault, make))
     }
 
     #[cfg(feature = "async-trait")]
