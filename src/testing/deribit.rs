@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 pub use self::fault::Fault;
 use self::shared::Shared;
@@ -423,8 +423,10 @@ impl DeribitSimulatorBuilder {
             .map(|certificates| Arc::clone(&certificates.server));
         let shared = Arc::new(Shared::new(self.settings, &self.instruments, self.seed));
 
+        // The first one before anybody can be there: timers are coarse, and it would come when they are.
+        shared.tick();
         let ticking = Arc::clone(&shared);
-        let mut ticks = interval(self.tick_interval);
+        let mut ticks = interval_at(Instant::now() + self.tick_interval, self.tick_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let clock = tokio::spawn(async move {
             loop {
