@@ -340,3 +340,42 @@ fn an_escalation_goes_through_while_a_group_is_being_stopped() {
         Action::Exit(ShutdownCause::Escalated { child, .. }) if child.as_str() == "b"
     )));
 }
+
+/// A significant child that waits for its restart, alone or with its group, counts as alive.
+#[test]
+fn a_significant_child_that_restarts_counts_as_alive() {
+    for strategy in [Strategy::OneForOne, Strategy::RestForOne] {
+        let significant = |id| ChildPlan {
+            significant: true,
+            backoff: Backoff::new(SECOND, SECOND)
+                .jitter(Jitter::None)
+                .first_immediate(false),
+            ..plan(id, Restart::Transient, Shutdown::Infinite)
+        };
+        let rules = Rules {
+            strategy,
+            intensity: Intensity::new(5, 5 * SECOND),
+            auto_shutdown: AutoShutdown::AllSignificant,
+            on_exhausted: OnExhausted::Shutdown,
+            population: Population::Fixed,
+        };
+        let mut drive = Drive::by(rules, ["a", "b"].map(significant));
+        drive.up(&["a", "b"]);
+        let ended_well = |drive: &mut Drive, id: &str, generation| {
+            drive.step(Input::Exited {
+                child: id.into(),
+                generation: Generation(generation),
+                reason: Arc::new(ExitReason::Stopped { reason: None }),
+                parting: Parting::Graceful,
+                judged: judged(),
+            })
+        };
+        // The later one fails and waits; the earlier one, alone untouched, ends well.
+        drive.exited("b", 1);
+        assert_eq!(ended_well(&mut drive, "a", 1), Vec::<String>::new());
+        drive.now += SECOND;
+        assert_eq!(drive.step(Input::Tick), ["start b#2"], "{strategy:?}");
+        drive.started("b", 2);
+        assert_eq!(ended_well(&mut drive, "b", 2), ["exit"], "{strategy:?}");
+    }
+}
