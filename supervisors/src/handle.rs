@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use futures_util::future::{BoxFuture, join_all};
 use ractor::ActorCell;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::event::{Audience, EventStream};
@@ -21,7 +21,7 @@ use crate::exit::{ExitReason, ShutdownCause};
 use crate::id::{ChildId, Generation, SupervisorPath};
 use crate::policy::ChildKind;
 use crate::runtime::inbox::{Inbox, Letter};
-use crate::runtime::keeper::{Keeper, Ledger, Reports};
+use crate::runtime::keeper::{Doom, Keeper, Ledger, Reports};
 use crate::runtime::keys::Keys;
 use crate::runtime::launch::{Order, Refusal};
 use crate::runtime::record::Record;
@@ -39,8 +39,9 @@ const RESERVE: Duration = Duration::from_millis(250);
 struct Shared {
     cell: ActorCell,
     record: Arc<Record>,
+    path: SupervisorPath,
     inbox: Inbox,
-    doom: watch::Sender<bool>,
+    doom: Arc<Doom>,
     ledger: Arc<Ledger>,
     audience: Arc<Audience>,
     keys: Keys,
@@ -67,7 +68,7 @@ impl SupervisorRef {
         cell: ActorCell,
         record: Arc<Record>,
         inbox: Inbox,
-        doom: watch::Sender<bool>,
+        doom: Arc<Doom>,
         ledger: Arc<Ledger>,
         audience: Arc<Audience>,
         keys: Keys,
@@ -75,6 +76,7 @@ impl SupervisorRef {
         Self {
             shared: Arc::new(Shared {
                 cell,
+                path: record.path(),
                 record,
                 inbox,
                 doom,
@@ -96,7 +98,7 @@ impl SupervisorRef {
     /// Where the supervisor stands.
     #[must_use]
     pub fn path(&self) -> &SupervisorPath {
-        &self.shared.record.path
+        &self.shared.path
     }
 
     /// The supervisor's incarnation.
@@ -176,7 +178,7 @@ impl SupervisorRef {
             let record = &self.shared.record;
             let meter = record.meter();
             let mut node = TreeSnapshot {
-                path: record.path.clone(),
+                path: self.shared.path.clone(),
                 id: record.id.clone(),
                 kind: ChildKind::Supervisor,
                 strategy: None,
@@ -229,7 +231,7 @@ impl SupervisorRef {
 
     /// Has nobody beneath survive.
     pub(crate) fn doom(&self) {
-        self.shared.doom.send_replace(true);
+        self.shared.doom.come();
     }
 
     pub(crate) fn end_by(&self, deadline: Option<std::time::Instant>, text: Arc<str>) {
@@ -325,9 +327,10 @@ impl SupervisorSpec {
         let id = ChildId::from(name.as_str());
         let path = SupervisorPath::root(&name);
         let generation = Generation(1);
-        let record = Record::new(id.clone(), path.clone(), generation, Vec::new());
+        let record = Record::new(id.clone(), None, generation, Vec::new());
         let (ready, readiness) = oneshot::channel();
-        let (doom, doomed) = watch::channel(false);
+        // Nobody stands above a root's keeper, so only a start that is given up dooms it.
+        let doom = Arc::new(Doom::default());
         let (starter, started) = oneshot::channel();
         let order = Order {
             context: StartContext {
@@ -346,21 +349,14 @@ impl SupervisorSpec {
         };
         let launching = launch(Arc::new(self), &[], order);
         let keeper = Keeper {
+            doom: doom.enrol(&record),
             record,
             start_timeout: None,
             watchdog: None,
-            doom: doomed,
             reports: Reports::Starter(Some(starter)),
         };
-        let mut starting = Starting(Some(doom.clone()));
-        let minding = async move {
-            // Nobody stands above a root's keeper, so only a start that is given up dooms it.
-            let _doom = doom;
-            Box::new(keeper)
-                .mind(tokio::spawn(launching), readiness)
-                .await;
-        };
-        tokio::spawn(minding);
+        let mut starting = Starting(Some(doom));
+        tokio::spawn(keeper.mind(tokio::spawn(launching), readiness));
         let started = started.await;
         starting.0 = None;
         match started {
@@ -387,12 +383,12 @@ fn mention_abort() {
 }
 
 /// Dooms a tree whose start is dropped before it has come to an end.
-struct Starting(Option<watch::Sender<bool>>);
+struct Starting(Option<Arc<Doom>>);
 
 impl Drop for Starting {
     fn drop(&mut self) {
         if let Some(doom) = self.0.take() {
-            doom.send_replace(true);
+            doom.come();
         }
     }
 }

@@ -81,7 +81,7 @@ impl SupervisorPath {
     /// The path of the child `id` of the supervisor standing here.
     #[must_use]
     pub fn child(&self, id: &ChildId) -> Self {
-        Self(format!("{}/{}", self.0, id).into())
+        Self([self.as_str(), "/", id.as_str()].concat().into())
     }
 
     /// The path as text.

@@ -182,11 +182,10 @@ mod tests {
     use super::*;
     use crate::event::SupervisorEventKind;
     use crate::exit::ExitReason;
-    use crate::id::{ChildId, Generation, SupervisorPath};
+    use crate::id::{ChildId, Generation};
 
     fn record() -> Arc<Record> {
-        let path = SupervisorPath::root("top");
-        Record::new(ChildId::from("top"), path, Generation(1), Vec::new())
+        Record::new(ChildId::from("top"), None, Generation(1), Vec::new())
     }
 
     fn event(number: u64) -> SupervisorEvent {

@@ -283,7 +283,7 @@ where
             Ok(Launched {
                 process: Process::Actor(cell),
                 join,
-                remains: Remains::Foreign(sighted),
+                remains: Remains::Foreign(Box::new(sighted)),
                 supervisor: None,
             })
         })

@@ -11,10 +11,15 @@
 //! task has ended, the state is dropped and no descendant is left, or when it was abandoned; it runs
 //! no code of the user's itself; each of its waits has a limit, except those the spec asks for.
 
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use slab::Slab;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Instant, timeout};
@@ -45,8 +50,8 @@ impl Ledger {
         report.killed_by_spec += usize::from(brutal && parting == Parting::Killed);
         match parting {
             Parting::Graceful => report.graceful += 1,
-            Parting::Killed => report.killed.push(record.path.clone()),
-            Parting::Abandoned => report.abandoned.push(record.path.clone()),
+            Parting::Killed => report.killed.push(record.path()),
+            Parting::Abandoned => report.abandoned.push(record.path()),
         }
     }
 
@@ -64,14 +69,62 @@ impl Ledger {
     }
 }
 
+/// What the keepers of one supervisor share. The token in it is dropped with the last of them.
+pub(crate) struct Household {
+    pub(crate) inbox: Inbox,
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) doom: Arc<Doom>,
+    pub(crate) _token: Token,
+}
+
+/// The end of all children of a supervisor that cannot end them itself.
+#[derive(Default)]
+pub(crate) struct Doom {
+    come: AtomicBool,
+    /// Whose keepers want to know.
+    enrolled: Mutex<Slab<Arc<Record>>>,
+}
+
+impl Doom {
+    /// It has come, for good.
+    pub(crate) fn come(&self) {
+        self.come.store(true, Ordering::SeqCst);
+        for (_, record) in &*lock(&self.enrolled) {
+            record.wake_keeper();
+        }
+    }
+
+    pub(crate) fn enrol(self: &Arc<Self>, record: &Arc<Record>) -> Enrolment {
+        Enrolment {
+            at: lock(&self.enrolled).insert(record.clone()),
+            doom: self.clone(),
+        }
+    }
+}
+
+/// Has a keeper hear of the doom.
+pub(crate) struct Enrolment {
+    doom: Arc<Doom>,
+    at: usize,
+}
+
+impl Enrolment {
+    fn has_come(&self) -> bool {
+        self.doom.come.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Enrolment {
+    fn drop(&mut self) {
+        let record = lock(&self.doom.enrolled).try_remove(self.at);
+        drop(record);
+    }
+}
+
 /// Who hears of the incarnation.
 pub(crate) enum Reports {
     /// The supervisor whose child it is.
-    Supervisor {
-        inbox: Inbox,
-        ledger: Arc<Ledger>,
-        _token: Token,
-    },
+    Supervisor(Arc<Household>),
     /// Whoever starts the top of a tree.
     Starter(Option<oneshot::Sender<Result<SupervisorRef, Refusal>>>),
 }
@@ -80,8 +133,8 @@ pub(crate) struct Keeper {
     pub(crate) record: Arc<Record>,
     pub(crate) start_timeout: Option<Duration>,
     pub(crate) watchdog: Option<Duration>,
-    /// Set when the supervisor is gone and nothing may outlive it.
-    pub(crate) doom: tokio::sync::watch::Receiver<bool>,
+    /// Comes when the supervisor is gone and nothing may outlive it.
+    pub(crate) doom: Enrolment,
     pub(crate) reports: Reports,
 }
 
@@ -110,27 +163,94 @@ impl Turn {
     }
 }
 
+/// A keeper at work.
+///
+/// Written out, because tens of thousands may be at rest at once: one that is takes no more than a task
+/// takes anyway, and one box.
+pub(crate) struct Minding(Stage);
+
+enum Stage {
+    /// Before the child is up, and from its end on.
+    Busy(BoxFuture<'static, Option<Box<Rest>>>),
+    Resting(Box<Rest>),
+    Done,
+}
+
+/// The child is up.
+struct Rest {
+    keeper: Keeper,
+    launched: Launched,
+    /// Few are watched.
+    watching: Option<BoxFuture<'static, Duration>>,
+}
+
+impl Rest {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Turn> {
+        if let Poll::Ready(ended) = Pin::new(&mut self.launched.join).poll(context) {
+            return Poll::Ready(Turn::Ended(was_aborted(ended)));
+        }
+        if let Some(watching) = &mut self.watching
+            && let Poll::Ready(age) = watching.as_mut().poll(context)
+        {
+            return Poll::Ready(Turn::Hung(age));
+        }
+        self.keeper.look(context).map(Turn::Interrupted)
+    }
+
+    async fn end(self: Box<Self>, turn: Turn) -> Option<Box<Self>> {
+        let Self {
+            keeper, launched, ..
+        } = *self;
+        keeper.finish(launched, turn).await;
+        None
+    }
+}
+
+impl Future for Minding {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        loop {
+            match &mut self.0 {
+                Stage::Busy(work) => match ready!(work.as_mut().poll(context)) {
+                    Some(rest) => self.0 = Stage::Resting(rest),
+                    None => self.0 = Stage::Done,
+                },
+                Stage::Resting(rest) => {
+                    let turn = ready!(rest.poll(context));
+                    if let Stage::Resting(rest) = std::mem::replace(&mut self.0, Stage::Done) {
+                        self.0 = Stage::Busy(Box::pin(rest.end(turn)));
+                    }
+                }
+                Stage::Done => return Poll::Ready(()),
+            }
+        }
+    }
+}
+
 impl Keeper {
-    /// Boxed, as are the stages before and after that in which the child is up: tens of thousands
-    /// may be at rest at once.
-    pub(crate) async fn mind(
-        mut self: Box<Self>,
+    pub(crate) fn mind(
+        mut self,
         launch: JoinHandle<Result<Launched, Refusal>>,
         ready: oneshot::Receiver<()>,
-    ) {
-        let mut launched = match Box::pin(self.start(launch, ready)).await {
-            Ok(launched) => launched,
-            Err(refusal) => return self.refuse(refusal),
-        };
-        self.started(&launched);
-        let record = self.record.clone();
-        let turn = tokio::select! {
-            biased;
-            ended = &mut launched.join => Turn::Ended(was_aborted(ended)),
-            age = watch(&record, self.watchdog) => Turn::Hung(age),
-            interrupt = self.interrupt(None) => Turn::Interrupted(interrupt),
-        };
-        Box::pin(self.finish(launched, turn)).await;
+    ) -> Minding {
+        Minding(Stage::Busy(Box::pin(async move {
+            match self.start(launch, ready).await {
+                Ok(launched) => {
+                    self.started(&launched);
+                    let watching = self.watchdog.map(|limit| watch(self.record.clone(), limit));
+                    Some(Box::new(Rest {
+                        keeper: self,
+                        launched,
+                        watching,
+                    }))
+                }
+                Err(refusal) => {
+                    self.refuse(refusal);
+                    None
+                }
+            }
+        })))
     }
 
     /// Until it is ready.
@@ -138,7 +258,7 @@ impl Keeper {
         &mut self,
         mut launch: JoinHandle<Result<Launched, Refusal>>,
         mut ready: oneshot::Receiver<()>,
-    ) -> Result<Box<Launched>, Refusal> {
+    ) -> Result<Launched, Refusal> {
         let deadline = self.start_timeout.map(|limit| (from_now(limit), limit));
         let launched = tokio::select! {
             biased;
@@ -148,7 +268,7 @@ impl Keeper {
             }
         };
         let mut launched = match launched {
-            Ok(launched) => Box::new(launched?),
+            Ok(launched) => launched?,
             Err(error) => {
                 let reason = if error.is_cancelled() {
                     ExitReason::Cancelled
@@ -167,11 +287,11 @@ impl Keeper {
         let brutal = turn.is_brutal();
         let (order, text, reason) = match turn {
             Turn::Ended(aborted) => {
-                let reason = self.reap(*launched, aborted).await;
+                let reason = self.reap(launched, aborted).await;
                 return Err(Refusal::Failed(Arc::new(reason)));
             }
             Turn::Interrupted(Interrupt::Dropping) => {
-                let reason = self.let_drop(*launched).await;
+                let reason = self.let_drop(launched).await;
                 return Err(Refusal::Failed(Arc::new(reason)));
             }
             // Only one that is up is watched.
@@ -184,14 +304,13 @@ impl Keeper {
                 (at_once(), "".into(), ExitReason::StartTimeout(limit))
             }
         };
-        let (parting, _) = self.end(*launched, order, text).await;
+        let (parting, _) = self.end(launched, order, text).await;
         self.note(order, parting, brutal);
         Err(Refusal::Failed(Arc::new(reason)))
     }
 
     /// What is left to do for one that was up.
-    async fn finish(mut self: Box<Self>, launched: Box<Launched>, turn: Turn) {
-        let launched = *launched;
+    async fn finish(mut self, launched: Launched, turn: Turn) {
         let brutal = turn.is_brutal();
         let (order, text) = match turn {
             Turn::Ended(aborted) => {
@@ -218,43 +337,43 @@ impl Keeper {
             .map(|(supervisor, _)| supervisor.ledger());
         let (parting, reason) = self.end(launched, order, text).await;
         if order.last
-            && let (Some(below), Reports::Supervisor { ledger, .. }) = (below, &self.reports)
+            && let (Some(below), Reports::Supervisor(household)) = (below, &self.reports)
         {
-            ledger.absorb(&below);
+            household.ledger.absorb(&below);
         }
         self.note(order, parting, brutal);
         self.exited(parting, reason);
     }
 
     /// Waits for whatever cuts the present stage short.
-    async fn interrupt(&mut self, deadline: Option<(Instant, Duration)>) -> Interrupt {
-        let overdue = async {
-            match deadline {
-                Some((at, limit)) => {
-                    Box::pin(tokio::time::sleep_until(at)).await;
-                    limit
-                }
-                None => std::future::pending().await,
+    async fn interrupt(&self, deadline: Option<(Instant, Duration)>) -> Interrupt {
+        let mut alarm = deadline.map(|(at, limit)| (Box::pin(tokio::time::sleep_until(at)), limit));
+        poll_fn(|context| {
+            if let Poll::Ready(interrupt) = self.look(context) {
+                return Poll::Ready(interrupt);
             }
-        };
-        let record = &self.record;
-        let news = async {
-            loop {
-                if let Some(command) = record.take_command() {
-                    return Interrupt::Command(command);
+            match &mut alarm {
+                Some((alarm, limit)) => {
+                    let overdue = Interrupt::Overdue(*limit);
+                    alarm.as_mut().poll(context).map(|()| overdue)
                 }
-                if record.is_dropping() {
-                    return Interrupt::Dropping;
-                }
-                record.news().await;
+                None => Poll::Pending,
             }
-        };
-        tokio::select! {
-            biased;
-            interrupt = news => interrupt,
-            // A sender that is gone without a word means the same.
-            _ = self.doom.wait_for(|doomed| *doomed) => Interrupt::Doom,
-            limit = overdue => Interrupt::Overdue(limit),
+        })
+        .await
+    }
+
+    /// Looks at what is new on the desk.
+    fn look(&self, context: &mut Context<'_>) -> Poll<Interrupt> {
+        self.record.wake_at_news(context.waker());
+        if let Some(command) = self.record.take_command() {
+            Poll::Ready(Interrupt::Command(command))
+        } else if self.record.is_dropping() {
+            Poll::Ready(Interrupt::Dropping)
+        } else if self.doom.has_come() {
+            Poll::Ready(Interrupt::Doom)
+        } else {
+            Poll::Pending
         }
     }
 
@@ -287,7 +406,7 @@ impl Keeper {
                 }
                 tracing::error!(
                     target: "supervisors",
-                    { child.path = %self.record.path },
+                    { child.path = %self.record.path() },
                     "a start that was given up does not yield"
                 );
             }
@@ -376,12 +495,7 @@ impl Keeper {
                 self.record.note_unobserved();
             }
             Remains::Vault if self.record.is_full() => {
-                self.bury(async {
-                    while self.record.is_full() {
-                        self.record.news().await;
-                    }
-                })
-                .await;
+                self.bury(self.record.emptied()).await;
             }
             Remains::Vault => {}
         }
@@ -399,7 +513,7 @@ impl Keeper {
         if timeout(GRACE, dropping).await.is_err() {
             tracing::warn!(
                 target: "supervisors",
-                { child.path = %self.record.path },
+                { child.path = %self.record.path() },
                 "the state of an ended child is still being dropped"
             );
         }
@@ -407,7 +521,7 @@ impl Keeper {
 
     fn started(&mut self, launched: &Launched) {
         match &mut self.reports {
-            Reports::Supervisor { inbox, .. } => inbox.put(Letter::Started {
+            Reports::Supervisor(household) => household.inbox.put(Letter::Started {
                 child: self.record.id.clone(),
                 generation: self.record.generation,
                 cell: launched.process.cell().cloned(),
@@ -439,7 +553,7 @@ impl Keeper {
         };
         self.record.close(&closing);
         match self.reports {
-            Reports::Supervisor { inbox, .. } => inbox.put(Letter::Refused {
+            Reports::Supervisor(household) => household.inbox.put(Letter::Refused {
                 child: self.record.id.clone(),
                 generation: self.record.generation,
                 refusal,
@@ -459,7 +573,7 @@ impl Keeper {
             reason: Arc::new(reason),
         };
         match self.reports {
-            Reports::Supervisor { inbox, .. } => inbox.put(Letter::Exited {
+            Reports::Supervisor(household) => household.inbox.put(Letter::Exited {
                 child: self.record.id.clone(),
                 generation: self.record.generation,
                 parting,
@@ -470,8 +584,8 @@ impl Keeper {
     }
 
     fn note(&self, order: StopOrder, parting: Parting, brutal: bool) {
-        if let (true, Reports::Supervisor { ledger, .. }) = (order.last, &self.reports) {
-            ledger.note(&self.record, parting, brutal);
+        if let (true, Reports::Supervisor(household)) = (order.last, &self.reports) {
+            household.ledger.note(&self.record, parting, brutal);
         }
     }
 }
@@ -488,12 +602,8 @@ fn at_once() -> StopOrder {
 
 /// Waits until one callback has taken too long. Looks at what the actor notes anyway, twice per limit
 /// while it is idle and when the present callback would be too old.
-async fn watch(record: &Arc<Record>, limit: Option<Duration>) -> Duration {
-    let Some(limit) = limit else {
-        return std::future::pending().await;
-    };
-    // Few are watched, and all children have this future.
-    let watching: BoxFuture<'_, Duration> = Box::pin(async move {
+fn watch(record: Arc<Record>, limit: Duration) -> BoxFuture<'static, Duration> {
+    Box::pin(async move {
         loop {
             let next = match record.meter().handler_age {
                 Some(age) if age >= limit => return age,
@@ -502,8 +612,7 @@ async fn watch(record: &Arc<Record>, limit: Option<Duration>) -> Duration {
             };
             tokio::time::sleep(next.max(Duration::from_millis(1))).await;
         }
-    });
-    watching.await
+    })
 }
 
 fn was_aborted(ended: Result<(), JoinError>) -> bool {

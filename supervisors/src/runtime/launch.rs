@@ -70,7 +70,7 @@ impl Process {
 /// What may be left when the task of an incarnation has ended.
 pub(crate) enum Remains {
     /// What ractor's events will say of a child that somebody else spawned.
-    Foreign(Sighted),
+    Foreign(Box<Sighted>),
     /// Nothing: it was in the task.
     Nothing,
     /// Its state, in a vault; the record tells when it is gone.

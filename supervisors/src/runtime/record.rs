@@ -8,11 +8,14 @@
 //! emptied. There is one for each child, so what few need is boxed.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::task::{Poll, Waker};
 
+use futures_util::task::AtomicWaker;
 use ractor::{ActorCell, ActorId, ActorStatus};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -120,7 +123,8 @@ impl Notes {
 
 pub(crate) struct Record {
     pub(crate) id: ChildId,
-    pub(crate) path: SupervisorPath,
+    /// Where its supervisor stands; nowhere for a root.
+    above: Option<SupervisorPath>,
     pub(crate) generation: Generation,
     pub(crate) sheet: Timesheet,
     notes: Mutex<Notes>,
@@ -131,7 +135,7 @@ pub(crate) struct Record {
     /// The state is being dropped.
     dropping: AtomicBool,
     /// Wakes the keeper, which then looks at all of this.
-    desk: Notify,
+    desk: AtomicWaker,
     exit: OnceLock<Arc<ExitReason>>,
     closed: Notify,
 }
@@ -139,13 +143,13 @@ pub(crate) struct Record {
 impl Record {
     pub(crate) fn new(
         id: ChildId,
-        path: SupervisorPath,
+        above: Option<SupervisorPath>,
         generation: Generation,
         bindings: Vec<Arc<dyn Binding>>,
     ) -> Arc<Self> {
         Arc::new(Self {
             id,
-            path,
+            above,
             generation,
             sheet: Timesheet::new(),
             notes: Mutex::new(Notes {
@@ -155,10 +159,18 @@ impl Record {
             cancelled: AtomicBool::new(false),
             full: AtomicBool::new(false),
             dropping: AtomicBool::new(false),
-            desk: Notify::new(),
+            desk: AtomicWaker::new(),
             exit: OnceLock::new(),
             closed: Notify::new(),
         })
+    }
+
+    /// Its place in the tree.
+    pub(crate) fn path(&self) -> SupervisorPath {
+        match &self.above {
+            Some(above) => above.child(&self.id),
+            None => SupervisorPath::root(self.id.as_str()),
+        }
     }
 
     /// Has the keeper end it. One that is done has reported, and reads it no more.
@@ -170,16 +182,33 @@ impl Record {
         };
         notes.command = Some(Box::new((order, text)));
         drop(notes);
-        self.desk.notify_one();
+        self.desk.wake();
     }
 
     pub(crate) fn take_command(&self) -> Option<Command> {
         lock(&self.notes).command.take().map(|command| *command)
     }
 
-    /// Waits until something is new on the keeper's desk. Only the keeper may wait.
-    pub(crate) async fn news(&self) {
-        self.desk.notified().await;
+    /// Has the keeper, and nobody else, woken when something is new on its desk. To be looked at after.
+    pub(crate) fn wake_at_news(&self, keeper: &Waker) {
+        self.desk.register(keeper);
+    }
+
+    pub(crate) fn wake_keeper(&self) {
+        self.desk.wake();
+    }
+
+    /// Waits until there is no state any more. Only the keeper may wait.
+    pub(crate) async fn emptied(&self) {
+        poll_fn(|context| {
+            self.wake_at_news(context.waker());
+            if self.is_full() {
+                Poll::Pending
+            } else {
+                Poll::Ready(())
+            }
+        })
+        .await;
     }
 
     pub(crate) fn note_full(&self) {
@@ -188,12 +217,12 @@ impl Record {
 
     pub(crate) fn note_dropping(&self) {
         self.dropping.store(true, Ordering::SeqCst);
-        self.desk.notify_one();
+        self.desk.wake();
     }
 
     pub(crate) fn note_emptied(&self) {
         self.full.store(false, Ordering::SeqCst);
-        self.desk.notify_one();
+        self.desk.wake();
     }
 
     /// Whether there is a state that was not dropped yet.
@@ -371,7 +400,7 @@ impl Record {
             if catch_unwind(AssertUnwindSafe(|| notify(ended))).is_err() {
                 tracing::error!(
                     target: "supervisors",
-                    { child.path = %self.path },
+                    { child.path = %self.path() },
                     "a watcher panicked while it was told"
                 );
             }
@@ -438,7 +467,7 @@ impl Record {
     fn told(&self, reason: Arc<ExitReason>) -> Ended {
         Ended {
             id: self.id.clone(),
-            path: self.path.clone(),
+            path: self.path(),
             generation: self.generation,
             reason,
         }
@@ -469,7 +498,7 @@ impl Drop for Obituary {
 #[cfg(test)]
 mod tests {
     use super::{CROWD, Record, lock};
-    use crate::id::{ChildId, Generation, SupervisorPath};
+    use crate::id::{ChildId, Generation};
     use crate::monitor::Down;
     use ractor::{Actor, ActorProcessingErr, ActorRef};
 
@@ -489,12 +518,7 @@ mod tests {
     /// A target that outlives its watchers does not collect them.
     #[tokio::test]
     async fn monitors_of_watchers_that_have_ended_do_not_pile_up() {
-        let record = Record::new(
-            ChildId::from("a"),
-            SupervisorPath::root("a"),
-            Generation(1),
-            Vec::new(),
-        );
+        let record = Record::new(ChildId::from("a"), None, Generation(1), Vec::new());
         let (faithful, lives) = Actor::spawn(None, Watching, ()).await.unwrap();
         crate::monitor::monitor_record(&faithful, &record);
         for _ in 0..10 * CROWD {

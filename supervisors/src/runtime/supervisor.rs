@@ -16,7 +16,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
 use crate::event::{Audience, SupervisorEvent, SupervisorEventKind};
@@ -27,7 +27,7 @@ use crate::machine::{Action, Input, Judged, Machine, Standing, StartRefusal};
 use crate::policy::{Restart, Verdict};
 use crate::runtime::foreign::{Strangers, discard};
 use crate::runtime::inbox::{Inbox, Letter, Letters, Wake};
-use crate::runtime::keeper::{Ledger, Token};
+use crate::runtime::keeper::{Doom, Household, Ledger, Token};
 use crate::runtime::launch::Refusal;
 use crate::runtime::record::{Obituary, Record};
 use crate::runtime::telemetry::announce;
@@ -82,10 +82,7 @@ pub(crate) struct State {
     strangers: Arc<Strangers>,
     /// The reading side of the inbox.
     letters: Letters,
-    inbox: Inbox,
-    ledger: Arc<Ledger>,
-    doom: watch::Sender<bool>,
-    token: Token,
+    household: Arc<Household>,
     ready: Option<oneshot::Sender<()>>,
     /// When all children were up for the first time.
     ready_since: Option<(SystemTime, std::time::Instant)>,
@@ -107,7 +104,7 @@ pub(crate) struct State {
 impl Drop for State {
     fn drop(&mut self) {
         self.vacate();
-        self.doom.send_replace(true);
+        self.household.doom.come();
         if let Some((_, timer)) = &self.timer {
             timer.abort();
         }
@@ -130,7 +127,7 @@ impl Actor for Supervisor {
         arguments: Arguments,
     ) -> Result<State, ActorProcessingErr> {
         let (inbox, letters) = Inbox::new(myself.clone());
-        let (doom, _) = watch::channel(false);
+        let doom = Arc::new(Doom::default());
         let ledger = Arc::new(Ledger::default());
         let spec = arguments.spec;
         let reference = SupervisorRef::new(
@@ -153,17 +150,19 @@ impl Actor for Supervisor {
                 .iter()
                 .map(|child| (child.id.clone(), child.clone()))
                 .collect(),
-            path: arguments.record.path.clone(),
+            path: arguments.record.path(),
             spec,
             record: arguments.record,
             observers: arguments.observers,
             charges: HashMap::new(),
             strangers: Arc::default(),
             letters,
-            inbox,
-            ledger,
-            doom,
-            token: arguments.token,
+            household: Arc::new(Household {
+                inbox,
+                ledger,
+                doom,
+                _token: arguments.token,
+            }),
             ready: Some(arguments.ready),
             ready_since: None,
             reference,
@@ -516,7 +515,7 @@ impl State {
             timer.abort();
         }
         if let Some(due) = due {
-            let inbox = self.inbox.clone();
+            let inbox = self.household.inbox.clone();
             let timer = tokio::spawn(async move {
                 tokio::time::sleep_until(due.into()).await;
                 inbox.put(Letter::Tick);

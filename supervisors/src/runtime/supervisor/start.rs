@@ -102,7 +102,7 @@ impl State {
         let path = self.path.child(child);
         let record = Record::new(
             child.clone(),
-            path.clone(),
+            Some(self.path.clone()),
             generation,
             spec.bindings.clone(),
         );
@@ -144,12 +144,8 @@ impl State {
             record: record.clone(),
             start_timeout: spec.start_timeout,
             watchdog: spec.watchdog,
-            doom: self.doom.subscribe(),
-            reports: Reports::Supervisor {
-                inbox: self.inbox.clone(),
-                ledger: self.ledger.clone(),
-                _token: self.token.clone(),
-            },
+            doom: self.household.doom.enrol(&record),
+            reports: Reports::Supervisor(self.household.clone()),
         };
         self.charges.insert(
             child.clone(),
@@ -163,7 +159,7 @@ impl State {
             },
         );
         let launching = tokio::spawn(launch);
-        tokio::spawn(Box::new(keeper).mind(launching, readiness));
+        tokio::spawn(keeper.mind(launching, readiness));
     }
 }
 
