@@ -46,7 +46,7 @@ use crate::dynamic::{DynamicRef, DynamicSpec};
 use crate::event::SupervisorEvent;
 use crate::handle::SupervisorRef;
 use crate::id::ChildId;
-use crate::policy::{Intensity, Strategy};
+use crate::policy::{Intensity, Restart, Strategy};
 use crate::seat::{Seat, SupervisorAddress};
 use crate::spec::{ChildSpec, SpecError, StartContext, StartError, SupervisorSpec};
 
@@ -149,7 +149,8 @@ impl<T: Clone + Send + Sync + 'static> PartitionSpec<T> {
     /// as the program runs.
     ///
     /// # Errors
-    /// [`SpecError::NoPartitions`] for zero partitions, or what is wrong with a partition's spec.
+    /// [`SpecError::NoPartitions`] for zero partitions, [`SpecError::TemporaryPartition`] for temporary
+    /// ones, or what is wrong with a partition's spec.
     pub fn build(self) -> Result<(SupervisorSpec, Partitions<T>), SpecError> {
         if self.partitions == 0 {
             return Err(SpecError::NoPartitions);
@@ -161,6 +162,13 @@ impl<T: Clone + Send + Sync + 'static> PartitionSpec<T> {
                 (child, target)
             })
             .unzip();
+        // It would be forgotten with its first end, and keys would go on being routed to it.
+        if children
+            .iter()
+            .any(|child| child.restart == Restart::Temporary)
+        {
+            return Err(SpecError::TemporaryPartition);
+        }
         let partitions = Partitions {
             shared: Arc::new(Routing {
                 targets,

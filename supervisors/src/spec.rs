@@ -670,6 +670,11 @@ pub enum SpecError {
     /// A partitioned supervisor without partitions.
     #[error("a partitioned supervisor needs at least one partition")]
     NoPartitions,
+    /// A partition that would be gone for good with its first end.
+    #[error(
+        "partitions cannot be temporary: keys are routed to them; make them permanent or transient"
+    )]
+    TemporaryPartition,
     /// No restart could ever be within the window.
     #[error("intensity window is zero")]
     ZeroWindow,

@@ -364,3 +364,13 @@ async fn a_dynamic_partition_comes_back_under_the_same_key() {
     add(&jobs[1], puppet("job", &log)).await;
     tree.shutdown(ShutdownPlan::default()).await;
 }
+
+/// It would be forgotten with its first end, and neither routing nor resizing could do without it.
+#[test]
+fn temporary_partitions_are_refused() {
+    let log = Log::default();
+    let built = PartitionSpec::of(move |_| (puppet("p", &log).restart(Restart::Temporary), ()))
+        .partitions(2)
+        .build();
+    assert_eq!(built.unwrap_err(), SpecError::TemporaryPartition);
+}
