@@ -111,7 +111,8 @@ pub struct TreeSnapshot {
     /// start, since somebody first looked.
     pub handler_age: Option<Duration>,
     /// Messages sent through addresses and not handled yet, the one in hand included. Exact only when
-    /// every sender uses an address, and unknown where there is none.
+    /// every sender uses an address, and unknown where there is none, or nobody counts what is handled:
+    /// of tasks, and of actors that somebody else spawned.
     pub queue_depth: Option<u64>,
     /// What stands beneath it, in start order.
     pub children: Vec<TreeSnapshot>,

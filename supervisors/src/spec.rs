@@ -407,6 +407,15 @@ impl ChildSpec {
         &self.id
     }
 
+    /// Whether there is a wrapper that counts what the child handles.
+    pub(crate) fn counts_messages(&self) -> bool {
+        match &self.launch {
+            Launch::Worker(launcher) => matches!(launcher.takes(), Takes::Messages(_)),
+            Launch::Spent(_, make_binding) => make_binding.is_some(),
+            Launch::Supervisor(_) | Launch::Made(_) => false,
+        }
+    }
+
     pub(crate) fn kind(&self) -> ChildKind {
         match self.launch {
             Launch::Worker(_) => ChildKind::Worker,

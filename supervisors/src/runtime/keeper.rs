@@ -197,6 +197,23 @@ impl Rest {
         self.keeper.look(context).map(Turn::Interrupted)
     }
 
+    /// Whether nothing is left of a child whose task has ended, as is the rule.
+    fn is_over(&self) -> bool {
+        let gone = match self.launched.remains {
+            Remains::Nothing => true,
+            Remains::Vault => !self.keeper.record.is_full(),
+            Remains::Foreign(_) => false,
+        };
+        gone && self.launched.supervisor.is_none()
+    }
+
+    fn bow_out(self: Box<Self>, aborted: bool) {
+        let keeper = self.keeper;
+        keeper.record.leave();
+        let reason = keeper.record.verdict(aborted);
+        keeper.exited(Parting::Graceful, reason);
+    }
+
     async fn end(self: Box<Self>, turn: Turn) -> Option<Box<Self>> {
         let Self {
             keeper, launched, ..
@@ -219,7 +236,10 @@ impl Future for Minding {
                 Stage::Resting(rest) => {
                     let turn = ready!(rest.poll(context));
                     if let Stage::Resting(rest) = std::mem::replace(&mut self.0, Stage::Done) {
-                        self.0 = Stage::Busy(Box::pin(rest.end(turn)));
+                        match turn {
+                            Turn::Ended(aborted) if rest.is_over() => rest.bow_out(aborted),
+                            turn => self.0 = Stage::Busy(Box::pin(rest.end(turn))),
+                        }
                     }
                 }
                 Stage::Done => return Poll::Ready(()),
@@ -264,7 +284,7 @@ impl Keeper {
             biased;
             done = &mut launch => done,
             interrupt = self.interrupt(deadline) => {
-                return Err(self.give_up(launch, interrupt).await);
+                return Err(Box::pin(self.give_up(launch, interrupt)).await);
             }
         };
         let mut launched = match launched {
@@ -284,15 +304,21 @@ impl Keeper {
             ended = &mut launched.join => Turn::Ended(was_aborted(ended)),
             interrupt = self.interrupt(deadline) => Turn::Interrupted(interrupt),
         };
+        // Rare, and larger than all before.
+        Err(Box::pin(self.break_off(launched, turn)).await)
+    }
+
+    /// It does not become ready any more.
+    async fn break_off(&mut self, launched: Launched, turn: Turn) -> Refusal {
         let brutal = turn.is_brutal();
         let (order, text, reason) = match turn {
             Turn::Ended(aborted) => {
                 let reason = self.reap(launched, aborted).await;
-                return Err(Refusal::Failed(Arc::new(reason)));
+                return Refusal::Failed(Arc::new(reason));
             }
             Turn::Interrupted(Interrupt::Dropping) => {
                 let reason = self.let_drop(launched).await;
-                return Err(Refusal::Failed(Arc::new(reason)));
+                return Refusal::Failed(Arc::new(reason));
             }
             // Only one that is up is watched.
             Turn::Hung(in_handler) => (at_once(), "".into(), ExitReason::Hung { in_handler }),
@@ -306,7 +332,7 @@ impl Keeper {
         };
         let (parting, _) = self.end(launched, order, text).await;
         self.note(order, parting, brutal);
-        Err(Refusal::Failed(Arc::new(reason)))
+        Refusal::Failed(Arc::new(reason))
     }
 
     /// What is left to do for one that was up.

@@ -10,7 +10,6 @@
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Poll, Waker};
@@ -111,6 +110,8 @@ struct Notes {
     /// What the keeper has not read yet.
     command: Option<Box<Command>>,
     monitors: Option<Box<Monitors>>,
+    /// Made when somebody waits for the end.
+    closed: Option<Arc<Notify>>,
     /// The callback that was under way when somebody last looked.
     seen: Option<Sight>,
 }
@@ -137,7 +138,6 @@ pub(crate) struct Record {
     /// Wakes the keeper, which then looks at all of this.
     desk: AtomicWaker,
     exit: OnceLock<Arc<ExitReason>>,
-    closed: Notify,
 }
 
 impl Record {
@@ -161,7 +161,6 @@ impl Record {
             dropping: AtomicBool::new(false),
             desk: AtomicWaker::new(),
             exit: OnceLock::new(),
-            closed: Notify::new(),
         })
     }
 
@@ -378,7 +377,7 @@ impl Record {
     /// Closes the record: addresses settle, monitors hear. Calls after the first do nothing.
     pub(crate) fn close(self: &Arc<Self>, reason: &Arc<ExitReason>) {
         self.leave();
-        let monitors = {
+        let (monitors, closed) = {
             let mut notes = lock(&self.notes);
             if self.exit.set(reason.clone()).is_err() {
                 return;
@@ -390,9 +389,11 @@ impl Record {
                 binding.ended(self.generation, reason);
             }
             notes.cell = None;
-            notes.monitors.take()
+            (notes.monitors.take(), notes.closed.take())
         };
-        self.closed.notify_waiters();
+        if let Some(closed) = closed {
+            closed.notify_waiters();
+        }
         let monitors = monitors.into_iter().flat_map(|it| it.set.into_values());
         for Monitor { notify, .. } in monitors {
             let ended = self.told(reason.clone());
@@ -418,12 +419,18 @@ impl Record {
 
     pub(crate) async fn ended(&self) -> Arc<ExitReason> {
         loop {
-            let mut closed = pin!(self.closed.notified());
-            // From here on no notice is missed.
-            closed.as_mut().enable();
-            if let Some(reason) = self.exit.get() {
-                return reason.clone();
-            }
+            let closed = {
+                let mut notes = lock(&self.notes);
+                // Looked up under the lock that `close` takes: no notice is missed.
+                if let Some(reason) = self.exit() {
+                    return reason;
+                }
+                notes
+                    .closed
+                    .get_or_insert_default()
+                    .clone()
+                    .notified_owned()
+            };
             closed.await;
         }
     }

@@ -171,6 +171,18 @@ async fn a_foreign_child_that_ends_before_it_is_handed_over_is_told_truly() {
     tree.shutdown(ShutdownPlan::default()).await;
 }
 
+/// What it has handled nobody counts, and so nobody knows what it has not.
+#[tokio::test(start_paused = true)]
+async fn the_queue_of_a_foreign_child_is_unknown() {
+    let address = Address::new();
+    let child = foreign("a", Script::default()).address(&address);
+    let (tree, _events) = started(generous(Strategy::OneForOne).child(child)).await;
+    ping(&address).await;
+    let snapshot = tree.snapshot().await;
+    assert_eq!(snapshot.find(["a"]).unwrap().queue_depth, None);
+    tree.shutdown(ShutdownPlan::default()).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_foreign_child_that_is_not_linked_is_linked_to_its_supervisor() {
     let address = Address::new();

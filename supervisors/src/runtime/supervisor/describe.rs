@@ -16,6 +16,7 @@ impl State {
         let mut children = Vec::new();
         for view in self.machine.view(now) {
             let charge = self.charges.get(&view.plan.id);
+            let spec = self.specs.get(&view.plan.id);
             if view.status == NodeStatus::Running
                 && let Some(supervisor) = charge
                     .and_then(|charge| charge.supervisor.as_ref())
@@ -26,7 +27,8 @@ impl State {
             let meter = charge.map(|charge| charge.record.meter());
             let meter = meter.unwrap_or_default();
             let up = charge.is_some_and(|charge| charge.up);
-            let strategy = match self.specs.get(&view.plan.id).map(|spec| &spec.launch) {
+            let counted = spec.is_some_and(|spec| spec.counts_messages());
+            let strategy = match spec.map(|spec| &spec.launch) {
                 Some(Launch::Supervisor(spec)) => Some(spec.strategy),
                 Some(Launch::Worker(_) | Launch::Made(_) | Launch::Spent(..)) | None => None,
             };
@@ -53,7 +55,7 @@ impl State {
                 handler_age: meter.handler_age.filter(|_| up),
                 queue_depth: meter
                     .sent
-                    .filter(|_| up)
+                    .filter(|_| up && counted)
                     .map(|sent| sent.saturating_sub(meter.handled)),
                 children: Vec::new(),
             });
