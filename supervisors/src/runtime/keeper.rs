@@ -207,7 +207,7 @@ impl Rest {
         gone && self.launched.supervisor.is_none()
     }
 
-    fn bow_out(self: Box<Self>, aborted: bool) {
+    fn bow_out(self, aborted: bool) {
         let keeper = self.keeper;
         keeper.record.leave();
         let reason = keeper.record.verdict(aborted);
