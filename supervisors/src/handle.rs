@@ -21,7 +21,7 @@ use crate::exit::{ExitReason, ShutdownCause};
 use crate::id::{ChildId, Generation, SupervisorPath};
 use crate::policy::ChildKind;
 use crate::runtime::inbox::{Inbox, Letter};
-use crate::runtime::keeper::{Doom, Keeper, Ledger, Reports};
+use crate::runtime::keeper::{Doom, Keeper, Ledger, Limits, Reports};
 use crate::runtime::keys::Keys;
 use crate::runtime::launch::{Order, Refusal};
 use crate::runtime::record::Record;
@@ -351,12 +351,10 @@ impl SupervisorSpec {
         let keeper = Keeper {
             doom: doom.enrol(&record),
             record,
-            start_timeout: None,
-            watchdog: None,
             reports: Reports::Starter(Some(starter)),
         };
         let mut starting = Starting(Some(doom));
-        tokio::spawn(keeper.mind(tokio::spawn(launching), readiness));
+        tokio::spawn(keeper.mind(tokio::spawn(launching), readiness, Limits::default()));
         let started = started.await;
         starting.0 = None;
         match started {

@@ -129,10 +129,15 @@ pub(crate) enum Reports {
     Starter(Option<oneshot::Sender<Result<SupervisorRef, Refusal>>>),
 }
 
+/// How long an incarnation may take for what.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Limits {
+    pub(crate) start: Option<Duration>,
+    pub(crate) watchdog: Option<Duration>,
+}
+
 pub(crate) struct Keeper {
     pub(crate) record: Arc<Record>,
-    pub(crate) start_timeout: Option<Duration>,
-    pub(crate) watchdog: Option<Duration>,
     /// Comes when the supervisor is gone and nothing may outlive it.
     pub(crate) doom: Enrolment,
     pub(crate) reports: Reports,
@@ -253,12 +258,14 @@ impl Keeper {
         mut self,
         launch: JoinHandle<Result<Launched, Refusal>>,
         ready: oneshot::Receiver<()>,
+        limits: Limits,
     ) -> Minding {
         Minding(Stage::Busy(Box::pin(async move {
-            match self.start(launch, ready).await {
+            match self.start(launch, ready, limits.start).await {
                 Ok(launched) => {
                     self.started(&launched);
-                    let watching = self.watchdog.map(|limit| watch(self.record.clone(), limit));
+                    let record = &self.record;
+                    let watching = limits.watchdog.map(|limit| watch(record.clone(), limit));
                     Some(Box::new(Rest {
                         keeper: self,
                         launched,
@@ -278,8 +285,9 @@ impl Keeper {
         &mut self,
         mut launch: JoinHandle<Result<Launched, Refusal>>,
         mut ready: oneshot::Receiver<()>,
+        limit: Option<Duration>,
     ) -> Result<Launched, Refusal> {
-        let deadline = self.start_timeout.map(|limit| (from_now(limit), limit));
+        let deadline = limit.map(|limit| (from_now(limit), limit));
         let launched = tokio::select! {
             biased;
             done = &mut launch => done,

@@ -7,11 +7,13 @@
 //! a start that was given up and completes nevertheless dies at once.
 
 use std::any::TypeId;
+use std::future::Future;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use ractor::{Actor, ActorCell, SpawnErr};
 use tokio::sync::oneshot;
@@ -159,7 +161,7 @@ where
                 arguments,
                 order.name,
                 order.supervisor,
-                &order.record,
+                order.record,
             )
             .await?;
             Ok(Launched {
@@ -173,26 +175,28 @@ where
 }
 
 /// Spawns a wrapped actor, linked when there is a supervisor.
-pub(crate) async fn spawn<A: Actor>(
+///
+/// No `async fn`: that would hold everything twice, here and in ractor's own future.
+pub(crate) fn spawn<A: Actor>(
     actor: Supervised<A>,
     arguments: A::Arguments,
     name: Option<String>,
     supervisor: Option<ActorCell>,
-    record: &Record,
-) -> Result<(ActorCell, JoinHandle<()>), Refusal> {
-    let spawned = match supervisor {
-        Some(supervisor) => Actor::spawn_linked(name, actor, arguments, supervisor).await,
-        None => Actor::spawn(name, actor, arguments).await,
+    record: Arc<Record>,
+) -> impl Future<Output = Result<(ActorCell, JoinHandle<()>), Refusal>> + Send {
+    let spawning = match supervisor {
+        Some(supervisor) => Actor::spawn_linked(name, actor, arguments, supervisor).left_future(),
+        None => Actor::spawn(name, actor, arguments).right_future(),
     };
-    match spawned {
+    spawning.map(move |spawned| match spawned {
         Ok((actor, join)) => {
             if record.start_cancelled() {
                 actor.kill();
             }
             Ok((actor.get_cell(), join))
         }
-        Err(error) => Err(not_spawned(record, error)),
-    }
+        Err(error) => Err(not_spawned(&record, error)),
+    })
 }
 
 /// What a factory's answer means.

@@ -113,7 +113,7 @@ struct Notes {
     /// Made when somebody waits for the end.
     closed: Option<Arc<Notify>>,
     /// The callback that was under way when somebody last looked.
-    seen: Option<Sight>,
+    seen: Option<Box<Sight>>,
 }
 
 impl Notes {
@@ -242,10 +242,10 @@ impl Record {
             .iter()
             .map(|binding| binding.sent(self.generation))
             .reduce(u64::saturating_add);
-        Meter {
-            sent,
-            ..self.sheet.read(Instant::now(), &mut notes.seen)
-        }
+        let mut seen = notes.seen.take().map(|seen| *seen);
+        let meter = self.sheet.read(Instant::now(), &mut seen);
+        notes.seen = seen.map(Box::new);
+        Meter { sent, ..meter }
     }
 
     /// The record of a live supervised actor.

@@ -18,7 +18,7 @@ use crate::exit::ExitReason;
 use crate::handle::SupervisorRef;
 use crate::id::{ChildId, Generation};
 use crate::machine::{ChildPlan, Rules};
-use crate::runtime::keeper::{Census, Keeper, Reports, Token};
+use crate::runtime::keeper::{Census, Keeper, Limits, Reports, Token};
 use crate::runtime::launch::{Launched, Order, Process, Refusal, Remains, spawn};
 use crate::runtime::record::Record;
 use crate::runtime::wrapper::Supervised;
@@ -49,7 +49,7 @@ pub(crate) fn launch(spec: Arc<SupervisorSpec>, inherited: &[Observer], order: O
             arguments,
             order.name,
             order.supervisor,
-            &order.record,
+            order.record,
         )
         .await?;
         let Some(reference) = reference.get().cloned() else {
@@ -142,10 +142,12 @@ impl State {
         };
         let keeper = Keeper {
             record: record.clone(),
-            start_timeout: spec.start_timeout,
-            watchdog: spec.watchdog,
             doom: self.household.doom.enrol(&record),
             reports: Reports::Supervisor(self.household.clone()),
+        };
+        let limits = Limits {
+            start: spec.start_timeout,
+            watchdog: spec.watchdog,
         };
         self.charges.insert(
             child.clone(),
@@ -159,7 +161,7 @@ impl State {
             },
         );
         let launching = tokio::spawn(launch);
-        tokio::spawn(keeper.mind(launching, readiness));
+        tokio::spawn(keeper.mind(launching, readiness, limits));
     }
 }
 
