@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! supervisor   the actor: feeds its inbox to the machine, carries out actions, never waits
+//!   household  what it shares with its keepers, who do its work where nobody else is at it
 //!   keeper     a task per incarnation: start, readiness, end, stop with limits, kill, abandon
 //!     launch   calls the factory and spawns, in a task of its own that can be given up
 //!       wrapper  the actor around the user's actor: sees how callbacks truly end
@@ -16,6 +17,7 @@
 
 pub(crate) mod blueprint;
 pub(crate) mod foreign;
+pub(crate) mod household;
 pub(crate) mod inbox;
 pub(crate) mod keeper;
 pub(crate) mod keys;

@@ -4,13 +4,15 @@
 //! still has to hear its keepers while it ends, so everything meant for it waits here and the
 //! mailbox only carries wake-ups.
 //!
-//! Invariants: what was put in is handled, or dropped with the supervisor's state, and nothing else.
+//! Invariants: what was put in is handled, or dropped with the supervisor's state, and nothing else; at
+//! most one wake-up is in the mailbox.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use ractor::{ActorCell, ActorRef};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::handle::SupervisorRef;
 use crate::id::{ChildId, Generation};
@@ -63,6 +65,13 @@ pub(crate) enum Letter {
     Call(Call),
 }
 
+impl Letter {
+    /// Whether what it tells may be completed by ractor's event.
+    fn wants_text(&self) -> bool {
+        matches!(self, Self::Exited { obituary, .. } if obituary.wants_text())
+    }
+}
+
 /// One supervisor's own part of a snapshot.
 pub(crate) struct Description {
     pub(crate) status: NodeStatus,
@@ -85,6 +94,16 @@ pub(crate) struct Inbox {
     reports: mpsc::UnboundedSender<Letter>,
     calls: mpsc::UnboundedSender<Letter>,
     supervisor: ActorRef<Wake>,
+    bell: Arc<Bell>,
+}
+
+/// Tells the supervisor that there is something to read.
+#[derive(Default)]
+struct Bell {
+    /// A wake-up is in the mailbox.
+    rung: AtomicBool,
+    /// For one that reads its mailbox no more.
+    ending: Notify,
 }
 
 impl Inbox {
@@ -95,17 +114,25 @@ impl Inbox {
             reports,
             calls,
             supervisor,
+            bell: Arc::default(),
         };
         let letters = Letters {
             reports: reported,
             calls: called,
             calls_taken: 0,
+            deferred: None,
         };
         (inbox, letters)
     }
 
     /// Drops the letter when the supervisor is gone; an obituary then closes its record.
     pub(crate) fn put(&self, letter: Letter) {
+        self.leave(letter);
+        self.wake();
+    }
+
+    /// Puts it in without a word.
+    pub(crate) fn leave(&self, letter: Letter) {
         let queue = match letter {
             Letter::Describe(_) | Letter::Call(_) | Letter::Shutdown { .. } => &self.calls,
             Letter::Boot
@@ -114,11 +141,42 @@ impl Inbox {
             | Letter::Exited { .. }
             | Letter::Tick => &self.reports,
         };
-        if queue.send(letter).is_ok() {
+        // One that is gone reads nothing.
+        let _ = queue.send(letter);
+    }
+
+    /// Has the supervisor look into it.
+    pub(crate) fn wake(&self) {
+        if !self.bell.rung.swap(true, Ordering::SeqCst) {
             // One that is ending no longer reads its mailbox, but empties the inbox all the same.
             let _ = self.supervisor.send_message(Wake);
         }
+        self.bell.ending.notify_one();
     }
+
+    /// Whether the supervisor was woken and has not looked yet.
+    pub(crate) fn has_woken(&self) -> bool {
+        self.bell.rung.load(Ordering::SeqCst)
+    }
+
+    /// The supervisor looks.
+    pub(crate) fn answer(&self) {
+        self.bell.rung.store(false, Ordering::SeqCst);
+    }
+
+    /// Waits for a wake-up outside the mailbox. Cancel safe: none is lost.
+    pub(crate) async fn woken(&self) {
+        self.bell.ending.notified().await;
+    }
+}
+
+/// Who reads a letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reader {
+    /// The supervisor's own task, with ractor's events before this behind it.
+    Mailbox,
+    /// Anybody else: it may be that ractor's event of an end was not seen yet.
+    Keeper,
 }
 
 /// The reading side.
@@ -127,31 +185,47 @@ pub(crate) struct Letters {
     calls: mpsc::UnboundedReceiver<Letter>,
     /// Since the last report.
     calls_taken: u32,
+    /// To be read by the supervisor itself, before all other reports.
+    deferred: Option<Letter>,
 }
 
 impl Letters {
     /// What is to be read next, of what is there.
-    pub(crate) fn take(&mut self) -> Option<Letter> {
+    pub(crate) fn take(&mut self, reader: Reader) -> Option<Letter> {
         if self.calls_taken < CALLS_IN_A_ROW
-            && let Ok(call) = self.calls.try_recv()
+            && let Some(call) = self.take_call()
         {
             self.calls_taken += 1;
             return Some(call);
         }
         self.calls_taken = 0;
-        self.reports
-            .try_recv()
-            .or_else(|_| self.calls.try_recv())
-            .ok()
+        self.take_report(reader).or_else(|| self.take_call())
     }
 
-    /// Waits for something to read.
-    pub(crate) async fn next(&mut self) -> Option<Letter> {
-        tokio::select! {
-            biased;
-            Some(call) = self.calls.recv() => Some(call),
-            Some(report) = self.reports.recv() => Some(report),
-            else => None,
+    /// Whether there is something that this reader has to leave to the supervisor.
+    pub(crate) fn is_deferred(&self) -> bool {
+        self.deferred.is_some()
+    }
+
+    fn take_call(&mut self) -> Option<Letter> {
+        self.calls.try_recv().ok()
+    }
+
+    fn take_report(&mut self, reader: Reader) -> Option<Letter> {
+        match reader {
+            Reader::Mailbox => self
+                .deferred
+                .take()
+                .or_else(|| self.reports.try_recv().ok()),
+            Reader::Keeper if self.deferred.is_some() => None,
+            Reader::Keeper => {
+                let report = self.reports.try_recv().ok()?;
+                if report.wants_text() {
+                    self.deferred = Some(report);
+                    return None;
+                }
+                Some(report)
+            }
         }
     }
 }

@@ -13,113 +13,26 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use slab::Slab;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Instant, timeout};
 
 use crate::exit::ExitReason;
 use crate::handle::SupervisorRef;
-use crate::runtime::inbox::{Inbox, Letter};
+use crate::runtime::household::{Enrolment, Household};
+use crate::runtime::inbox::Letter;
 use crate::runtime::launch::{Launched, Refusal, Remains};
-use crate::runtime::record::{Command, Obituary, Record, lock};
-use crate::shutdown::{Parting, ShutdownReport, StopOrder};
+use crate::runtime::record::{Command, Obituary, Record};
+use crate::shutdown::{Parting, StopOrder};
 use crate::time::from_now;
 
 /// How long something that was killed or given up may take to go.
 const GRACE: Duration = Duration::from_secs(1);
-
-/// Ends when every token was dropped: when all keepers of a supervisor are done.
-pub(crate) type Census = mpsc::Receiver<()>;
-/// Held by each keeper of a supervisor.
-pub(crate) type Token = mpsc::Sender<()>;
-
-/// What becomes of a supervisor's descendants at its end.
-#[derive(Debug, Default)]
-pub(crate) struct Ledger(Mutex<ShutdownReport>);
-
-impl Ledger {
-    fn note(&self, record: &Record, parting: Parting, brutal: bool) {
-        let mut report = lock(&self.0);
-        report.killed_by_spec += usize::from(brutal && parting == Parting::Killed);
-        match parting {
-            Parting::Graceful => report.graceful += 1,
-            Parting::Killed => report.killed.push(record.path()),
-            Parting::Abandoned => report.abandoned.push(record.path()),
-        }
-    }
-
-    fn absorb(&self, below: &Self) {
-        let below = below.report();
-        let mut report = lock(&self.0);
-        report.graceful += below.graceful;
-        report.killed.extend(below.killed);
-        report.killed_by_spec += below.killed_by_spec;
-        report.abandoned.extend(below.abandoned);
-    }
-
-    pub(crate) fn report(&self) -> ShutdownReport {
-        lock(&self.0).clone()
-    }
-}
-
-/// What the keepers of one supervisor share. The token in it is dropped with the last of them.
-pub(crate) struct Household {
-    pub(crate) inbox: Inbox,
-    pub(crate) ledger: Arc<Ledger>,
-    pub(crate) doom: Arc<Doom>,
-    pub(crate) _token: Token,
-}
-
-/// The end of all children of a supervisor that cannot end them itself.
-#[derive(Default)]
-pub(crate) struct Doom {
-    come: AtomicBool,
-    /// Whose keepers want to know.
-    enrolled: Mutex<Slab<Arc<Record>>>,
-}
-
-impl Doom {
-    /// It has come, for good.
-    pub(crate) fn come(&self) {
-        self.come.store(true, Ordering::SeqCst);
-        for (_, record) in &*lock(&self.enrolled) {
-            record.wake_keeper();
-        }
-    }
-
-    pub(crate) fn enrol(self: &Arc<Self>, record: &Arc<Record>) -> Enrolment {
-        Enrolment {
-            at: lock(&self.enrolled).insert(record.clone()),
-            doom: self.clone(),
-        }
-    }
-}
-
-/// Has a keeper hear of the doom.
-pub(crate) struct Enrolment {
-    doom: Arc<Doom>,
-    at: usize,
-}
-
-impl Enrolment {
-    fn has_come(&self) -> bool {
-        self.doom.come.load(Ordering::SeqCst)
-    }
-}
-
-impl Drop for Enrolment {
-    fn drop(&mut self) {
-        let record = lock(&self.doom.enrolled).try_remove(self.at);
-        drop(record);
-    }
-}
 
 /// Who hears of the incarnation.
 pub(crate) enum Reports {
@@ -176,9 +89,16 @@ pub(crate) struct Minding(Stage);
 
 enum Stage {
     /// Before the child is up, and from its end on.
-    Busy(BoxFuture<'static, Option<Box<Rest>>>),
+    Busy(BoxFuture<'static, Stage>),
     Resting(Box<Rest>),
     Done,
+}
+
+impl Stage {
+    /// What a keeper goes on as that is done with its incarnation: the next one needs a keeper too.
+    fn after(next: Option<Minding>) -> Self {
+        next.map_or(Self::Done, |Minding(stage)| stage)
+    }
 }
 
 /// The child is up.
@@ -212,19 +132,18 @@ impl Rest {
         gone && self.launched.supervisor.is_none()
     }
 
-    fn bow_out(self, aborted: bool) {
+    fn bow_out(self, aborted: bool) -> Stage {
         let keeper = self.keeper;
         keeper.record.leave();
         let reason = keeper.record.verdict(aborted);
-        keeper.exited(Parting::Graceful, reason);
+        Stage::after(keeper.exited(Parting::Graceful, reason))
     }
 
-    async fn end(self: Box<Self>, turn: Turn) -> Option<Box<Self>> {
+    async fn end(self: Box<Self>, turn: Turn) -> Stage {
         let Self {
             keeper, launched, ..
         } = *self;
-        keeper.finish(launched, turn).await;
-        None
+        Stage::after(keeper.finish(launched, turn).await)
     }
 }
 
@@ -234,17 +153,14 @@ impl Future for Minding {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         loop {
             match &mut self.0 {
-                Stage::Busy(work) => match ready!(work.as_mut().poll(context)) {
-                    Some(rest) => self.0 = Stage::Resting(rest),
-                    None => self.0 = Stage::Done,
-                },
+                Stage::Busy(work) => self.0 = ready!(work.as_mut().poll(context)),
                 Stage::Resting(rest) => {
                     let turn = ready!(rest.poll(context));
                     if let Stage::Resting(rest) = std::mem::replace(&mut self.0, Stage::Done) {
-                        match turn {
+                        self.0 = match turn {
                             Turn::Ended(aborted) if rest.is_over() => rest.bow_out(aborted),
-                            turn => self.0 = Stage::Busy(Box::pin(rest.end(turn))),
-                        }
+                            turn => Stage::Busy(Box::pin(rest.end(turn))),
+                        };
                     }
                 }
                 Stage::Done => return Poll::Ready(()),
@@ -266,16 +182,13 @@ impl Keeper {
                     self.started(&launched);
                     let record = &self.record;
                     let watching = limits.watchdog.map(|limit| watch(record.clone(), limit));
-                    Some(Box::new(Rest {
+                    Stage::Resting(Box::new(Rest {
                         keeper: self,
                         launched,
                         watching,
                     }))
                 }
-                Err(refusal) => {
-                    self.refuse(refusal);
-                    None
-                }
+                Err(refusal) => Stage::after(self.refuse(refusal)),
             }
         })))
     }
@@ -344,7 +257,7 @@ impl Keeper {
     }
 
     /// What is left to do for one that was up.
-    async fn finish(mut self, launched: Launched, turn: Turn) {
+    async fn finish(mut self, launched: Launched, turn: Turn) -> Option<Minding> {
         let brutal = turn.is_brutal();
         let (order, text) = match turn {
             Turn::Ended(aborted) => {
@@ -376,7 +289,7 @@ impl Keeper {
             household.ledger.absorb(&below);
         }
         self.note(order, parting, brutal);
-        self.exited(parting, reason);
+        self.exited(parting, reason)
     }
 
     /// Waits for whatever cuts the present stage short.
@@ -555,11 +468,16 @@ impl Keeper {
 
     fn started(&mut self, launched: &Launched) {
         match &mut self.reports {
-            Reports::Supervisor(household) => household.inbox.put(Letter::Started {
-                child: self.record.id.clone(),
-                generation: self.record.generation,
-                cell: launched.process.cell().cloned(),
-            }),
+            Reports::Supervisor(household) => {
+                let next = household.report(Letter::Started {
+                    child: self.record.id.clone(),
+                    generation: self.record.generation,
+                    cell: launched.process.cell().cloned(),
+                });
+                if let Some(next) = next {
+                    tokio::spawn(next);
+                }
+            }
             Reports::Starter(starter) => {
                 if let (Some(starter), Some((supervisor, _))) =
                     (starter.take(), &launched.supervisor)
@@ -573,7 +491,7 @@ impl Keeper {
         }
     }
 
-    fn refuse(self, refusal: Refusal) {
+    fn refuse(self, refusal: Refusal) -> Option<Minding> {
         let closing = match &refusal {
             Refusal::Ignored | Refusal::Postponed(_) => Arc::new(ExitReason::NoProcess),
             Refusal::Failed(reason) => reason.clone(),
@@ -587,7 +505,7 @@ impl Keeper {
         };
         self.record.close(&closing);
         match self.reports {
-            Reports::Supervisor(household) => household.inbox.put(Letter::Refused {
+            Reports::Supervisor(household) => household.report(Letter::Refused {
                 child: self.record.id.clone(),
                 generation: self.record.generation,
                 refusal,
@@ -597,23 +515,27 @@ impl Keeper {
                     // Nobody waits: then nobody needs to know.
                     let _ = starter.send(Err(refusal));
                 }
+                None
             }
         }
     }
 
-    fn exited(self, parting: Parting, reason: ExitReason) {
+    fn exited(self, parting: Parting, reason: ExitReason) -> Option<Minding> {
         let obituary = Obituary {
             record: self.record.clone(),
             reason: Arc::new(reason),
         };
         match self.reports {
-            Reports::Supervisor(household) => household.inbox.put(Letter::Exited {
+            Reports::Supervisor(household) => household.report(Letter::Exited {
                 child: self.record.id.clone(),
                 generation: self.record.generation,
                 parting,
                 obituary,
             }),
-            Reports::Starter(_) => drop(obituary),
+            Reports::Starter(_) => {
+                drop(obituary);
+                None
+            }
         }
     }
 

@@ -23,6 +23,7 @@ use crate::address::{Address, MakeBinding};
 use crate::exit::ExitReason;
 use crate::handle::SupervisorRef;
 use crate::runtime::foreign::{Sighted, Strangers};
+use crate::runtime::household::Census;
 use crate::runtime::record::Record;
 use crate::runtime::task::Leash;
 use crate::runtime::wrapper::Supervised;
@@ -85,7 +86,7 @@ pub(crate) struct Launched {
     pub(crate) join: JoinHandle<()>,
     pub(crate) remains: Remains,
     /// Set when it is a supervisor, with what tells that its descendants are gone.
-    pub(crate) supervisor: Option<(SupervisorRef, crate::runtime::keeper::Census)>,
+    pub(crate) supervisor: Option<(SupervisorRef, Census)>,
 }
 
 impl Launched {

@@ -488,9 +488,14 @@ pub(crate) struct Obituary {
 }
 
 impl Obituary {
+    /// Whether a text of ractor's may belong to it.
+    pub(crate) fn wants_text(&self) -> bool {
+        matches!(*self.reason, ExitReason::Stopped { reason: None })
+    }
+
     /// Adds ractor's text of a stop, which came by the supervisor's other port.
     pub(crate) fn complete(&mut self) {
-        if matches!(*self.reason, ExitReason::Stopped { reason: None }) {
+        if self.wants_text() {
             self.reason = Arc::new(self.record.verdict(false));
         }
     }

@@ -1,6 +1,7 @@
 //! The supervisor actor: a machine with a mailbox.
 //!
-//! Dull on purpose: letters become inputs, actions become keepers, commands and reports.
+//! Dull on purpose: letters become inputs, actions become keepers, commands and reports. Whoever has the
+//! [`Household`]'s office does that, in its own task: the actor, or a keeper.
 //!
 //! Invariants: `handle` never waits; ractor's supervision events are used for one thing only, to
 //! explain ends (the text of a stop, all of a child that has no wrapper), and cannot cause one; a foreign stop ends the children in order too, in
@@ -26,8 +27,9 @@ use crate::id::{ChildId, Generation, SupervisorPath};
 use crate::machine::{Action, Input, Judged, Machine, Standing, StartRefusal};
 use crate::policy::{Restart, Verdict};
 use crate::runtime::foreign::{Strangers, discard};
-use crate::runtime::inbox::{Inbox, Letter, Letters, Wake};
-use crate::runtime::keeper::{Doom, Household, Ledger, Token};
+use crate::runtime::household::{Attended, Doom, Fault, Household, Ledger, Token};
+use crate::runtime::inbox::{Inbox, Letter, Letters, Reader, Wake};
+use crate::runtime::keeper::Minding;
 use crate::runtime::launch::Refusal;
 use crate::runtime::record::{Obituary, Record};
 use crate::runtime::telemetry::announce;
@@ -83,6 +85,10 @@ pub(crate) struct State {
     /// The reading side of the inbox.
     letters: Letters,
     household: Arc<Household>,
+    /// Keepers that are to begin when the letters have been read.
+    births: Vec<Minding>,
+    /// What a panic left while a letter was read: the supervisor fails with it.
+    fault: Option<Fault>,
     ready: Option<oneshot::Sender<()>>,
     /// When all children were up for the first time.
     ready_since: Option<(SystemTime, std::time::Instant)>,
@@ -111,6 +117,19 @@ impl Drop for State {
     }
 }
 
+/// The actor's hold on its office, which closes with the actor.
+pub(crate) struct Tenure {
+    household: Arc<Household>,
+    /// Children without a wrapper.
+    strangers: Arc<Strangers>,
+}
+
+impl Drop for Tenure {
+    fn drop(&mut self) {
+        self.household.close();
+    }
+}
+
 fn now() -> std::time::Instant {
     tokio::time::Instant::now().into_std()
 }
@@ -118,14 +137,14 @@ fn now() -> std::time::Instant {
 #[cfg_attr(feature = "async-trait", ractor::async_trait)]
 impl Actor for Supervisor {
     type Msg = Wake;
-    type State = State;
+    type State = Tenure;
     type Arguments = Arguments;
 
     async fn pre_start(
         &self,
         myself: ActorRef<Wake>,
         arguments: Arguments,
-    ) -> Result<State, ActorProcessingErr> {
+    ) -> Result<Tenure, ActorProcessingErr> {
         let (inbox, letters) = Inbox::new(myself.clone());
         let doom = Arc::new(Doom::default());
         let ledger = Arc::new(Ledger::default());
@@ -142,8 +161,13 @@ impl Actor for Supervisor {
         // Nobody else sets it.
         let _ = arguments.reference.set(reference.clone());
         let machine = Machine::new(spec.rules(), spec.children.iter().map(|child| child.plan()));
-        inbox.put(Letter::Boot);
-        Ok(State {
+        let strangers: Arc<Strangers> = Arc::default();
+        let household = Arc::new(Household::new(inbox, ledger, doom, arguments.token));
+        let tenure = Tenure {
+            household: household.clone(),
+            strangers: strangers.clone(),
+        };
+        household.open(State {
             machine,
             specs: spec
                 .children
@@ -155,14 +179,11 @@ impl Actor for Supervisor {
             record: arguments.record,
             observers: arguments.observers,
             charges: HashMap::new(),
-            strangers: Arc::default(),
+            strangers,
             letters,
-            household: Arc::new(Household {
-                inbox,
-                ledger,
-                doom,
-                _token: arguments.token,
-            }),
+            household: household.clone(),
+            births: Vec::new(),
+            fault: None,
             ready: Some(arguments.ready),
             ready_since: None,
             reference,
@@ -173,50 +194,59 @@ impl Actor for Supervisor {
             judged: None,
             text: "shutdown".into(),
             ended: false,
-        })
+        });
+        household.inbox.put(Letter::Boot);
+        Ok(tenure)
     }
 
     async fn handle(
         &self,
         myself: ActorRef<Wake>,
         _: Wake,
-        state: &mut State,
+        tenure: &mut Tenure,
     ) -> Result<(), ActorProcessingErr> {
-        let mut read = 0u32;
-        while let Some(letter) = state.letters.take() {
-            state.read(letter);
-            read += 1;
-            if read.is_multiple_of(PAUSE) {
-                // A kill, and on a single worker everybody else, gets in between.
-                tokio::task::yield_now().await;
+        let household = &tenure.household;
+        household.inbox.answer();
+        loop {
+            let Attended { more, ended } = household.attend(Reader::Mailbox, PAUSE);
+            if ended {
+                myself.stop(None);
             }
+            if !more {
+                return Ok(());
+            }
+            // A kill, and on a single worker everybody else, gets in between.
+            tokio::task::yield_now().await;
         }
-        if state.ended {
-            myself.stop(None);
-        }
-        Ok(())
     }
 
     /// Stopped by somebody else, or at the end of its own: whoever is left is ended in order.
     async fn post_stop(
         &self,
         _: ActorRef<Wake>,
-        state: &mut State,
+        tenure: &mut Tenure,
     ) -> Result<(), ActorProcessingErr> {
-        if !state.ended {
-            let text = state.text.clone();
-            state.read(Letter::Shutdown {
-                deadline: None,
-                text,
-            });
-        }
-        while !state.ended {
-            match state.letters.next().await {
-                Some(letter) => state.read(letter),
-                None => break,
+        let household = &tenure.household;
+        household.with(|state| {
+            if !state.ended {
+                let text = state.text.clone();
+                household.inbox.leave(Letter::Shutdown {
+                    deadline: None,
+                    text,
+                });
+            }
+        });
+        loop {
+            let Attended { more, ended } = household.attend(Reader::Mailbox, PAUSE);
+            if ended {
+                return Ok(());
+            }
+            if more {
+                tokio::task::yield_now().await;
+            } else {
+                household.inbox.woken().await;
             }
         }
-        Ok(())
     }
 
     /// ractor's default would end the supervisor with any child, and with anybody it monitors.
@@ -224,26 +254,26 @@ impl Actor for Supervisor {
         &self,
         myself: ActorRef<Wake>,
         event: SupervisionEvent,
-        state: &mut State,
+        tenure: &mut Tenure,
     ) -> Result<(), ActorProcessingErr> {
+        let household = &tenure.household;
         // ractor sends it before the task ends, and this port comes before the mailbox: the text
-        // is there when the keeper reports.
-        match state.strangers.sight(event) {
+        // is there when the supervisor itself reads of the end.
+        match tenure.strangers.sight(event) {
             Some(SupervisionEvent::ActorTerminated(who, remainder, text)) => {
-                state.note_text(who.get_id(), text);
+                if text.is_some() {
+                    household.with(|state| state.note_text(who.get_id(), text));
+                }
                 discard(remainder);
             }
             other => discard(other),
         }
         // This port comes before the mailbox: without this, whoever asks would wait for all of them.
-        for _ in 0..LETTERS_PER_EVENT {
-            let Some(letter) = state.letters.take() else {
-                break;
-            };
-            state.read(letter);
-        }
-        if state.ended {
-            myself.stop(None);
+        if household.inbox.has_woken() {
+            let Attended { ended, .. } = household.attend(Reader::Keeper, LETTERS_PER_EVENT);
+            if ended {
+                myself.stop(None);
+            }
         }
         Ok(())
     }
@@ -259,6 +289,32 @@ impl State {
         {
             record.note_text(text);
         }
+    }
+
+    /// Reads so many letters at most.
+    pub(crate) fn attend(&mut self, reader: Reader, limit: u32) -> Attended {
+        let mut read = 0;
+        while self.fault.is_none() && read < limit {
+            let Some(letter) = self.letters.take(reader) else {
+                break;
+            };
+            // What a letter holds is dropped here, and some of it is the user's.
+            let outcome = catch_unwind(AssertUnwindSafe(|| self.read(letter)));
+            self.fault = outcome.err();
+            read += 1;
+        }
+        Attended {
+            more: read == limit || self.fault.is_some() || self.letters.is_deferred(),
+            ended: self.ended,
+        }
+    }
+
+    pub(crate) fn births(&mut self) -> impl Iterator<Item = Minding> {
+        self.births.drain(..)
+    }
+
+    pub(crate) fn fault(&mut self) -> Option<Fault> {
+        self.fault.take()
     }
 
     fn read(&mut self, letter: Letter) {

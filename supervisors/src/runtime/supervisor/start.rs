@@ -18,7 +18,8 @@ use crate::exit::ExitReason;
 use crate::handle::SupervisorRef;
 use crate::id::{ChildId, Generation};
 use crate::machine::{ChildPlan, Rules};
-use crate::runtime::keeper::{Census, Keeper, Limits, Reports, Token};
+use crate::runtime::household::{Census, Token};
+use crate::runtime::keeper::{Keeper, Limits, Reports};
 use crate::runtime::launch::{Launched, Order, Process, Refusal, Remains, spawn};
 use crate::runtime::record::Record;
 use crate::runtime::wrapper::Supervised;
@@ -161,7 +162,7 @@ impl State {
             },
         );
         let launching = tokio::spawn(launch);
-        tokio::spawn(keeper.mind(launching, readiness, limits));
+        self.births.push(keeper.mind(launching, readiness, limits));
     }
 }
 

@@ -1,0 +1,204 @@
+//! What a supervisor and the keepers of its children share.
+//!
+//! Apart from both because it belongs to neither: a keeper that has something to report does the
+//! supervisor's work itself where nobody else is at it, and so an end is followed by a start without a
+//! way through a mailbox.
+//!
+//! Invariants: one at a time is at work, and never while it waits for something; what nobody could deal
+//! with is left to the supervisor's own task, which is woken; a supervisor that is gone is nobody's
+//! work any more.
+
+use std::any::Any;
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, TryLockError};
+
+use slab::Slab;
+use tokio::sync::mpsc;
+
+use crate::runtime::inbox::{Inbox, Letter, Reader};
+use crate::runtime::keeper::Minding;
+use crate::runtime::record::{Record, lock};
+use crate::runtime::supervisor::State;
+use crate::shutdown::{Parting, ShutdownReport};
+
+/// After how many letters a keeper leaves the rest to the supervisor.
+const LETTERS_PER_REPORT: u32 = 16;
+
+/// Ends when every token was dropped: when all keepers of a supervisor are done.
+pub(crate) type Census = mpsc::Receiver<()>;
+/// Held by each keeper of a supervisor.
+pub(crate) type Token = mpsc::Sender<()>;
+
+/// The token in it is dropped with the last of the keepers.
+pub(crate) struct Household {
+    pub(crate) inbox: Inbox,
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) doom: Arc<Doom>,
+    /// Everything the supervisor knows, while there is one.
+    office: Mutex<Option<State>>,
+    _token: Token,
+}
+
+/// How far somebody came with the letters.
+pub(crate) struct Attended {
+    /// Something is left to read.
+    pub(crate) more: bool,
+    /// The supervisor is to end.
+    pub(crate) ended: bool,
+}
+
+impl Household {
+    pub(crate) fn new(inbox: Inbox, ledger: Arc<Ledger>, doom: Arc<Doom>, token: Token) -> Self {
+        Self {
+            inbox,
+            ledger,
+            doom,
+            office: Mutex::new(None),
+            _token: token,
+        }
+    }
+
+    /// Opens the office: the supervisor is there from now on.
+    pub(crate) fn open(&self, state: State) {
+        *lock(&self.office) = Some(state);
+    }
+
+    /// Closes it for good. Waits for whoever is at work.
+    pub(crate) fn close(&self) {
+        let state = lock(&self.office).take();
+        // What it holds is the user's too, and its drop may want to report.
+        drop(state);
+    }
+
+    /// Looks something up or notes it down.
+    pub(crate) fn with<T>(&self, look: impl FnOnce(&mut State) -> T) -> Option<T> {
+        lock(&self.office).as_mut().map(look)
+    }
+
+    /// The supervisor's own turn at the letters: waits for a keeper that is at them.
+    ///
+    /// # Panics
+    /// When reading panicked, here or in a keeper's task: the supervisor is what fails.
+    pub(crate) fn attend(&self, reader: Reader, limit: u32) -> Attended {
+        let (attended, fault) = {
+            let mut office = lock(&self.office);
+            let Some(state) = office.as_mut() else {
+                return Attended {
+                    more: false,
+                    ended: true,
+                };
+            };
+            let attended = state.attend(reader, limit);
+            for keeper in state.births() {
+                tokio::spawn(keeper);
+            }
+            (attended, state.fault())
+        };
+        match fault {
+            Some(payload) => resume_unwind(payload),
+            None => attended,
+        }
+    }
+
+    /// Has the supervisor know. A keeper that has nothing else to do goes on as the one that comes back.
+    pub(crate) fn report(&self, letter: Letter) -> Option<Minding> {
+        self.inbox.leave(letter);
+        let mut office = match self.office.try_lock() {
+            Ok(office) => office,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => {
+                self.inbox.wake();
+                return None;
+            }
+        };
+        let state = office.as_mut()?;
+        let attended = state.attend(Reader::Keeper, LETTERS_PER_REPORT);
+        let mut births = state.births();
+        let next = births.next();
+        for keeper in births {
+            tokio::spawn(keeper);
+        }
+        drop(office);
+        if attended.more || attended.ended {
+            self.inbox.wake();
+        }
+        next
+    }
+}
+
+/// What reading a letter may end in.
+pub(crate) type Fault = Box<dyn Any + Send>;
+
+/// What becomes of a supervisor's descendants at its end.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger(Mutex<ShutdownReport>);
+
+impl Ledger {
+    pub(crate) fn note(&self, record: &Record, parting: Parting, brutal: bool) {
+        let mut report = lock(&self.0);
+        report.killed_by_spec += usize::from(brutal && parting == Parting::Killed);
+        match parting {
+            Parting::Graceful => report.graceful += 1,
+            Parting::Killed => report.killed.push(record.path()),
+            Parting::Abandoned => report.abandoned.push(record.path()),
+        }
+    }
+
+    pub(crate) fn absorb(&self, below: &Self) {
+        let below = below.report();
+        let mut report = lock(&self.0);
+        report.graceful += below.graceful;
+        report.killed.extend(below.killed);
+        report.killed_by_spec += below.killed_by_spec;
+        report.abandoned.extend(below.abandoned);
+    }
+
+    pub(crate) fn report(&self) -> ShutdownReport {
+        lock(&self.0).clone()
+    }
+}
+
+/// The end of all children of a supervisor that cannot end them itself.
+#[derive(Default)]
+pub(crate) struct Doom {
+    come: AtomicBool,
+    /// Whose keepers want to know.
+    enrolled: Mutex<Slab<Arc<Record>>>,
+}
+
+impl Doom {
+    /// It has come, for good.
+    pub(crate) fn come(&self) {
+        self.come.store(true, Ordering::SeqCst);
+        for (_, record) in &*lock(&self.enrolled) {
+            record.wake_keeper();
+        }
+    }
+
+    pub(crate) fn enrol(self: &Arc<Self>, record: &Arc<Record>) -> Enrolment {
+        Enrolment {
+            at: lock(&self.enrolled).insert(record.clone()),
+            doom: self.clone(),
+        }
+    }
+}
+
+/// Has a keeper hear of the doom.
+pub(crate) struct Enrolment {
+    doom: Arc<Doom>,
+    at: usize,
+}
+
+impl Enrolment {
+    pub(crate) fn has_come(&self) -> bool {
+        self.doom.come.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Enrolment {
+    fn drop(&mut self) {
+        let record = lock(&self.doom.enrolled).try_remove(self.at);
+        drop(record);
+    }
+}
