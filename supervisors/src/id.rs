@@ -5,8 +5,12 @@
 //! Invariants: an id is local to its supervisor and never a process-global name; a generation grows
 //! by one with each start and is never given twice to the same child.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+
+/// What is known of children, by their ids: looked up ten times for each restart, and ids are short.
+pub(crate) type ById<V> = HashMap<ChildId, V, foldhash::fast::RandomState>;
 
 /// The name of a child, unique among the children of one supervisor.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

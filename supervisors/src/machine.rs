@@ -250,6 +250,15 @@ impl Machine {
         std::mem::take(&mut self.out)
     }
 
+    /// Takes the emptied answer of a step back, so that the next one need not grow.
+    pub(crate) fn recycle(&mut self, mut answered: Vec<Action>) {
+        const KEPT: usize = 16;
+        if answered.capacity() <= KEPT {
+            answered.clear();
+            self.out = answered;
+        }
+    }
+
     /// When `Tick` is wanted next.
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
         if !matches!(self.mode, Mode::Up) {

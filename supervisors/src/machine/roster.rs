@@ -8,7 +8,7 @@
 //! added, so that a sequence can go on while children come and go; the phase changes here alone, and
 //! with it who is alive, who waits and who counts as active.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Index, IndexMut};
 use std::time::Instant;
 
@@ -16,7 +16,7 @@ use slab::Slab;
 
 use super::child::{Child, Phase};
 use crate::admin::Counts;
-use crate::id::ChildId;
+use crate::id::{ById, ChildId};
 use crate::policy::ChildKind;
 
 /// A place in the start order.
@@ -34,7 +34,7 @@ impl Rank {
 #[derive(Debug, Default)]
 pub(super) struct Roster {
     children: Slab<Child>,
-    by_id: HashMap<ChildId, usize>,
+    by_id: ById<usize>,
     order: BTreeMap<Rank, usize>,
     live: BTreeSet<Rank>,
     waiting: BTreeSet<(Instant, Rank)>,

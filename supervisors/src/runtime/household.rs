@@ -103,24 +103,26 @@ impl Household {
 
     /// Has the supervisor know. A keeper that has nothing else to do goes on as the one that comes back.
     pub(crate) fn report(&self, letter: Letter) -> Option<Minding> {
-        self.inbox.leave(letter);
         let mut office = match self.office.try_lock() {
             Ok(office) => office,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => {
-                self.inbox.wake();
+                self.inbox.put(letter);
                 return None;
             }
         };
         let state = office.as_mut()?;
-        let attended = state.attend(Reader::Keeper, LETTERS_PER_REPORT);
+        if let Some(letter) = state.take(letter) {
+            self.inbox.leave(letter);
+        }
+        let Attended { more, ended } = state.attend(Reader::Keeper, LETTERS_PER_REPORT);
         let mut births = state.births();
         let next = births.next();
         for keeper in births {
             tokio::spawn(keeper);
         }
         drop(office);
-        if attended.more || attended.ended {
+        if more || ended {
             self.inbox.wake();
         }
         next

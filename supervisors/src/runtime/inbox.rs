@@ -202,12 +202,21 @@ impl Letters {
         self.take_report(reader).or_else(|| self.take_call())
     }
 
-    /// Whether there is something that this reader has to leave to the supervisor.
+    /// Whether a keeper's report has to wait its turn.
+    pub(crate) fn defers(&self, report: &Letter) -> bool {
+        self.is_deferred() || !self.reports.is_empty() || report.wants_text()
+    }
+
+    /// Whether there is something that a keeper has to leave to the supervisor.
     pub(crate) fn is_deferred(&self) -> bool {
         self.deferred.is_some()
     }
 
     fn take_call(&mut self) -> Option<Letter> {
+        // Mostly nobody asks, and a look costs less than an attempt.
+        if self.calls.is_empty() {
+            return None;
+        }
         self.calls.try_recv().ok()
     }
 

@@ -46,7 +46,8 @@ impl Monitor {
     }
 }
 
-static LIVE: LazyLock<Mutex<HashMap<ActorId, Weak<Record>>>> = LazyLock::new(Mutex::default);
+type Live = HashMap<ActorId, Weak<Record>, foldhash::fast::RandomState>;
+static LIVE: LazyLock<Mutex<Live>> = LazyLock::new(Mutex::default);
 static REFERENCES: AtomicU64 = AtomicU64::new(1);
 
 /// A lock whose holder cannot panic midway, so that poison carries no meaning.

@@ -11,7 +11,6 @@ mod admin;
 mod describe;
 mod start;
 
-use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
@@ -23,7 +22,7 @@ use tokio::task::AbortHandle;
 use crate::event::{Audience, SupervisorEvent, SupervisorEventKind};
 use crate::exit::ExitReason;
 use crate::handle::SupervisorRef;
-use crate::id::{ChildId, Generation, SupervisorPath};
+use crate::id::{ById, ChildId, Generation, SupervisorPath};
 use crate::machine::{Action, Input, Judged, Machine, Standing, StartRefusal};
 use crate::policy::{Restart, Verdict};
 use crate::runtime::foreign::{Strangers, discard};
@@ -74,12 +73,12 @@ struct Charge {
 
 pub(crate) struct State {
     machine: Machine,
-    specs: HashMap<ChildId, Arc<ChildSpec>>,
+    specs: ById<Arc<ChildSpec>>,
     spec: Arc<SupervisorSpec>,
     path: SupervisorPath,
     record: Arc<Record>,
     observers: Vec<Observer>,
-    charges: HashMap<ChildId, Charge>,
+    charges: ById<Charge>,
     /// Children without a wrapper.
     strangers: Arc<Strangers>,
     /// The reading side of the inbox.
@@ -178,7 +177,7 @@ impl Actor for Supervisor {
             spec,
             record: arguments.record,
             observers: arguments.observers,
-            charges: HashMap::new(),
+            charges: ById::default(),
             strangers,
             letters,
             household: household.clone(),
@@ -291,6 +290,15 @@ impl State {
         }
     }
 
+    /// Takes a report that did not come by the inbox; gives it back when others are before it.
+    pub(crate) fn take(&mut self, letter: Letter) -> Option<Letter> {
+        if self.fault.is_some() || self.letters.defers(&letter) {
+            return Some(letter);
+        }
+        self.contain(letter);
+        None
+    }
+
     /// Reads so many letters at most.
     pub(crate) fn attend(&mut self, reader: Reader, limit: u32) -> Attended {
         let mut read = 0;
@@ -298,15 +306,18 @@ impl State {
             let Some(letter) = self.letters.take(reader) else {
                 break;
             };
-            // What a letter holds is dropped here, and some of it is the user's.
-            let outcome = catch_unwind(AssertUnwindSafe(|| self.read(letter)));
-            self.fault = outcome.err();
+            self.contain(letter);
             read += 1;
         }
         Attended {
             more: read == limit || self.fault.is_some() || self.letters.is_deferred(),
             ended: self.ended,
         }
+    }
+
+    /// What a letter holds is dropped here, and some of it is the user's.
+    fn contain(&mut self, letter: Letter) {
+        self.fault = catch_unwind(AssertUnwindSafe(|| self.read(letter))).err();
     }
 
     pub(crate) fn births(&mut self) -> impl Iterator<Item = Minding> {
@@ -401,10 +412,11 @@ impl State {
             } => Some((child.clone(), judged.verdict)),
             _ => None,
         };
-        let actions = self.machine.step(now(), input);
-        for action in actions {
+        let mut actions = self.machine.step(now(), input);
+        for action in actions.drain(..) {
             self.carry_out(action, &mut obituary);
         }
+        self.machine.recycle(actions);
         drop(obituary);
         self.candidates.clear();
         self.change = None;
