@@ -200,7 +200,7 @@ impl<M: Message> Address<M> {
         }
     }
 
-    /// Sends as soon as somebody is up, `within` at most.
+    /// Sends as soon as somebody is up, `within` at most. Dropping the future before drops the message.
     ///
     /// # Errors
     /// Hands the message back when nobody came up in time.
@@ -229,6 +229,8 @@ impl<M: Message> Address<M> {
 
     /// Sends a message that holds a reply port and waits for the answer. Never asks twice.
     ///
+    /// Dropped while it waits, the message has been sent and may be acted upon; the answer finds nobody.
+    ///
     /// # Errors
     /// See [`CallError`]; only `NotUp` means for certain that nothing was done.
     pub async fn call<R: Send + 'static>(
@@ -247,7 +249,7 @@ impl<M: Message> Address<M> {
         }
     }
 
-    /// The incarnation that is up, waited for `within` at most.
+    /// The incarnation that is up, waited for `within` at most. Dropping the future changes nothing.
     ///
     /// # Errors
     /// When nobody came up in time.
@@ -313,7 +315,8 @@ pub struct AddressChanges {
 }
 
 impl AddressChanges {
-    /// Waits for the next change; `None` when the address is gone for good.
+    /// Waits for the next change; `None` when the address is gone for good. Cancel safe: a change that came
+    /// while nobody waited is yielded by the next call.
     pub async fn next(&mut self) -> Option<AddressStatus> {
         self.status.changed().await.ok()?;
         Some(self.status.borrow_and_update().clone())

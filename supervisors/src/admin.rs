@@ -4,7 +4,8 @@
 //! handle is about the supervisor itself.
 //!
 //! Invariants: one error type per call; an error of `start_child` means that nothing of it is kept;
-//! a call whose future is dropped is carried out all the same; none has a limit of its own, beyond
+//! a call whose future is dropped after its first poll is carried out all the same, and dropping a question
+//! changes nothing; none has a limit of its own, beyond
 //! the start and stop limits of the child it is about.
 
 use std::sync::Arc;
@@ -33,6 +34,8 @@ impl SupervisorRef {
     /// spec alone. A clone of a spec goes on numbering incarnations, a new one of the same id begins
     /// anew.
     ///
+    /// Dropped midway, the call is carried out all the same.
+    ///
     /// # Errors
     /// See [`StartChildError`]. Nothing of the child is kept then, and no intensity is used.
     pub async fn start_child(&self, spec: ChildSpec) -> Result<Started, StartChildError> {
@@ -47,6 +50,8 @@ impl SupervisorRef {
     ///
     /// That a child has no process is fine. It never counts as the end of a significant child.
     ///
+    /// Dropped midway, the call is carried out all the same.
+    ///
     /// [`restart_child`]: Self::restart_child
     ///
     /// # Errors
@@ -59,6 +64,8 @@ impl SupervisorRef {
 
     /// Starts a child that has a spec and no process, and waits until it is ready.
     ///
+    /// Dropped midway, the call is carried out all the same.
+    ///
     /// # Errors
     /// See [`RestartChildError`]. The spec stays, and no intensity is used.
     pub async fn restart_child(&self, id: &ChildId) -> Result<Started, RestartChildError> {
@@ -68,6 +75,8 @@ impl SupervisorRef {
     }
 
     /// Forgets a child that has no process.
+    ///
+    /// Dropped midway, the call is carried out all the same.
     ///
     /// # Errors
     /// See [`DeleteChildError`]. The child stays as it is.
@@ -87,6 +96,10 @@ impl SupervisorRef {
     /// It lasts as long as this incarnation: a supervisor that is itself restarted begins with the spec
     /// that stands above it. Observers of the new spec are not taken over.
     ///
+    /// While children are started or restarted in order it is refused as [`ReconfigureError::Busy`].
+    ///
+    /// Dropped midway, the call is carried out all the same.
+    ///
     /// # Errors
     /// See [`ReconfigureError`]. Everything stays as it was.
     pub async fn reconfigure(
@@ -99,7 +112,7 @@ impl SupervisorRef {
             .unwrap_or(Err(ReconfigureError::ShuttingDown))
     }
 
-    /// The children, newest first.
+    /// The children, newest first. Dropping the future changes nothing.
     ///
     /// # Errors
     /// When the supervisor has ended.
@@ -107,7 +120,7 @@ impl SupervisorRef {
         self.ask(Call::List).await
     }
 
-    /// One child.
+    /// One child. Dropping the future changes nothing.
     ///
     /// # Errors
     /// When there is no such child, or no supervisor.
@@ -117,7 +130,7 @@ impl SupervisorRef {
         found.ok_or(LookupError::NotFound)
     }
 
-    /// How many children there are.
+    /// How many children there are. Dropping the future changes nothing.
     ///
     /// # Errors
     /// When the supervisor has ended.
@@ -125,7 +138,7 @@ impl SupervisorRef {
         self.ask(Call::Count).await
     }
 
-    /// What a child's spec says.
+    /// What a child's spec says. Dropping the future changes nothing.
     ///
     /// # Errors
     /// When there is no such child, or no supervisor.
@@ -135,7 +148,7 @@ impl SupervisorRef {
 
     /// An address that reaches whichever incarnation of the child is up, as long as this supervisor
     /// has it. One that shall survive the supervisor belongs into the spec, see
-    /// [`ChildSpec::address`].
+    /// [`ChildSpec::address`]. Dropping the future changes nothing.
     ///
     /// # Errors
     /// When there is no such child, it takes other messages, or there is no supervisor.
@@ -148,7 +161,8 @@ impl SupervisorRef {
     }
 
     /// Watches the present incarnation of a child, or its last one: the way to a task, which has no
-    /// actor to monitor. One that was never started yields its [`Down`](crate::Down) at once.
+    /// actor to monitor. One that was never started yields its [`Down`](crate::Down) at once. Dropped before it
+    /// is done, there is no monitor.
     ///
     /// # Errors
     /// When there is no such child, or no supervisor.

@@ -83,7 +83,7 @@ impl DynamicSpec {
         self
     }
 
-    /// How many restarts, of all children together, are too many.
+    /// How many restarts, of all children together, are allowed within a sliding window. Default 3 in 5 s.
     #[must_use]
     pub fn intensity(mut self, intensity: Intensity) -> Self {
         self.spec = self.spec.intensity(intensity);
@@ -213,7 +213,7 @@ impl DynamicRef {
         self.address.current()
     }
 
-    /// The supervisor that is up, waited for `within` at most.
+    /// The supervisor that is up, waited for `within` at most. Dropping the future changes nothing.
     ///
     /// # Errors
     /// When none came up in time.
@@ -251,7 +251,8 @@ impl DynamicRef {
         Ok((ChildKey { id, series }, started))
     }
 
-    /// Starts one more actor with the defaults of [`ChildSpec::actor`], and gives its address.
+    /// Starts one more actor with the defaults of [`ChildSpec::actor`], and gives its address. A call whose
+    /// future is dropped is carried out all the same.
     ///
     /// # Errors
     /// As [`start_child`](Self::start_child).
@@ -271,7 +272,7 @@ impl DynamicRef {
     }
 
     /// Ends a child as its spec says, waits for its end, and forgets it. One that waits for its restart
-    /// does not come back.
+    /// does not come back. A call whose future is dropped is carried out all the same.
     ///
     /// # Errors
     /// When there is no such child, or no supervisor.

@@ -42,7 +42,9 @@
 //! names as its causes, or a panic's message. What must not be in logs must not be there.
 //!
 //! Invariants: every incarnation has at most one `ChildStarted`/`ChildRestarted` and exactly one of
-//! `ChildStartFailed`, `ChildExited`, `ChildStopped`; an exit is reported before it is acted upon.
+//! `ChildStartFailed`, `ChildExited`, `ChildStopped`, or, when its factory made nothing, of `ChildIgnored`
+//! and `ChildPostponed`; an exit is reported before it is acted upon. Under a supervisor that is killed
+//! nobody is left to report ends.
 
 mod stream;
 
@@ -108,7 +110,8 @@ pub enum SupervisorEventKind {
         /// Why.
         reason: Arc<ExitReason>,
     },
-    /// The child declined to start; its spec stays.
+    /// The child declined to start. Its spec stays, unless it is temporary or its supervisor dynamic: then it
+    /// is forgotten.
     ChildIgnored,
     /// The child asked for a later start; neither intensity nor attempts are spent.
     ChildPostponed {
@@ -150,9 +153,11 @@ pub enum SupervisorEventKind {
         /// How.
         reason: Arc<ExitReason>,
     },
-    /// The child did not end within its limit and was killed.
+    /// The child did not end within its limit, or its spec asks for nothing else, and was killed;
+    /// `ChildStopped` follows.
     ChildKilled,
-    /// The child did not die of the kill and was left behind.
+    /// The child did not die of the kill and was left behind; `ChildStopped` follows, or `ChildExited` when it
+    /// was its watchdog that killed it.
     ChildAbandoned,
     /// The supervisor gives up: too many restarts.
     Exhausted {

@@ -112,6 +112,8 @@ impl SupervisorRef {
     /// for it. A second call joins the first and can only shorten its time.
     ///
     /// A child whose spec says so is restarted by its own supervisor afterwards.
+    ///
+    /// Dropped midway, the shutdown goes on without anybody waiting for it; call again to join it.
     pub async fn shutdown(&self, plan: ShutdownPlan) -> ShutdownReport {
         let shared = &self.shared;
         let asked = *shared.asked.get_or_init(Instant::now);
@@ -135,7 +137,8 @@ impl SupervisorRef {
         report
     }
 
-    /// Waits until the supervisor has ended, and tells how.
+    /// Waits until the supervisor has ended, and tells how. Dropping the future changes nothing; also those
+    /// who ask afterwards are told.
     pub async fn wait(&self) -> Arc<ExitReason> {
         self.shared.record.ended().await
     }
@@ -169,7 +172,8 @@ impl SupervisorRef {
         EventStream::new(&shared.audience, shared.record.clone(), capacity)
     }
 
-    /// A picture of the tree from here down. Parts that do not answer are marked, not waited for.
+    /// A picture of the tree from here down. The whole takes 1 s at most: supervisors that have not answered
+    /// by then are marked [`Unreachable`](NodeStatus::Unreachable). Dropping the future changes nothing.
     pub async fn snapshot(&self) -> TreeSnapshot {
         self.describe(Instant::now() + DESCRIBE).await
     }
@@ -305,6 +309,8 @@ pub enum StartFailure {
 impl SupervisorSpec {
     /// Starts the tree and waits until every child is ready.
     ///
+    /// Dropping the future before that kills what has been started.
+    ///
     /// # Errors
     /// When the spec is wrong or a child does not start; then nothing is left running.
     pub async fn start(self) -> Result<Root, StartFailure> {
@@ -313,7 +319,12 @@ impl SupervisorSpec {
     }
 
     /// Starts the tree as a child of an actor that is not one of this crate's supervisors. That
-    /// actor gets ractor's events, and takes the tree down with it.
+    /// actor gets ractor's events, and takes the tree down with it: by a kill, as ractor does with all
+    /// children, and not in order, however the actor ends. For an end in order call
+    /// [`shutdown`](SupervisorRef::shutdown) first.
+    ///
+    /// Dropping the future before the tree stands kills what has been started; the reference can be dropped
+    /// at any time.
     ///
     /// # Errors
     /// As [`start`](Self::start).

@@ -76,6 +76,9 @@
 //! ([`thread_local`](ChildSpec::thread_local)) and whatever else yields a cell and a join handle
 //! ([`spawn_with`](ChildSpec::spawn_with)). ractor's factories are actors, so they are children as they are.
 //!
+//! **Work that ends by itself has a result.** A task supervisor ([`TaskSpec`], [`TaskRef`]) runs futures once, each
+//! with a [`TaskHandle`] that yields its result or how it truly ended.
+//!
 //! **Nobody keeps an `ActorRef`.** An [`Address`] reaches whichever incarnation is up, hands back what it could
 //! not deliver, and never sends twice. [`monitor`](monitor()) tells once, and truly, how an actor ended.
 //!
@@ -113,7 +116,9 @@
 //! # ractor's features
 //! `async-trait` and `cluster` change ractor's traits for the whole build. Switch this crate's
 //! features of the same names on when anything in the build switches ractor's on; use
-//! [`message!`](crate::message) for local message types.
+//! [`message!`](crate::message) for local message types. `monitors` mirrors ractor's feature of that name,
+//! which nothing here needs. `ractor-default` adds ractor's own default features, message span
+//! propagation among them; without it only what runs on tokio is built.
 #![forbid(unsafe_code)]
 
 pub mod address;

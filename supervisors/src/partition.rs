@@ -124,7 +124,7 @@ impl<T: Clone + Send + Sync + 'static> PartitionSpec<T> {
         self
     }
 
-    /// How many restarts, of all partitions together, are too many.
+    /// How many restarts, of all partitions together, are allowed within a sliding window. Default 3 in 5 s.
     #[must_use]
     pub fn intensity(mut self, intensity: Intensity) -> Self {
         self.spec = self.spec.intensity(intensity);

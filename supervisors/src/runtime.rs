@@ -13,7 +13,9 @@
 //! Invariants: no callback of the supervisor waits for a child; the supervisor learns of ends from
 //! keepers alone, never from ractor's events, so that events of strangers, monitors, dead
 //! incarnations and forgers cannot move it; an incarnation is replaced only after its task has
-//! ended and its state is dropped, or after it was abandoned.
+//! ended and its state is dropped, unless it was abandoned, its start was given up and does not yield,
+//! or the drop of its state takes more than a second: each is reported, and the replacement then stands
+//! beside what is left.
 
 pub(crate) mod blueprint;
 pub(crate) mod foreign;

@@ -42,7 +42,7 @@ impl SupervisorAddress {
         self.place.borrow().clone()
     }
 
-    /// The incarnation that is up, waited for `within` at most.
+    /// The incarnation that is up, waited for `within` at most. Dropping the future changes nothing.
     ///
     /// # Errors
     /// When nobody came up in time.

@@ -102,7 +102,8 @@ pub struct TreeSnapshot {
     pub next_restart: Option<Duration>,
     /// How the incarnation before ended; of a node without a process, how the last one did.
     pub last_exit: Option<Arc<ExitReason>>,
-    /// Messages its incarnation has handled.
+    /// Messages its incarnation has handled. Of a supervisor these are the times its own actor was woken,
+    /// each for any number of reports and calls; keepers deal with most reports without waking it.
     pub handled: u64,
     /// How long the callbacks took that its incarnation has finished, waiting included. Those shorter
     /// than a few microseconds are timed by samples.
@@ -156,7 +157,7 @@ impl TreeSnapshot {
     /// | `attempts` | number, consecutive ones |
     /// | `next_restart_ms` | number, from now |
     /// | `last_exit` | `{"kind": string, "reason": string}`, the kind as [`ExitReason::kind`] |
-    /// | `handled` | number of messages, of this incarnation |
+    /// | `handled` | number of messages, of this incarnation; of a supervisor see [`handled`](Self::handled) |
     /// | `busy_ms` | number, in callbacks |
     /// | `handler_age_ms` | number, of the present callback |
     /// | `queue_depth` | number, see [`queue_depth`](Self::queue_depth) |

@@ -84,7 +84,8 @@ impl fmt::Debug for SharedValue {
 /// Why a factory makes no actor.
 #[derive(Debug)]
 pub enum StartError {
-    /// The child is not wanted now. Its spec stays, without a process.
+    /// The child is not wanted now. Its spec stays, without a process, unless it is temporary or its
+    /// supervisor dynamic: then it is forgotten.
     Ignore,
     /// Ask again after this long. Costs neither intensity nor an attempt.
     Postpone(Duration),
@@ -342,7 +343,8 @@ impl ChildSpec {
         self
     }
 
-    /// How the child is asked to end.
+    /// How the child is asked to end. Default 5 s for workers, tasks among them, and
+    /// [`Shutdown::Infinite`] for supervisors.
     #[must_use]
     pub fn shutdown(mut self, shutdown: Shutdown) -> Self {
         self.shutdown = shutdown;
@@ -356,7 +358,8 @@ impl ChildSpec {
         self
     }
 
-    /// How long a start may take, from the factory's call to the end of `post_start`.
+    /// How long a start may take, from the factory's call to the end of `post_start`. Default 30 s for
+    /// workers, no limit for supervisors.
     #[must_use]
     pub fn start_timeout(mut self, limit: Duration) -> Self {
         self.start_timeout = Some(limit);
@@ -529,14 +532,14 @@ impl SupervisorSpec {
         }
     }
 
-    /// How many restarts are too many.
+    /// How many restarts, of all children together, are allowed within a sliding window. Default 3 in 5 s.
     #[must_use]
     pub fn intensity(mut self, intensity: Intensity) -> Self {
         self.intensity = intensity;
         self
     }
 
-    /// Whether the end of significant children ends the supervisor.
+    /// Whether the end of significant children ends the supervisor. Default [`AutoShutdown::Never`].
     #[must_use]
     pub fn auto_shutdown(mut self, mode: AutoShutdown) -> Self {
         self.auto_shutdown = mode;

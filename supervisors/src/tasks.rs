@@ -82,14 +82,14 @@ impl TaskSpec {
         self
     }
 
-    /// How each task is asked to end.
+    /// How each task is asked to end. Default [`Shutdown::Timeout`] of 5 s.
     #[must_use]
     pub fn shutdown(mut self, shutdown: Shutdown) -> Self {
         self.shutdown = shutdown;
         self
     }
 
-    /// How many restarts, of all tasks together, are too many.
+    /// How many restarts, of all tasks together, are allowed within a sliding window. Default 3 in 5 s.
     #[must_use]
     pub fn intensity(mut self, intensity: Intensity) -> Self {
         self.dynamic = self.dynamic.intensity(intensity);
@@ -177,7 +177,7 @@ impl TaskRef {
         self.children.current()
     }
 
-    /// The supervisor that is up, waited for `within` at most.
+    /// The supervisor that is up, waited for `within` at most. Dropping the future changes nothing.
     ///
     /// # Errors
     /// When none came up in time.
@@ -200,7 +200,8 @@ impl TaskRef {
         self.begin(future, true).await
     }
 
-    /// Runs `future`, tied to nobody: it goes on when the handle is dropped.
+    /// Runs `future`, tied to nobody: it goes on when the handle is dropped, and also when the future of
+    /// this call is, once that was polled; its result is then lost.
     ///
     /// # Errors
     /// See [`StartTaskError`]; the future is dropped then.
@@ -215,9 +216,11 @@ impl TaskRef {
         self.begin(future, false).await
     }
 
-    /// Runs `future`, tied to an actor as by a link of Erlang's: it is killed when the actor ends,
-    /// and the actor is stopped, with a text that says why, when it ends abnormally. It goes on when
-    /// the handle is dropped.
+    /// Runs `future`, tied to an actor: it is killed when the actor ends, however that ends, and the actor
+    /// is stopped, with a text that says why, when it ends abnormally. A link of Erlang's differs in that a
+    /// normal exit harms nobody, and that an abnormal one is a signal and no orderly stop.
+    ///
+    /// It goes on when the handle is dropped. Dropping the future of this call before it is done ends it.
     ///
     /// # Errors
     /// See [`StartTaskError`]; the future is dropped then.
@@ -249,7 +252,8 @@ impl TaskRef {
         Ok(handle)
     }
 
-    /// Runs what `make` makes, for nobody in particular, again and again as `restart` says.
+    /// Runs what `make` makes, for nobody in particular, again and again as `restart` says. A call whose
+    /// future is dropped is carried out all the same.
     ///
     /// # Errors
     /// See [`StartTaskError`].
@@ -270,7 +274,8 @@ impl TaskRef {
         Ok(key)
     }
 
-    /// Ends a task as the spec says and waits for its end.
+    /// Ends a task as the spec says and waits for its end. A call whose future is dropped is carried out all
+    /// the same.
     ///
     /// # Errors
     /// When there is no such task, or no supervisor.
@@ -381,7 +386,9 @@ impl<T> TaskHandle<T> {
     }
 
     /// Ends the task, waits `within` for its end and kills it then. Yields the result when it was
-    /// there already.
+    /// there already. A kill is waited for 1 s.
+    ///
+    /// Dropped midway, the task has been told to end but is not killed: one that takes no notice runs on.
     ///
     /// # Errors
     /// How it ended instead; [`ExitReason::Abandoned`] when it does not yield.

@@ -29,7 +29,7 @@
 //! | a supervisor is killed | what is beneath it dies by its links, unordered and unawaited; sub-supervisors may still see it | what is beneath it dies with it and is waited for; nobody is left to report it | told apart: the ends of children of its sub-supervisors |
 //! | children end together in different ways | they are seen in the order in which they ended | an end is seen once nothing of the child is left, which takes longer after a kill | left out: they end alike |
 //! | a restart was long ago | the window has a grain of a second | it is exact | time stands still or passes by more than window and grain |
-//! | a supervisor's own start | its `init` may fail or ignore | it has no factory that could | left out |
+//! | a supervisor's own start | its `init` may fail or ignore | the closure of `ChildSpec::supervisor_with` may, that of a root has none | left out; see `tree/made.rs` |
 //! | a child ends with `{shutdown, Term}` | as with `shutdown` | a stop with a text | same class, as are all errors and panics |
 //!
 //! Everything else is the same, among it what is easily got wrong: a group restart revives finished

@@ -43,6 +43,9 @@ fn how(row: &str) -> How {
         "panicked" => How::Ends(ExitReason::Panicked(PanicInfo::from_payload(&"text"))),
         "was killed" => How::Ends(ExitReason::Killed),
         "had its task cancelled" => How::Ends(ExitReason::Cancelled),
+        "ended unobserved: a foreign one that was no longer linked" => {
+            How::Ends(ExitReason::Unobserved)
+        }
         "hung in a handler" => How::Ends(ExitReason::Hung { in_handler: SECOND }),
         "failed to start again" => {
             let inner = Arc::new(ExitReason::Failed(error()));
@@ -113,7 +116,7 @@ fn outcome(how: How, restart: Restart) -> &'static str {
 #[test]
 fn every_end_has_the_consequence_that_the_guide_says() {
     let rows = table("# Is it restarted?");
-    assert_eq!(rows.len(), 12);
+    assert_eq!(rows.len(), 13);
     let types = [Restart::Permanent, Restart::Transient, Restart::Temporary];
     for row in rows {
         for (cell, restart) in row[1..].iter().zip(types) {

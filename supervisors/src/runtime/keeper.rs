@@ -8,8 +8,10 @@
 //! It exists so that the supervisor never waits: everything that takes time is awaited here.
 //!
 //! Invariants: it reports `Started` at most once, and exactly one of `Refused` and `Exited`, when the
-//! task has ended, the state is dropped and no descendant is left, or when it was abandoned; it runs
-//! no code of the user's itself; each of its waits has a limit, except those the spec asks for.
+//! task has ended, the state is dropped and no descendant is left, or when the grace for that has passed:
+//! a child that does not die is abandoned, a start that does not yield and a drop that takes too long are
+//! logged; it runs no code of the user's itself; each of its waits has a limit, except those the spec
+//! asks for.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;

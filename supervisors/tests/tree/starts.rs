@@ -338,7 +338,7 @@ async fn every_combination_of_valid_options_is_taken() {
 
 /// EXS-01: the strategy is the one thing that has to be said.
 #[tokio::test(start_paused = true)]
-async fn a_supervisor_without_options_has_those_of_otp() {
+async fn a_supervisor_without_options_has_those_of_elixir() {
     let log = Log::default();
     for strategy in [
         Strategy::OneForOne,
