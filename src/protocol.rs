@@ -4,7 +4,7 @@
 //! for every order of events. An actor calls a machine, carries out its answer, and is otherwise dull.
 //!
 //! Invariants: time comes in as `now`, chance as a number; the answer is a value that must be used; a
-//! file of this floor imports only from `error`, `close`, and its own floor.
+//! file of this floor imports only from `error`, `close`, `frame`, and its own floor.
 
 pub mod call;
 pub mod connection;
@@ -14,5 +14,6 @@ pub mod establish;
 pub mod json_rpc;
 pub mod latency;
 pub mod liveness;
+pub mod recording;
 pub mod sequence;
 pub mod subscriptions;

@@ -15,7 +15,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("frame", &[]),
     ("telemetry", &[]),
     ("config", &["error"]),
-    ("protocol", &["close", "error"]),
+    ("protocol", &["close", "error", "frame"]),
     ("platform", &["error", "frame", "protocol"]),
     (
         "adapters",
