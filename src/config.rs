@@ -7,6 +7,7 @@
 //! remedy; header values and certificates never appear in `Debug`.
 
 pub(crate) mod endpoint;
+pub(crate) mod record;
 pub(crate) mod tls;
 
 use std::fmt;
@@ -17,6 +18,7 @@ use mainstay_supervisors::backoff::Backoff;
 
 use crate::error::ConfigError;
 pub use endpoint::Endpoint;
+pub use record::Record;
 pub use tls::Tls;
 
 /// Which of the two layers retries when a connection is lost. Exactly one does.
@@ -181,6 +183,8 @@ pub struct Config {
     pub read_buffer: usize,
     /// Largest message accepted. Default 16 MiB; a larger one ends the connection.
     pub max_message: usize,
+    /// Whether and how the session is recorded. Default: not at all.
+    pub record: Option<Record>,
 }
 
 impl Config {
@@ -204,6 +208,7 @@ impl Config {
             queue: Queue::default(),
             read_buffer: 64 * 1024,
             max_message: 16 * 1024 * 1024,
+            record: None,
         }
     }
 }
@@ -232,6 +237,7 @@ impl fmt::Debug for Config {
             .field("queue", &self.queue)
             .field("read_buffer", &self.read_buffer)
             .field("max_message", &self.max_message)
+            .field("record", &self.record)
             .finish()
     }
 }
@@ -257,6 +263,7 @@ pub struct ConfigBuilder {
     queue: Queue,
     read_buffer: usize,
     max_message: usize,
+    record: Option<Record>,
 }
 
 impl fmt::Debug for ConfigBuilder {
@@ -363,6 +370,12 @@ impl ConfigBuilder {
         self
     }
 
+    /// Records the session into a file. Default: it is not recorded.
+    pub fn record(mut self, record: Record) -> Self {
+        self.record = Some(record);
+        self
+    }
+
     /// Checks every option and returns the configuration.
     ///
     /// # Errors
@@ -415,6 +428,9 @@ impl ConfigBuilder {
                 return Err(ConfigError::new(option, value.to_string(), remedy));
             }
         }
+        if let Some(record) = &self.record {
+            record.check(LONGEST)?;
+        }
         let backoff = self.backoff.unwrap_or_else(default_backoff);
         backoff.check().map_err(|error| {
             ConfigError::new("backoff", format!("{backoff:?}"), error.to_string())
@@ -439,6 +455,7 @@ impl ConfigBuilder {
             queue: self.queue,
             read_buffer: self.read_buffer,
             max_message: self.max_message,
+            record: self.record,
         })
     }
 }

@@ -35,6 +35,7 @@
 //! | 1 | [`protocol`] | pure machines: no clock, no socket, no task |
 //! | 2 | [`platform`], [`adapters`] | what a venue must tell us, and the venues we ship |
 //! | 3 | [`session`] | the actors of one connection, the data plane, the user's handle |
+//! | 3 | [`replay`] | recordings read back |
 //! | – | `testing` (feature `testing`) | scripted server and venue simulators |
 
 pub mod adapters;
@@ -44,6 +45,7 @@ pub mod error;
 pub mod frame;
 pub mod platform;
 pub mod protocol;
+pub mod replay;
 pub mod session;
 pub mod telemetry;
 #[cfg(feature = "testing")]
@@ -66,6 +68,7 @@ pub use session::plane::SessionState;
 pub use session::start::Client;
 pub use session::statistics::Statistics;
 pub use session::subscription::{Data, Event, Subscription};
+pub use session::tape::RecordingStatistics;
 pub use session::transport::TransportEnd;
 
 /// The README's programs, compiled with the doc tests.

@@ -179,6 +179,14 @@ pub trait Platform: fmt::Debug + Send + Sync + 'static {
         None
     }
 
+    /// Whether requests of this method, or the answers to them, hold credentials. A recording keeps their
+    /// shape and leaves their values out. What [`Platform::authenticate`] and a [`Grant`] ask is known to
+    /// hold some in any case. Default: none does.
+    fn confidential(&self, method: &str) -> bool {
+        let _ = method;
+        false
+    }
+
     /// What to do about one of the venue's own errors. Default: stop.
     fn recovery(&self, error: &ErrorObject) -> Recovery {
         let _ = error;

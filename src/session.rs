@@ -17,6 +17,7 @@ mod heartbeat_manager;
 mod line;
 mod pending;
 pub(crate) mod plane;
+mod recorder;
 mod request;
 mod routes;
 pub(crate) mod start;
@@ -24,6 +25,8 @@ pub(crate) mod statistics;
 mod subscriber;
 pub(crate) mod subscription;
 mod subscription_manager;
+mod tap;
+pub(crate) mod tape;
 mod task;
 pub(crate) mod transport;
 mod tree;
@@ -45,6 +48,7 @@ use crate::error::{DecodeError, EndReason, Recovery, RequestError, SubscribeErro
 use crate::frame::Frame;
 use crate::platform::{Channel, ChannelKind, Message, Platform};
 use crate::protocol::call::Call;
+use crate::protocol::latency::RecentLatency;
 use adapter::AdapterMessage;
 use clock::from_now;
 use handshake::Handshake;
@@ -53,6 +57,7 @@ use statistics::Statistics;
 use subscriber::Subscriber;
 use subscription::Subscription;
 use subscription_manager::SubscriptionMessage;
+use tape::RecordingStatistics;
 use task::OwnedTask;
 use tree::Addresses;
 
@@ -104,6 +109,8 @@ pub enum Part {
     Transport,
     /// The HeartbeatManager.
     HeartbeatManager,
+    /// The Recorder, if the session is recorded.
+    Recorder,
 }
 
 impl Session {
@@ -359,6 +366,32 @@ impl Session {
         self.shared.plane.counters.snapshot()
     }
 
+    /// How long the latest 100 requests took; `None` before the first answer.
+    #[must_use]
+    pub fn latency(&self) -> Option<RecentLatency> {
+        self.statistics().recent_requests
+    }
+
+    /// What the session's recording has come to; `None` if it is not recorded.
+    #[must_use]
+    pub fn recording(&self) -> Option<RecordingStatistics> {
+        self.shared
+            .plane
+            .tape
+            .as_ref()
+            .map(|tape| tape.statistics())
+    }
+
+    /// Writes now what of the recording has yet to be written, and says what it has come to; `None` if the
+    /// session is not recorded. Dropping the future does not stop the write.
+    pub async fn flush_recording(&self) -> Option<RecordingStatistics> {
+        let tape = Arc::clone(self.shared.plane.tape.as_ref()?);
+        let flushing = Arc::clone(&tape);
+        // A write that panics has been counted by nobody; the Recorder will meet it again.
+        let _ = tokio::task::spawn_blocking(move || flushing.flush()).await;
+        Some(tape.statistics())
+    }
+
     /// The supervision tree as it is now; `None` if the session's tree is the user's own.
     pub async fn inspect(&self) -> Option<TreeSnapshot> {
         let supervisor = self.supervisor()?;
@@ -375,6 +408,7 @@ impl Session {
         let plan = ShutdownPlan::within(self.shared.config.shutdown_timeout);
         let report = supervisor.shutdown(plan).await;
         self.shared.plane.end(&EndReason::Shutdown);
+        self.flush_recording().await;
         Some(report)
     }
 
@@ -404,6 +438,10 @@ impl Session {
                 .heartbeat
                 .cast(heartbeat_manager::HeartbeatMessage::Crash)
                 .is_ok(),
+            Part::Recorder => addresses
+                .recorder
+                .as_ref()
+                .is_some_and(|recorder| recorder.cast(recorder::RecorderMessage::Crash).is_ok()),
         };
     }
 }

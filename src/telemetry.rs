@@ -9,6 +9,7 @@
 //! | `mainstay::connection` | info | opened | `session`, `epoch` |
 //! | `mainstay::connection` | warn | closed | `session`, `epoch`, `cause`, `detail` |
 //! | `mainstay::connection` | warn | not opened | `session`, `cause`, `detail` |
+//! | `mainstay::recording` | warn | recording interrupted | `session`, `path`, `operation`, `error` |
 //! | `mainstay::gap` | warn | gap | `session`, `epoch`, `cause`, `subscriptions` |
 //!
 //! The supervisors' own events have the target `supervisors`; see that crate.
@@ -19,5 +20,7 @@
 pub const SESSION: &str = "mainstay::session";
 /// Target of events about one connection.
 pub const CONNECTION: &str = "mainstay::connection";
+/// Target of events about a session's recording.
+pub const RECORDING: &str = "mainstay::recording";
 /// Target of announced gaps.
 pub const GAP: &str = "mainstay::gap";

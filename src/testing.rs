@@ -2,9 +2,10 @@
 //! chosen by the test.
 //!
 //! It is public and stands behind the feature `testing`, so that programs on top of this crate can
-//! test their own reconnecting with the very faults this crate is tested with. Two servers:
+//! test their own reconnecting with the very faults this crate is tested with. Three servers:
 //! [`ScriptedServer`] plays scripts or obeys the test frame by frame; [`deribit::DeribitSimulator`]
-//! behaves like a venue, until a [`deribit::Fault`] is injected.
+//! behaves like a venue, until a [`deribit::Fault`] is injected; [`ReplayServer`] plays what a session
+//! has recorded.
 //!
 //! Invariants: servers listen on the loopback only; every task ends with its server; every queue and
 //! every log has a bound; every wait has a deadline; nothing a client sends makes a server panic.
@@ -18,6 +19,7 @@ mod handshake;
 mod journal;
 mod listener;
 mod matcher;
+mod replay_server;
 mod script;
 mod server;
 mod stream;
@@ -27,5 +29,6 @@ pub use connection::{ConnectionEnded, ServerConnection};
 pub use handshake::{Handshake, UpgradeRequest};
 pub use journal::ExpectError;
 pub use matcher::Matcher;
+pub use replay_server::{ReplayReport, ReplayServer, ReplayServerBuilder, ReplayServerError};
 pub use script::{Script, ScriptFailure, Step};
 pub use server::{Received, ReceivedKind, ScriptedServer, ScriptedServerBuilder};

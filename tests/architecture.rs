@@ -33,10 +33,11 @@ const FLOORS: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
+    ("replay", &["protocol"]),
     (
         "testing",
         &[
-            "close", "config", "error", "frame", "platform", "protocol", "adapters",
+            "close", "config", "error", "frame", "platform", "protocol", "adapters", "replay",
         ],
     ),
 ];

@@ -85,11 +85,16 @@ fn answering() -> Script {
 async fn a_request_is_answered_through_the_standalone_door() {
     let server = server([answering()]).await;
     let session = Client::connect(server.url()).await.expect("a session");
+    assert_eq!(session.latency(), None);
     let sum: u32 = session
         .request("sum", &json!({"a": 1, "b": 2}))
         .await
         .expect("an answer");
     assert_eq!(sum, 3);
+    let latency = session.latency().expect("one request was answered");
+    assert_eq!(latency.count, 1);
+    assert_eq!((latency.p50, latency.p99), (latency.last, latency.last));
+    assert_eq!(session.statistics().requests.count, 1);
 }
 
 #[tokio::test]

@@ -252,6 +252,13 @@ impl Platform for Deribit {
         asks.then(|| request("public/test", &NoParams {}))
     }
 
+    /// Those about tokens, and those about API keys, whose answers show the key's secret.
+    fn confidential(&self, method: &str) -> bool {
+        let word = method.split_once('/').map_or(method, |(_, word)| word);
+        matches!(word, "auth" | "exchange_token" | "fork_token" | "logout")
+            || word.contains("api_key")
+    }
+
     fn recovery(&self, error: &ErrorObject) -> Recovery {
         match recovery::recovery(error.code) {
             // There is nothing to authenticate with: another attempt cannot help.

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use super::call::{Batch, Call, Grant, Step};
 use super::continuity::Epoch;
+use super::recording::Mark;
 use crate::error::Recovery;
 
 /// Names one call; never used twice.
@@ -377,6 +378,17 @@ impl Establish {
         match self.in_flight.get(&tag) {
             Some(Purpose::Subscribe(batch)) => Some(batch),
             _ => None,
+        }
+    }
+
+    /// Why the call under this tag is made, for a recording; `None` if a user's wish is the reason.
+    #[must_use]
+    pub fn mark(&self, tag: Tag) -> Option<Mark> {
+        match self.in_flight.get(&tag)? {
+            Purpose::Step(_) => Some(Mark::Opening),
+            Purpose::Authenticate | Purpose::Regrant | Purpose::Renew => Some(Mark::Authentication),
+            Purpose::Subscribe(_) if !self.is_live() => Some(Mark::Restore),
+            Purpose::Subscribe(_) | Purpose::Unsubscribe => None,
         }
     }
 

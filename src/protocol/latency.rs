@@ -1,11 +1,13 @@
 //! How long something took, over many times: a histogram with a bounded error and bounded memory.
 //!
-//! Apart from the counters because an average hides what hurts; here the 99th percentile is kept.
+//! Apart from the counters because an average hides what hurts; here the 99th percentile is kept. A
+//! [`LatencyHistogram`] knows all times, [`LatencyStats`] also the latest ones exactly.
 //!
 //! Invariants: three significant digits from 1 µs to 60 s; what is longer counts as 60 s, what is
 //! shorter as 1 µs; memory is taken with the first record and grows with the longest time seen.
-//! Absent on purpose: a clock, decay, windows.
+//! Absent on purpose: a clock, decay.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 
@@ -106,6 +108,113 @@ impl fmt::Display for LatencySummary {
     }
 }
 
+/// The latest times exactly, in a ring, and all of them in a histogram.
+///
+/// ```
+/// use std::time::Duration;
+/// use mainstay::protocol::latency::LatencyStats;
+///
+/// let mut stats = LatencyStats::new(100);
+/// assert_eq!(stats.summary(), None);
+/// for millis in 1..=101 {
+///     stats.add(Duration::from_millis(millis));
+/// }
+/// let recent = stats.summary().expect("not empty");
+/// assert_eq!((recent.count, recent.last), (100, Duration::from_millis(101)));
+/// assert_eq!(recent.p50, Duration::from_millis(52), "of 2 to 101");
+/// assert_eq!(stats.all().count, 101);
+/// ```
+#[derive(Debug, Clone)]
+pub struct LatencyStats {
+    recent: VecDeque<Duration>,
+    max_size: usize,
+    all: LatencyHistogram,
+}
+
+/// What the latest times say, to the microsecond.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RecentLatency {
+    /// Half of them were at most about this long.
+    pub p50: Duration,
+    /// Ninety-nine of a hundred were at most about this long.
+    pub p99: Duration,
+    /// The last one.
+    pub last: Duration,
+    /// How many are kept, at most the ring's size.
+    pub count: usize,
+}
+
+impl LatencyStats {
+    /// Nothing recorded yet; the latest `max_size` times will be kept, at least one.
+    #[must_use]
+    pub fn new(max_size: usize) -> Self {
+        Self {
+            recent: VecDeque::new(),
+            max_size: max_size.max(1),
+            all: LatencyHistogram::new(),
+        }
+    }
+
+    /// Counts one time; the oldest of the ring goes if it is full.
+    pub fn add(&mut self, time: Duration) {
+        self.all.record(time);
+        if self.recent.len() == self.max_size {
+            self.recent.pop_front();
+        }
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        self.recent.push_back(Duration::from_micros(micros));
+    }
+
+    /// The time at a percentile from 0 (the shortest) to 100 (the longest) of the ring: the one at index
+    /// `round(percentile / 100 * (count - 1))` when they are sorted. `None` if there is none, or no such
+    /// percentile.
+    #[must_use]
+    pub fn percentile(&self, percentile: f64) -> Option<Duration> {
+        self.at(&self.sorted(), percentile)
+    }
+
+    /// The latest times at a glance; `None` if there is none.
+    #[must_use]
+    pub fn summary(&self) -> Option<RecentLatency> {
+        let sorted = self.sorted();
+        Some(RecentLatency {
+            p50: self.at(&sorted, 50.0)?,
+            p99: self.at(&sorted, 99.0)?,
+            last: *self.recent.back()?,
+            count: sorted.len(),
+        })
+    }
+
+    /// All times, not only the latest.
+    #[must_use]
+    pub fn all(&self) -> LatencySummary {
+        self.all.summary()
+    }
+
+    fn sorted(&self) -> Vec<Duration> {
+        let mut sorted: Vec<_> = self.recent.iter().copied().collect();
+        sorted.sort_unstable();
+        sorted
+    }
+
+    fn at(&self, sorted: &[Duration], percentile: f64) -> Option<Duration> {
+        if !(0.0..=100.0).contains(&percentile) {
+            return None;
+        }
+        let last = sorted.len().checked_sub(1)?;
+        let index = (percentile / 100.0 * last as f64).round() as usize;
+        sorted.get(index).copied()
+    }
+}
+
+impl Default for LatencyStats {
+    /// Keeps the latest 100.
+    fn default() -> Self {
+        Self::new(100)
+    }
+}
+
 const SHORTEST: u128 = 1;
 const LONGEST: u128 = 60_000_000;
 
@@ -141,6 +250,47 @@ mod tests {
             summary.max >= limit && summary.max < limit + limit / 1000,
             "{summary}"
         );
+    }
+
+    fn stats(max_size: usize, micros: &[u64]) -> LatencyStats {
+        let mut stats = LatencyStats::new(max_size);
+        for micros in micros {
+            stats.add(Duration::from_micros(*micros));
+        }
+        stats
+    }
+
+    #[test]
+    fn an_empty_ring_says_nothing() {
+        let empty = LatencyStats::default();
+        assert_eq!(empty.summary(), None);
+        assert_eq!(empty.percentile(50.0), None);
+    }
+
+    #[test]
+    fn a_full_ring_forgets_its_oldest() {
+        let stats = stats(3, &[10, 20, 30, 40]);
+        assert_eq!(stats.percentile(0.0), Some(Duration::from_micros(20)));
+        assert_eq!(stats.percentile(100.0), Some(Duration::from_micros(40)));
+        let summary = stats.summary().unwrap();
+        assert_eq!(
+            (summary.count, summary.last),
+            (3, Duration::from_micros(40))
+        );
+        assert_eq!(stats.all().count, 4);
+    }
+
+    #[test]
+    fn the_index_of_a_percentile_is_rounded() {
+        let hundred: Vec<u64> = (1..=100).collect();
+        let stats = stats(100, &hundred);
+        for (percentile, expected) in [(0.0, 1), (50.0, 51), (99.0, 99), (100.0, 100)] {
+            let expected = Some(Duration::from_micros(expected));
+            assert_eq!(stats.percentile(percentile), expected, "{percentile}");
+        }
+        for none in [-1.0, 100.1, f64::NAN] {
+            assert_eq!(stats.percentile(none), None, "{none}");
+        }
     }
 
     #[test]

@@ -327,8 +327,9 @@ impl<P: Platform> AdapterState<P> {
         let plane = Arc::clone(&self.arguments.plane);
         let limit = self.arguments.config.limits.auth;
         let myself = myself.clone();
+        let mark = self.establish.mark(tag);
         let submitted = match plane.line() {
-            Some(line) => request::submit(&line, call),
+            Some(line) => request::submit(&line, call, mark),
             None => Err(RequestError::NotSent {
                 method: call.method().to_owned(),
                 detail: "there is no connection".to_owned(),

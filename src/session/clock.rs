@@ -3,7 +3,7 @@
 //! tokio's clock, so that a paused runtime pauses all of it; handed on as `std` instants, which is what
 //! the pure machines speak.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Beyond this nothing is waited for; adding more would overflow the clock.
 const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
@@ -11,6 +11,11 @@ const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 /// Now, by the runtime's clock.
 pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
+}
+
+/// Now, by the wall clock, which no runtime pauses. For recordings only.
+pub(crate) fn wall() -> SystemTime {
+    SystemTime::now()
 }
 
 /// A deadline `limit` from now. No limit is too long.

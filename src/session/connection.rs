@@ -23,12 +23,14 @@ use super::pending::Pending;
 use super::plane::Plane;
 use super::routes::Sorter;
 use super::subscriber::{BATCH, Subscriber};
+use super::tap::Tap;
 use super::wire::Wire;
 use crate::close::CloseReason;
 use crate::error::{ConnectError, Phase};
 use crate::frame::Frame;
 use crate::platform::{Platform, Route};
 use crate::protocol::continuity::Epoch;
+use crate::protocol::recording::Mark;
 
 /// How long the closing handshake (RFC 6455, section 7.1.2) may take.
 const CLOSING: Duration = Duration::from_secs(1);
@@ -83,6 +85,8 @@ pub(crate) struct Connection<W> {
     first_data: Option<Pin<Box<Sleep>>>,
     /// The subscribers for which reading waits, each until it has room or its patience is over.
     waiting: Vec<(Arc<Subscriber>, Pin<Box<Sleep>>)>,
+    /// Takes frames down, if the session is recorded.
+    tap: Option<Tap>,
     /// Tells everybody, also when the task is dropped.
     guard: Guard,
 }
@@ -171,6 +175,7 @@ impl<W: Wire> Connection<W> {
                 .first_data
                 .map(|limit| Box::pin(tokio::time::sleep(limit))),
             waiting: Vec::new(),
+            tap: plane.tape.as_ref().map(|tape| Tap::open(tape, epoch)),
             guard: Guard {
                 plane: Arc::clone(&plane),
                 epoch,
@@ -188,7 +193,7 @@ impl<W: Wire> Connection<W> {
     /// Reads and writes until the connection is over, and says why it is.
     pub(crate) async fn run(mut self) -> CloseReason {
         let reason = loop {
-            match std::future::poll_fn(|cx| self.poll_turn(cx)).await {
+            match std::future::poll_fn(|cx| self.poll_recorded(cx)).await {
                 Turn::Batch => {
                     self.deliver();
                     // The consumers' turn, while the batch is still in the cache.
@@ -200,6 +205,15 @@ impl<W: Wire> Connection<W> {
         self.finish(&reason);
         self.fail_wire(&reason).await;
         reason
+    }
+
+    /// One turn; what it brought is handed to the recording in one go.
+    fn poll_recorded(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
+        let turn = self.poll_turn(cx);
+        if let Some(tap) = &mut self.tap {
+            tap.hand_over();
+        }
+        turn
     }
 
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
@@ -298,27 +312,39 @@ impl<W: Wire> Connection<W> {
 
     fn write(&mut self, outbound: Outbound) -> Result<(), CloseReason> {
         match outbound {
-            Outbound::Request { call, port } => {
+            Outbound::Request { call, port, mark } => {
                 // Dropping the port says "not sent".
                 if !self.pending.has_room() || !port.begin_writing() {
                     return Ok(());
                 }
                 let id = self.pending.insert(port);
-                let text = self.platform.encode(id, &call);
-                self.send(Frame::text(text))
+                let frame = Frame::text(self.platform.encode(id, &call));
+                if let Some(tap) = &mut self.tap {
+                    tap.request(&*self.platform, &frame, id, &call, mark);
+                }
+                self.send(frame)
             }
             Outbound::Frame { frame, port } => {
                 if !port.begin_writing() {
                     return Ok(());
                 }
                 self.unflushed.push(port);
+                self.record_sent(&frame);
                 self.send(frame)
             }
             Outbound::Close { code, reason } => {
-                let sent = self.send(Frame::Close(Some((code, reason.clone()))));
+                let frame = Frame::Close(Some((code, reason.clone())));
+                self.record_sent(&frame);
+                let sent = self.send(frame);
                 self.begin_closing(CloseReason::Local { reason });
                 sent
             }
+        }
+    }
+
+    fn record_sent(&mut self, frame: &Frame) {
+        if let Some(tap) = &mut self.tap {
+            tap.sent(&*self.platform, frame);
         }
     }
 
@@ -402,12 +428,14 @@ impl<W: Wire> Connection<W> {
             Frame::Text(text) => place(&*self.platform, &mut self.sorter, text.as_bytes()),
             Frame::Binary(bytes) => place(&*self.platform, &mut self.sorter, bytes),
             Frame::Ping(_) => {
+                self.record_received(&frame, None);
                 // Its pong is on its way; this watches whether the peer takes it.
                 self.pongs += 1;
                 self.flushing = true;
                 return;
             }
             Frame::Pong(_) => {
+                self.record_received(&frame, None);
                 self.tally.shed += u64::from(!(self.control)(Control::Pong(frame)));
                 return;
             }
@@ -416,6 +444,7 @@ impl<W: Wire> Connection<W> {
                     Some((code, reason)) => (Some(*code), reason.clone()),
                     None => (None, String::new()),
                 };
+                self.record_received(&frame, None);
                 if !matches!(self.closing, Some((_, CloseReason::Local { .. }))) {
                     self.closing = None;
                 }
@@ -423,6 +452,9 @@ impl<W: Wire> Connection<W> {
                 return;
             }
         };
+        if self.tap.is_some() {
+            self.record_placed(&frame, &place);
+        }
         let wanted = match place {
             Place::Reply(id) => self.pending.answer(id, frame),
             Place::Bin(bin) => {
@@ -436,6 +468,21 @@ impl<W: Wire> Connection<W> {
             }
         };
         self.tally.unwanted += u64::from(!wanted);
+    }
+
+    fn record_placed(&mut self, frame: &Frame, place: &Place) {
+        let Some(tap) = &mut self.tap else { return };
+        match place {
+            Place::Reply(id) => tap.answered(frame, *id),
+            Place::Heartbeat => tap.received(frame, Some(Mark::Heartbeat)),
+            Place::Bin(_) => tap.received(frame, None),
+        }
+    }
+
+    fn record_received(&mut self, frame: &Frame, mark: Option<Mark>) {
+        if let Some(tap) = &mut self.tap {
+            tap.received(frame, mark);
+        }
     }
 
     /// Hands the batch on to the subscribers and publishes what was counted.
@@ -488,6 +535,7 @@ impl<W: Wire> Connection<W> {
             _ => return,
         };
         let close = Frame::Close(Some((code, text.to_owned())));
+        self.record_sent(&close);
         if self.wire.start_send(close).is_ok() {
             let flush = std::future::poll_fn(|cx| self.wire.poll_flush(cx));
             // Best effort: the peer has broken the rules already.

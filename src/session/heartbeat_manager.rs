@@ -24,6 +24,7 @@ use crate::frame::Frame;
 use crate::platform::Platform;
 use crate::protocol::continuity::Epoch;
 use crate::protocol::liveness::{Liveness, LivenessAction};
+use crate::protocol::recording::Mark;
 
 /// Control frames that may wait for the actor.
 pub(crate) const BACKLOG: usize = 256;
@@ -184,7 +185,8 @@ impl HeartbeatState {
 
     fn answer(&mut self, frame: &Frame) {
         if let Some(call) = self.arguments.platform.heartbeat(frame.payload()) {
-            self.send(|port| Outbound::Request { call, port });
+            let mark = Some(Mark::Heartbeat);
+            self.send(|port| Outbound::Request { call, port, mark });
         }
     }
 

@@ -17,6 +17,7 @@ use crate::close::CloseReason;
 use crate::frame::Frame;
 use crate::protocol::call::Call;
 use crate::protocol::continuity::Epoch;
+use crate::protocol::recording::Mark;
 
 /// The sending end of one connection.
 #[derive(Debug)]
@@ -103,6 +104,8 @@ pub(crate) enum Outbound {
         call: Call,
         /// Where the answer goes.
         port: ReplyPort,
+        /// Why the library itself asks; `None` for the user's own requests.
+        mark: Option<Mark>,
     },
     /// A frame as it is.
     Frame {

@@ -22,7 +22,9 @@ use super::line::{Line, LineSender};
 use super::routes::Routes;
 use super::statistics::Counters;
 use super::subscriber::Subscriber;
+use super::tape::Tape;
 use crate::close::{CloseReason, GapCause};
+use crate::config::Record;
 use crate::error::EndReason;
 use crate::protocol::continuity::Epoch;
 use crate::telemetry;
@@ -92,6 +94,8 @@ pub(crate) struct Plane {
     name: Arc<str>,
     pub(crate) routes: Routes,
     pub(crate) counters: Counters,
+    /// The recording, if the session is recorded.
+    pub(crate) tape: Option<Arc<Tape>>,
     /// One permit: whoever dials or holds a connection has it, so that there are never two sockets.
     pub(crate) socket: Arc<Semaphore>,
     /// Control frames on their way to the HeartbeatManager.
@@ -119,11 +123,12 @@ pub(crate) struct Plane {
 
 impl Plane {
     /// A plane without a connection.
-    pub(crate) fn new(name: &str) -> Arc<Self> {
+    pub(crate) fn new(name: &str, record: Option<Record>) -> Arc<Self> {
         Arc::new(Self {
             name: Arc::from(name),
             routes: Routes::default(),
             counters: Counters::default(),
+            tape: record.map(|record| Tape::new(name, record)),
             socket: Arc::new(Semaphore::new(1)),
             control_backlog: AtomicUsize::new(0),
             line: ArcSwapOption::empty(),
@@ -357,6 +362,9 @@ impl Plane {
         });
         for subscriber in self.routes.snapshot().all() {
             subscriber.end(reason.clone());
+        }
+        if let Some(tape) = &self.tape {
+            tape.finish();
         }
     }
 

@@ -18,6 +18,7 @@ use crate::close::CloseReason;
 use crate::error::{RequestError, UnknownCause};
 use crate::frame::Frame;
 use crate::protocol::call::Call;
+use crate::protocol::recording::Mark;
 
 /// Sends `call` on `line` and waits for the raw answer.
 pub(crate) async fn perform(
@@ -30,7 +31,8 @@ pub(crate) async fn perform(
     let method = call.method().to_owned();
     let began = clock::now();
     let (port, fate) = ReplyPort::new();
-    enqueue(line, Outbound::Request { call, port }, deadline)
+    let mark = None;
+    enqueue(line, Outbound::Request { call, port, mark }, deadline)
         .await
         .map_err(|detail| RequestError::NotSent {
             method: method.clone(),
@@ -61,10 +63,14 @@ pub(crate) struct Submitted {
 }
 
 /// Puts `call` into `line`'s queue at once, so that calls are written in the order of submission.
-pub(crate) fn submit(line: &Line, call: Call) -> Result<Submitted, RequestError> {
+pub(crate) fn submit(
+    line: &Line,
+    call: Call,
+    mark: Option<Mark>,
+) -> Result<Submitted, RequestError> {
     let method = call.method().to_owned();
     let (port, reply) = ReplyPort::new();
-    match line.sender.try_send(Outbound::Request { call, port }) {
+    match line.sender.try_send(Outbound::Request { call, port, mark }) {
         Ok(()) => Ok(Submitted {
             method,
             reply,

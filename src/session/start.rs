@@ -64,9 +64,9 @@ impl Session {
         config: Config,
         with_adapter: bool,
     ) -> (Self, SupervisorSpec) {
-        let plane = Plane::new(platform.name());
+        let plane = Plane::new(platform.name(), config.record.clone());
         let (platform, config) = (Arc::new(platform), Arc::new(config));
-        let addresses = Addresses::new(with_adapter);
+        let addresses = Addresses::new(with_adapter, config.record.is_some());
         let tree = tree::session(&plane, &platform, &config, &addresses);
         let shared = Shared {
             plane,

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::protocol::latency::{LatencyHistogram, LatencySummary};
+use crate::protocol::latency::{LatencyHistogram, LatencyStats, LatencySummary, RecentLatency};
 
 /// A snapshot of what a session has counted since it began.
 #[derive(Debug, Clone, Default)]
@@ -42,6 +42,8 @@ pub struct Statistics {
     pub round_trip: LatencySummary,
     /// From handing a request over to its answer.
     pub requests: LatencySummary,
+    /// The latest 100 of them; `None` before the first answer.
+    pub recent_requests: Option<RecentLatency>,
     /// From the socket read to the consumer; one sample for each batch that a consumer takes.
     pub delivery: LatencySummary,
 }
@@ -66,7 +68,7 @@ struct Rare {
     reconnects_by_client: u64,
     reconnects_by_adapter: u64,
     round_trip: LatencyHistogram,
-    requests: LatencyHistogram,
+    requests: LatencyStats,
     delivery: LatencyHistogram,
 }
 
@@ -100,7 +102,7 @@ impl Counters {
 
     /// A request was answered.
     pub(crate) fn request(&self, time: Duration) {
-        self.rare().requests.record(time);
+        self.rare().requests.add(time);
     }
 
     /// A consumer took a batch.
@@ -125,7 +127,8 @@ impl Counters {
             reconnects_by_client: rare.reconnects_by_client,
             reconnects_by_adapter: rare.reconnects_by_adapter,
             round_trip: rare.round_trip.summary(),
-            requests: rare.requests.summary(),
+            requests: rare.requests.all(),
+            recent_requests: rare.requests.summary(),
             delivery: rare.delivery.summary(),
         }
     }

@@ -11,6 +11,7 @@
 //!     client
 //!     transport                restarted under layer 1, or temporary and significant
 //!     heartbeat_manager
+//!  recorder                    only if the session is recorded; last, since nothing depends on it
 //! ```
 //!
 //! Invariants: exactly one layer restarts after a lost connection; a lost connection books no restart
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use mainstay_supervisors::backoff::Backoff;
 use mainstay_supervisors::{
     Address, AutoShutdown, ChildSpec, ExitReason, Intensity, Restart, Shutdown, StartError,
     Strategy, SupervisorEvent, SupervisorEventKind, SupervisorSpec, Verdict,
@@ -33,9 +35,11 @@ use super::heartbeat_manager::{
     BACKLOG, HeartbeatArguments, HeartbeatEvent, HeartbeatManager, HeartbeatMessage,
 };
 use super::plane::Plane;
+use super::recorder::{Recorder, RecorderArguments, RecorderMessage};
 use super::subscription_manager::{
     SubscriptionArguments, SubscriptionManager, SubscriptionMessage,
 };
+use super::tape::Tape;
 use super::transport::{
     Transport, TransportArguments, TransportEnd, TransportEvent, TransportMessage,
 };
@@ -56,6 +60,9 @@ const INNER_RESTARTS: Intensity = Intensity {
     within: Duration::from_secs(60),
 };
 
+/// The longest wait for a Recorder that fails again and again.
+const RECORDER_BACKOFF: Duration = Duration::from_secs(5);
+
 /// The longest wait that a peer may ask of us.
 const PATIENCE: Duration = Duration::from_secs(3600);
 
@@ -67,17 +74,19 @@ pub(crate) struct Addresses {
     pub(crate) client: Address<ClientMessage>,
     pub(crate) transport: Address<TransportMessage>,
     pub(crate) heartbeat: Address<HeartbeatMessage>,
+    pub(crate) recorder: Option<Address<RecorderMessage>>,
 }
 
 impl Addresses {
     /// Addresses of actors that have yet to start.
-    pub(crate) fn new(with_adapter: bool) -> Self {
+    pub(crate) fn new(with_adapter: bool, with_recorder: bool) -> Self {
         Self {
             manager: Address::new(),
             adapter: with_adapter.then(Address::new),
             client: Address::new(),
             transport: Address::new(),
             heartbeat: Address::new(),
+            recorder: with_recorder.then(Address::new),
         }
     }
 }
@@ -98,7 +107,31 @@ pub(crate) fn session<P: Platform>(
         tree = tree.child(self::adapter(plane, platform, config, addresses, adapter));
     }
     let platform: Arc<dyn Platform> = Arc::clone(platform) as Arc<dyn Platform>;
-    tree.child(connection(plane, &platform, config, addresses))
+    tree = tree.child(connection(plane, &platform, config, addresses));
+    if let (Some(tape), Some(address)) = (&plane.tape, &addresses.recorder) {
+        tree = tree.child(recorder(tape, address));
+    }
+    tree
+}
+
+/// A diagnostic: however often it fails, no intensity is booked, and nobody else is restarted.
+fn recorder(tape: &Arc<Tape>, address: &Address<RecorderMessage>) -> ChildSpec {
+    let woken = address.clone();
+    tape.on_wake(move || woken.cast(RecorderMessage::Flush).is_ok());
+    let tape = Arc::clone(tape);
+    ChildSpec::actor("recorder", move |_| {
+        let arguments = RecorderArguments {
+            tape: Arc::clone(&tape),
+        };
+        Ok((Recorder, arguments))
+    })
+    .address(address)
+    .shutdown(Shutdown::Timeout(Duration::from_secs(1)))
+    .backoff(Backoff::new(Duration::from_millis(100), RECORDER_BACKOFF))
+    .classify(|_| Verdict::Uncounted {
+        stable: false,
+        at_least: Duration::ZERO,
+    })
 }
 
 fn subscription_manager(plane: &Arc<Plane>, addresses: &Addresses) -> ChildSpec {
@@ -317,8 +350,9 @@ fn observer(
         match &event.kind {
             SupervisorEventKind::ChildExited { reason, .. } => {
                 let lost = reason.downcast_ref::<TransportEnd>().is_some();
-                // A HeartbeatManager that fails is replaced without the connection being touched.
-                let takes_the_connection = child.as_str() != "heartbeat_manager";
+                // These are replaced without the connection being touched.
+                let takes_the_connection =
+                    !matches!(child.as_str(), "heartbeat_manager" | "recorder");
                 if takes_the_connection && !lost && !reason.is_normal() {
                     plane.interrupt(&GapCause::ActorRestarted {
                         actor: child.to_string(),

@@ -1,0 +1,177 @@
+//! The tape alone: bounds, refusals of the disk, and what is in the file when.
+
+use std::path::PathBuf;
+use std::sync::atomic::AtomicUsize;
+use std::time::UNIX_EPOCH;
+
+use super::*;
+use crate::protocol::recording::Metadata;
+
+/// A path of this test's own; what an earlier run left there is removed.
+fn path(test: &str) -> PathBuf {
+    let folder = std::env::temp_dir().join(format!("mainstay-{}-{test}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).unwrap();
+    folder.join("session.jsonl")
+}
+
+fn taken(numbers: std::ops::Range<u64>) -> Vec<Taken> {
+    numbers
+        .map(|number| {
+            let at = UNIX_EPOCH + Duration::from_micros(number);
+            let entry = Entry::new(at, Direction::In, Frame::text(number.to_string()));
+            (entry, Confidence::Open)
+        })
+        .collect()
+}
+
+fn lines(path: &PathBuf) -> Vec<String> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+fn texts(path: &PathBuf) -> Vec<String> {
+    let entries = lines(path)
+        .into_iter()
+        .map(|line| Entry::parse(&line).unwrap());
+    entries
+        .filter_map(|entry| Some(entry.frame()?.as_text()?.to_owned()))
+        .collect()
+}
+
+#[test]
+fn what_was_pushed_is_written_in_order_by_the_flush() {
+    let path = path("order");
+    let tape = Tape::new("s", Record::to(&path));
+    tape.push(&mut taken(0..250));
+    assert!(lines(&path).is_empty());
+    tape.flush();
+    let expected: Vec<_> = (0..250).map(|number| number.to_string()).collect();
+    assert_eq!(texts(&path), expected);
+    let statistics = tape.statistics();
+    assert_eq!((statistics.entries, statistics.dropped), (250, 0));
+    assert_eq!(statistics.bytes, std::fs::metadata(&path).unwrap().len());
+}
+
+#[test]
+fn a_full_queue_sheds_counts_and_says_so_where_it_happened() {
+    let path = path("full");
+    let tape = Tape::new("s", Record::to(&path).flush_at(1).bounds(10, 1 << 20));
+    tape.push(&mut taken(0..15));
+    tape.flush();
+    tape.push(&mut taken(15..17));
+    tape.flush();
+    assert_eq!(tape.statistics().dropped, 5);
+    let lines = lines(&path);
+    assert_eq!(lines.len(), 13);
+    assert_eq!(
+        Entry::parse(&lines[10]).unwrap(),
+        Entry::dropped(UNIX_EPOCH + Duration::from_micros(10), 5, 0)
+    );
+    let metadata = Metadata::of(&lines);
+    assert_eq!((metadata.count, metadata.dropped), (12, 5));
+}
+
+#[test]
+fn a_full_queue_is_one_of_too_many_bytes_too_but_one_large_frame_is_let_in() {
+    let path = path("bytes");
+    let tape = Tape::new("s", Record::to(&path).flush_at(1).bounds(100, 1000));
+    let large = || {
+        let frame = Frame::text("x".repeat(5000));
+        vec![(
+            Entry::new(UNIX_EPOCH, Direction::Out, frame),
+            Confidence::Open,
+        )]
+    };
+    tape.push(&mut large());
+    tape.push(&mut large());
+    tape.flush();
+    tape.push(&mut large());
+    drop(tape);
+    let metadata = Metadata::of(lines(&path));
+    assert_eq!((metadata.count, metadata.dropped), (2, 1));
+}
+
+#[test]
+fn the_recorder_is_woken_once_until_it_begins() {
+    let path = path("wake");
+    let tape = Tape::new("s", Record::to(&path).flush_at(10));
+    let woken = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&woken);
+    tape.on_wake(move || count.fetch_add(1, Ordering::SeqCst) < usize::MAX);
+    tape.push(&mut taken(0..9));
+    assert_eq!(woken.load(Ordering::SeqCst), 0);
+    tape.push(&mut taken(0..30));
+    tape.push(&mut taken(0..30));
+    assert_eq!(woken.load(Ordering::SeqCst), 1);
+    tape.flush();
+    tape.push(&mut taken(0..10));
+    assert_eq!(woken.load(Ordering::SeqCst), 2);
+}
+
+#[test]
+fn a_disk_that_refuses_is_counted_and_what_waits_is_written_when_it_is_back() {
+    let path = path("refusal");
+    let folder = path.parent().unwrap();
+    std::fs::remove_dir_all(folder).unwrap();
+    let tape = Tape::new("s", Record::to(&path));
+    tape.push(&mut taken(0..3));
+    tape.flush();
+    tape.flush();
+    assert_eq!(tape.statistics().errors, 2);
+    std::fs::create_dir_all(folder).unwrap();
+    tape.flush();
+    assert_eq!(texts(&path), ["0", "1", "2"]);
+    assert_eq!(tape.statistics().dropped, 0);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_counted_together_with_what_it_cost() {
+    let tape = Tape::new("s", Record::to("/dev/full"));
+    tape.push(&mut taken(0..3));
+    tape.flush();
+    let statistics = tape.statistics();
+    assert_eq!(
+        (statistics.errors, statistics.dropped, statistics.entries),
+        (1, 3, 0)
+    );
+}
+
+#[test]
+fn a_file_is_emptied_first_unless_it_is_to_be_appended_to() {
+    let path = path("append");
+    for (append, expected) in [(false, 1), (true, 2), (false, 1)] {
+        let tape = Tape::new("s", Record::to(&path).append(append));
+        tape.push(&mut taken(0..1));
+        drop(tape);
+        assert_eq!(lines(&path).len(), expected);
+    }
+}
+
+#[test]
+fn what_waits_is_written_when_the_session_ends_and_when_the_last_owner_goes() {
+    let path = path("drop");
+    let tape = Tape::new("s", Record::to(&path).durable(true));
+    tape.push(&mut taken(0..5));
+    tape.finish();
+    assert_eq!(lines(&path).len(), 5);
+    tape.push(&mut taken(5..7));
+    drop(tape);
+    assert_eq!(lines(&path).len(), 7);
+}
+
+#[test]
+fn a_panic_in_the_middle_of_a_turn_costs_nothing_that_was_pushed() {
+    let path = path("panic");
+    let tape = Tape::new("s", Record::to(&path));
+    tape.push(&mut taken(0..5));
+    let held = Arc::clone(&tape);
+    let panicked = std::thread::spawn(move || {
+        let _disk = lock(&held.disk);
+        panic!("while the disk is held");
+    });
+    assert!(panicked.join().is_err());
+    drop(tape);
+    assert_eq!(lines(&path).len(), 5);
+}

@@ -1,0 +1,74 @@
+//! What a recorded session leaves on the disk, against servers on the loopback.
+//!
+//! Each test awaits events; none sleeps. Deadlines are only there so that a broken promise ends the test.
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "what is allowed in tests is not yet in their helpers"
+)]
+
+#[path = "recording/replaying.rs"]
+mod replaying;
+#[path = "recording/writing.rs"]
+mod writing;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use mainstay::config::{ConfigBuilder, ReconnectOwner, Record};
+use mainstay::protocol::recording::Entry;
+use mainstay::supervisors::Backoff;
+use mainstay::testing::{Script, ScriptedServer};
+use mainstay::{Client, Config, Event, Session, Subscription};
+
+const LONG: Duration = Duration::from_secs(20);
+/// So long that nothing is written by the clock.
+const NEVER: Duration = Duration::from_secs(24 * 3600);
+
+/// A path of this test's own; what an earlier run left there is removed.
+fn path(test: &str) -> PathBuf {
+    let folder = std::env::temp_dir().join(format!("mainstay-rec-{}-{test}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).expect("a folder");
+    folder.join("session.jsonl")
+}
+
+fn text(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_default()
+}
+
+fn entries(path: &Path) -> Vec<Entry> {
+    let text = text(path);
+    let lines = text.lines().filter(|line| !line.is_empty());
+    lines
+        .map(|line| Entry::parse(line).expect("an entry"))
+        .collect()
+}
+
+fn builder(url: String, record: Record) -> ConfigBuilder {
+    Config::builder(url)
+        .reconnect_owner(ReconnectOwner::Client)
+        .backoff(Backoff::new(
+            Duration::from_millis(5),
+            Duration::from_millis(50),
+        ))
+        .shutdown_timeout(Duration::from_secs(3))
+        .record(record)
+}
+
+async fn connect(url: String, record: Record) -> Session {
+    let config = builder(url, record).build().expect("valid");
+    Client::connect_with(config).await.expect("a session")
+}
+
+async fn server(script: Script) -> ScriptedServer {
+    let server = ScriptedServer::builder().script(script).start().await;
+    server.expect("a server")
+}
+
+async fn next<M: mainstay::Message>(subscription: &mut Subscription<M>) -> Event<M> {
+    let event = tokio::time::timeout(LONG, subscription.next())
+        .await
+        .expect("an event in time");
+    event.expect("a subscription that goes on")
+}
