@@ -5,8 +5,9 @@
 //!
 //! ```text
 //! attempt   1           2     3          4          ..
-//! ceiling   0 or min    min   min·f      min·f²     .. at most max
-//! delay     by jitter: Full 0..=ceiling, Equal ceiling/2..=ceiling, None ceiling
+//! ceiling   0 or min    min   min·f      min·f²     .. at most max; linear: min, 2·min, 3·min
+//! delay     by jitter: Full 0..=ceiling, Equal ceiling/2..=ceiling, None ceiling,
+//!           Percent(p) ceiling-p%..=ceiling
 //! ```
 //!
 //! Invariants: no delay exceeds `max`, with any jitter (the cap comes after the growth and before
@@ -24,6 +25,18 @@ pub enum Jitter {
     Equal,
     /// The ceiling itself.
     None,
+    /// The ceiling less up to so many percent of it.
+    Percent(u8),
+}
+
+/// How the ceiling grows from one attempt to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Growth {
+    /// By the factor: `min`, `min·factor`, `min·factor²`. The default.
+    #[default]
+    Exponential,
+    /// By `min`: `min`, `2·min`, `3·min`. The factor plays no part.
+    Linear,
 }
 
 /// Why a [`Backoff`] is refused.
@@ -44,6 +57,9 @@ pub enum BackoffError {
     /// No attempt is allowed at all.
     #[error("backoff allows no attempt; use a temporary child instead")]
     NoAttempts,
+    /// More than the whole delay would be taken away.
+    #[error("backoff jitter of {0} % must be at most 100 %")]
+    Jitter(u8),
 }
 
 /// The delays between consecutive restarts of one child.
@@ -56,6 +72,8 @@ pub struct Backoff {
     pub max: Duration,
     /// Growth from one attempt to the next. Default 2.
     pub factor: f64,
+    /// Default [`Growth::Exponential`].
+    pub growth: Growth,
     /// Default [`Jitter::Full`].
     pub jitter: Jitter,
     /// Whether the first restart after a stable run happens at once. Default yes. A restart that
@@ -77,6 +95,7 @@ impl Backoff {
             min,
             max,
             factor: 2.0,
+            growth: Growth::Exponential,
             jitter: Jitter::Full,
             first_immediate: true,
             reset_after: max,
@@ -88,6 +107,13 @@ impl Backoff {
     #[must_use]
     pub fn factor(mut self, factor: f64) -> Self {
         self.factor = factor;
+        self
+    }
+
+    /// Sets how the ceiling grows.
+    #[must_use]
+    pub fn growth(mut self, growth: Growth) -> Self {
+        self.growth = growth;
         self
     }
 
@@ -136,7 +162,10 @@ impl Backoff {
         if self.max_attempts == Some(0) {
             return Err(BackoffError::NoAttempts);
         }
-        Ok(())
+        match self.jitter {
+            Jitter::Percent(percent) if percent > 100 => Err(BackoffError::Jitter(percent)),
+            Jitter::Percent(_) | Jitter::Full | Jitter::Equal | Jitter::None => Ok(()),
+        }
     }
 
     /// The longest the given attempt may wait; attempts count from one.
@@ -151,7 +180,11 @@ impl Backoff {
             attempt.saturating_sub(1)
         };
         let max = self.max.as_secs_f64();
-        let grown = self.min.as_secs_f64() * self.factor.powf(f64::from(steps));
+        let growth = match self.growth {
+            Growth::Exponential => self.factor.powf(f64::from(steps)),
+            Growth::Linear => f64::from(steps) + 1.0,
+        };
+        let grown = self.min.as_secs_f64() * growth;
         // Not `min`: an infinite or undefined product must give the cap too.
         if grown < max {
             Duration::from_secs_f64(grown).min(self.max)
@@ -182,6 +215,10 @@ impl Backoff {
             Jitter::Full => ceiling.mul_f64(random).min(ceiling),
             Jitter::Equal => (ceiling / 2 + (ceiling / 2).mul_f64(random)).min(ceiling),
             Jitter::None => ceiling,
+            Jitter::Percent(percent) => {
+                let share = f64::from(percent.min(100)) / 100.0;
+                ceiling.saturating_sub(ceiling.mul_f64(share * random))
+            }
         }
     }
 }
@@ -228,20 +265,50 @@ mod tests {
         );
     }
 
+    #[test]
+    fn linear_delays_grow_by_the_first_one() {
+        let backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(3))
+            .first_immediate(false)
+            .growth(Growth::Linear)
+            .jitter(Jitter::None);
+        let delays: Vec<u64> = (1..=5).map(|n| backoff.delay(n, 0.0).as_secs()).collect();
+        assert_eq!(delays, [1, 2, 3, 3, 3]);
+    }
+
+    #[test]
+    fn a_percentage_of_jitter_takes_at_most_that_much_away() {
+        let backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(1))
+            .first_immediate(false)
+            .jitter(Jitter::Percent(25));
+        assert_eq!(backoff.delay(1, 0.0), Duration::from_secs(1));
+        assert_eq!(backoff.delay(1, 1.0), Duration::from_millis(750));
+        assert_eq!(
+            backoff.jitter(Jitter::Percent(101)).check(),
+            Err(BackoffError::Jitter(101))
+        );
+    }
+
     fn any_backoff() -> impl Strategy<Value = Backoff> {
         (
             0u64..10_000,
             0u64..100_000,
             1.0f64..100.0,
-            prop_oneof![Just(Jitter::Full), Just(Jitter::Equal), Just(Jitter::None)],
+            prop_oneof![
+                Just(Jitter::Full),
+                Just(Jitter::Equal),
+                Just(Jitter::None),
+                (0..=100u8).prop_map(Jitter::Percent)
+            ],
+            prop_oneof![Just(Growth::Exponential), Just(Growth::Linear)],
             any::<bool>(),
         )
-            .prop_map(|(min, more, factor, jitter, first)| {
+            .prop_map(|(min, more, factor, jitter, growth, first)| {
                 Backoff::new(
                     Duration::from_millis(min),
                     Duration::from_millis(min + more),
                 )
                 .factor(factor)
+                .growth(growth)
                 .jitter(jitter)
                 .first_immediate(first)
             })

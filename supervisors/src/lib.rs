@@ -155,7 +155,7 @@ pub use admin::{
     ChildInfo, Counts, DeleteChildError, LookupError, ReconfigureError, RestartChildError,
     SpecInfo, StartChildError, Started, SupervisorEnded, TerminateChildError,
 };
-pub use backoff::{Backoff, BackoffError, Jitter};
+pub use backoff::{Backoff, BackoffError, Growth, Jitter};
 pub use dynamic::{ChildKey, DynamicRef, DynamicSpec};
 pub use event::{EventStream, Missed, SupervisorEvent, SupervisorEventKind};
 pub use exit::{ExitReason, PanicInfo, ShutdownCause};
