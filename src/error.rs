@@ -1,6 +1,6 @@
 //! Every error that the library returns, and the one place that says what to do about each.
 //!
-//! One enum per operation: [`ConfigError`] when a session is described, [`ConnectError`] when a
+//! One enum per operation: [`ConfigErrors`] when a session is described, [`ConnectError`] when a
 //! connection is opened, [`RequestError`] when a request ends without an answer that helps,
 //! [`SubscribeError`] for a subscription, [`StartError`] when a session is started. What to do about an
 //! error is decided here and nowhere else, by `recovery()`; nobody matches on a string.
@@ -12,7 +12,7 @@ mod connect;
 mod request;
 mod session;
 
-pub use connect::{ConfigError, ConnectError, HttpResponse, Phase};
+pub use connect::{ConfigError, ConfigErrors, ConnectError, HttpResponse, Phase};
 pub use request::{DecodeError, ErrorObject, RequestError, UnknownCause};
 pub use session::{EndReason, StartError, SubscribeError};
 

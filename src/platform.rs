@@ -13,6 +13,7 @@ use std::time::SystemTime;
 
 use serde_json::value::RawValue;
 
+use crate::config::Settings;
 use crate::error::{DecodeError, ErrorObject, Recovery};
 use crate::frame::Frame;
 pub use crate::protocol::call::{Batch, Call, Grant, Step};
@@ -96,6 +97,12 @@ impl ChannelKind {
 pub trait Platform: fmt::Debug + Send + Sync + 'static {
     /// A short name for paths, logs and tables, such as `deribit`.
     fn name(&self) -> &str;
+
+    /// What this venue asks of a configuration that says nothing about it: a layer beneath the user's and
+    /// any preset's, above the library's defaults. Default: nothing.
+    fn defaults(&self) -> Settings {
+        Settings::default()
+    }
 
     /// Where an inbound text or binary frame goes. Called once for every frame: it looks at bytes and
     /// never parses the payload.

@@ -313,6 +313,12 @@ impl Session {
         }
     }
 
+    /// Its configuration, the platform's defaults included. `explain` says who set what.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.shared.config
+    }
+
     /// What the session is doing now.
     #[must_use]
     pub fn state(&self) -> SessionState {

@@ -16,7 +16,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("telemetry", &[]),
     ("config", &["error"]),
     ("protocol", &["close", "error", "frame"]),
-    ("platform", &["error", "frame", "protocol"]),
+    ("platform", &["config", "error", "frame", "protocol"]),
     (
         "adapters",
         &["close", "config", "error", "frame", "platform", "protocol"],

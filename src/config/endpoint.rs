@@ -106,6 +106,16 @@ impl Endpoint {
         })
     }
 
+    /// What stands for an endpoint that was refused while the other options are checked.
+    pub(super) fn nowhere() -> Self {
+        Self {
+            host: String::new(),
+            port: 0,
+            resource: String::new(),
+            server_name: None,
+        }
+    }
+
     /// The host: a name or an address, an IPv6 address without its brackets.
     #[must_use]
     pub fn host(&self) -> &str {
@@ -172,7 +182,7 @@ impl fmt::Debug for Endpoint {
 /// What an error may show of a URL that could not be read.
 ///
 /// With an `@` anywhere nothing tells where a password ends, so nothing is shown but the scheme.
-fn redacted(url: &str) -> String {
+pub(super) fn redacted(url: &str) -> String {
     let scheme = match url.split_once("://") {
         Some((scheme, _)) if scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()) => scheme,
         _ => "",

@@ -130,6 +130,22 @@ impl Tls {
         Ok(Arc::clone(self.built.get_or_init(|| Arc::new(config))))
     }
 
+    /// Which anchors, and how many were added.
+    pub(super) fn summary(&self) -> String {
+        let anchors = match self.anchors {
+            Anchors::Default => "default",
+            #[cfg(feature = "platform-roots")]
+            Anchors::Platform => "platform",
+            #[cfg(feature = "webpki-roots")]
+            Anchors::Webpki => "webpki",
+            Anchors::Added => "only",
+        };
+        match self.added.len() {
+            0 => anchors.to_owned(),
+            added => format!("{anchors} + {added} given"),
+        }
+    }
+
     fn changed(mut self) -> Self {
         self.built = Arc::default();
         self

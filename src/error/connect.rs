@@ -4,6 +4,7 @@
 //!
 //! Invariants: a header's value or a URL's user info never appears in a text.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use super::Recovery;
 #[non_exhaustive]
 pub struct ConfigError {
     /// The option's name.
-    pub option: &'static str,
+    pub option: Cow<'static, str>,
     /// The value that was given, as text; secrets are shown as `[redacted]`.
     pub value: String,
     /// What to write instead.
@@ -27,12 +28,12 @@ pub struct ConfigError {
 impl ConfigError {
     /// Names the option, the value and the remedy.
     pub(crate) fn new(
-        option: &'static str,
+        option: impl Into<Cow<'static, str>>,
         value: impl Into<String>,
         remedy: impl Into<String>,
     ) -> Self {
         Self {
-            option,
+            option: option.into(),
             value: value.into(),
             remedy: remedy.into(),
         }
@@ -42,6 +43,80 @@ impl ConfigError {
     #[must_use]
     pub fn recovery(&self) -> Recovery {
         Recovery::Stop
+    }
+}
+
+/// Everything in a configuration that cannot be used; at least one [`ConfigError`].
+///
+/// `Display` is one line with all of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigErrors {
+    errors: Vec<ConfigError>,
+}
+
+impl ConfigErrors {
+    /// An error unless there are none.
+    pub(crate) fn none_of(errors: Vec<ConfigError>) -> Result<(), Self> {
+        if errors.is_empty() {
+            Ok(())
+        } else {
+            Err(Self { errors })
+        }
+    }
+
+    /// Each of them, in the order of the options.
+    pub fn iter(&self) -> std::slice::Iter<'_, ConfigError> {
+        self.errors.iter()
+    }
+
+    /// The one for this option, if there is one.
+    #[must_use]
+    pub fn option(&self, name: &str) -> Option<&ConfigError> {
+        self.errors.iter().find(|error| error.option == name)
+    }
+
+    /// A person has to change the configuration.
+    #[must_use]
+    pub fn recovery(&self) -> Recovery {
+        Recovery::Stop
+    }
+}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, error) in self.errors.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "; " };
+            write!(f, "{separator}{error}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
+
+impl From<ConfigError> for ConfigErrors {
+    fn from(error: ConfigError) -> Self {
+        Self {
+            errors: vec![error],
+        }
+    }
+}
+
+impl IntoIterator for ConfigErrors {
+    type Item = ConfigError;
+    type IntoIter = std::vec::IntoIter<ConfigError>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.errors.into_iter()
+    }
+}
+
+impl<'e> IntoIterator for &'e ConfigErrors {
+    type Item = &'e ConfigError;
+    type IntoIter = std::slice::Iter<'e, ConfigError>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
     }
 }
 
@@ -138,7 +213,7 @@ pub enum ConnectError {
     Config {
         /// What is wrong with it.
         #[source]
-        source: ConfigError,
+        source: ConfigErrors,
     },
     /// A phase took longer than its deadline.
     #[error("{phase} took longer than {limit:?}")]

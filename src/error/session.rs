@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::{ConfigError, ConnectError, Recovery};
+use super::{ConfigError, ConfigErrors, ConnectError, Recovery};
 use crate::close::CloseReason;
 
 /// A session did not come live.
@@ -15,7 +15,7 @@ use crate::close::CloseReason;
 pub enum StartError {
     /// The configuration cannot be used.
     #[error("configuration cannot be used")]
-    Config(#[from] ConfigError),
+    Config(#[from] ConfigErrors),
     /// The first connection could not be opened. It is not tried again unless the configuration says so.
     #[error("first connection could not be opened")]
     Connect(#[source] ConnectError),
@@ -38,6 +38,13 @@ pub enum StartError {
     /// The supervision tree did not start, or ended.
     #[error("supervision tree failed: {0}")]
     Tree(String),
+}
+
+/// What a platform's builder refuses, so that `?` takes it as well as what a configuration's refuses.
+impl From<ConfigError> for StartError {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error.into())
+    }
 }
 
 impl StartError {
@@ -112,4 +119,7 @@ pub enum EndReason {
     /// Only this subscription is over: the venue refuses its channel.
     #[error("channel refused: {0}")]
     Refused(String),
+    /// Only this subscription is over: its connection ended, and the configuration restores nothing.
+    #[error("not restored on the next connection")]
+    NotRestored,
 }

@@ -270,6 +270,22 @@ impl Ledger {
         }
     }
 
+    /// The connection ended and nothing is to be restored: the wishes that were ever confirmed are dropped,
+    /// and returned in order. Those that never were stay, and are asked for on the next connection.
+    #[must_use]
+    pub fn drop_confirmed(&mut self) -> Vec<Arc<str>> {
+        let confirmed = |name: &&Arc<str>| {
+            self.wishes
+                .get(*name)
+                .is_some_and(|wish| wish.once_confirmed)
+        };
+        let channels: Vec<Arc<str>> = self.order.values().filter(confirmed).cloned().collect();
+        for channel in &channels {
+            self.remove(channel);
+        }
+        channels
+    }
+
     /// Whether `channel` is wanted.
     #[must_use]
     pub fn is_wanted(&self, channel: &str) -> bool {
@@ -332,6 +348,19 @@ mod tests {
             let _ = ledger.wish(&name(channel));
         }
         assert_eq!(ledger.on_ready(first()), [name("c"), name("a"), name("b")]);
+    }
+
+    #[test]
+    fn what_is_not_restored_is_dropped_and_a_wish_never_confirmed_stays() {
+        let mut ledger = Ledger::new();
+        for channel in ["a", "b", "c"] {
+            let _ = ledger.wish(&name(channel));
+        }
+        let _ = ledger.on_ready(first());
+        assert!(ledger.on_confirmed("c", first()) && ledger.on_confirmed("a", first()));
+        ledger.on_closed();
+        assert_eq!(ledger.drop_confirmed(), [name("a"), name("c")]);
+        assert_eq!(ledger.on_ready(first().next()), [name("b")]);
     }
 
     #[test]

@@ -145,7 +145,9 @@ async fn secure(tcp: TcpStream, config: &Config) -> Result<TlsOrPlain, ConnectEr
     let tls = config
         .tls
         .client_config()
-        .map_err(|source| ConnectError::Config { source })?;
+        .map_err(|error| ConnectError::Config {
+            source: error.into(),
+        })?;
     let Some(name) = endpoint.server_name() else {
         return Ok(TlsOrPlain::Plain(tcp));
     };

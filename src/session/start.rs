@@ -21,11 +21,13 @@ use super::tree::{self, Addresses};
 use super::{Session, Shared, lock};
 use crate::close::CloseReason;
 use crate::config::{Config, ReconnectOwner};
-use crate::error::{EndReason, StartError};
+use crate::error::{ConnectError, EndReason, StartError};
 use crate::platform::{JsonRpc, Platform};
 
 impl Session {
     /// Starts a supervised session and waits until it is live: connected, authenticated, restored.
+    ///
+    /// What the configuration leaves open the platform's [`defaults`](Platform::defaults) decide.
     ///
     /// # Errors
     ///
@@ -36,6 +38,7 @@ impl Session {
     ///
     /// Dropping the future kills what has been started.
     pub async fn start<P: Platform>(platform: P, config: Config) -> Result<Self, StartError> {
+        let config = config.with_platform(platform.defaults())?;
         let (session, tree) = Self::assemble(platform, config, true);
         session.start_tree(tree).await?;
         session.until_live().await?;
@@ -47,9 +50,18 @@ impl Session {
     /// The handle works as soon as that tree runs it; await [`Session::live`] to know. The session ends
     /// when a cause that another attempt cannot cure ends its subtree, which is transient and so is not
     /// restarted, and when the user's tree lets go of the spec. Leave the spec's restart type as it is.
-    /// Dropping the last handle ends nothing: the tree is the user's.
+    /// Dropping the last handle ends nothing: the tree is the user's. Should the platform's
+    /// [`defaults`](Platform::defaults) not fit the configuration, the session has ended with that cause.
     pub fn supervised<P: Platform>(id: &str, platform: P, config: Config) -> (Self, ChildSpec) {
+        let (config, misfit) = match config.with_platform(platform.defaults()) {
+            Ok(config) => (config, None),
+            Err(source) => (config, Some(ConnectError::Config { source })),
+        };
         let (session, tree) = Self::assemble(platform, config, true);
+        if let Some(error) = misfit {
+            let cause = CloseReason::NotOpened(Arc::new(error));
+            session.shared.plane.end(&EndReason::Fatal(cause));
+        }
         let keeper = EndWithTree {
             plane: Arc::clone(&session.shared.plane),
             path: OnceLock::new(),

@@ -56,6 +56,8 @@ pub(crate) struct SubscriptionArguments {
     pub(crate) plane: Arc<Plane>,
     /// Whom to ask for channels; `None` where subscriptions are the user's own requests.
     pub(crate) adapter: Option<Address<AdapterMessage>>,
+    /// Whether wishes outlive a connection.
+    pub(crate) restore: bool,
 }
 
 /// What it remembers.
@@ -230,6 +232,10 @@ impl SubscriptionState {
                 for subscriber in table.all().filter(|subscriber| subscriber.is_gone()) {
                     self.unsubscribe(subscriber);
                 }
+                if self.epoch != Some(epoch) {
+                    // The end of the one before may never have been said.
+                    self.end_unrestored();
+                }
                 self.epoch = Some(epoch);
                 let channels = self.ledger.on_ready(epoch);
                 // Also when there is nothing to ask: the Adapter waits for the answer.
@@ -271,6 +277,20 @@ impl SubscriptionState {
                 self.asked.clear();
                 self.later.clear();
                 self.ledger.on_closed();
+                self.end_unrestored();
+            }
+        }
+    }
+
+    /// Where nothing is restored, ends the subscriptions that the connection had.
+    fn end_unrestored(&mut self) {
+        if self.arguments.restore {
+            return;
+        }
+        for channel in self.ledger.drop_confirmed() {
+            for subscriber in self.arguments.plane.routes.snapshot().of(&channel) {
+                subscriber.end(EndReason::NotRestored);
+                self.arguments.plane.routes.remove(subscriber);
             }
         }
     }

@@ -44,7 +44,7 @@ use super::transport::{
     Transport, TransportArguments, TransportEnd, TransportEvent, TransportMessage,
 };
 use crate::close::GapCause;
-use crate::config::{Config, ReconnectOwner};
+use crate::config::{Config, Reconnect, ReconnectOwner};
 use crate::error::Recovery;
 use crate::platform::Platform;
 
@@ -102,7 +102,7 @@ pub(crate) fn session<P: Platform>(
         .name(platform.name())
         .intensity(RESTARTS)
         .observe(observer(plane, config))
-        .child(subscription_manager(plane, addresses));
+        .child(subscription_manager(plane, config, addresses));
     if let Some(adapter) = &addresses.adapter {
         tree = tree.child(self::adapter(plane, platform, config, addresses, adapter));
     }
@@ -134,13 +134,15 @@ fn recorder(tape: &Arc<Tape>, address: &Address<RecorderMessage>) -> ChildSpec {
     })
 }
 
-fn subscription_manager(plane: &Arc<Plane>, addresses: &Addresses) -> ChildSpec {
+fn subscription_manager(plane: &Arc<Plane>, config: &Config, addresses: &Addresses) -> ChildSpec {
+    let restore = config.restore_subscriptions;
     let plane = Arc::clone(plane);
     let adapter = addresses.adapter.clone();
     ChildSpec::actor("subscription_manager", move |_| {
         let arguments = SubscriptionArguments {
             plane: Arc::clone(&plane),
             adapter: adapter.clone(),
+            restore,
         };
         Ok((SubscriptionManager, arguments))
     })
@@ -190,10 +192,17 @@ fn connection(
         ReconnectOwner::Client => tree,
         ReconnectOwner::Adapter => tree.auto_shutdown(AutoShutdown::AnySignificant),
     };
-    let stable_after = config.reconnect.stable_after;
+    let reconnect = config.reconnect.clone();
     ChildSpec::supervisor("connection", tree)
         .backoff(config.reconnect.backoff)
-        .classify(move |reason| judge(reason, stable_after))
+        .classify(move |reason| match reconnect.owner {
+            ReconnectOwner::Adapter => judge(reason, &reconnect),
+            // What layer 1 has given up is not begun again from here.
+            ReconnectOwner::Client => match reason.downcast_ref::<TransportEnd>() {
+                Some(_) => Verdict::Escalate,
+                None => Verdict::Default,
+            },
+        })
 }
 
 fn client(plane: &Arc<Plane>, addresses: &Addresses) -> ChildSpec {
@@ -251,12 +260,12 @@ fn transport(
     })
     .address(&addresses.transport)
     .shutdown(Shutdown::Timeout(Duration::from_secs(2)));
-    let stable_after = config.reconnect.stable_after;
+    let reconnect = config.reconnect.clone();
     match config.reconnect.owner {
         ReconnectOwner::Client => spec
             .restart(Restart::Permanent)
             .backoff(config.reconnect.backoff)
-            .classify(move |reason| judge(reason, stable_after)),
+            .classify(move |reason| judge(reason, &reconnect)),
         // Its own end is not repaired here; but it comes back with a Client that was restarted, which
         // a temporary child would not.
         ReconnectOwner::Adapter => {
@@ -318,13 +327,16 @@ fn control_sink(addresses: &Addresses, plane: &Arc<Plane>) -> ControlSink {
 }
 
 /// What an exit means for the layer that owns the connection.
-fn judge(reason: &ExitReason, stable_after: Duration) -> Verdict {
+fn judge(reason: &ExitReason, reconnect: &Reconnect) -> Verdict {
     let Some(end) = reason.downcast_ref::<TransportEnd>() else {
         return Verdict::Default;
     };
+    if !reconnect.automatic {
+        return Verdict::Escalate;
+    }
     let stable = end
         .live_for
-        .is_some_and(|live_for| live_for >= stable_after);
+        .is_some_and(|live_for| live_for >= reconnect.stable_after);
     match end.reason.recovery() {
         Recovery::Stop => Verdict::Escalate,
         Recovery::RetryAfter(asked) => Verdict::Uncounted {

@@ -216,7 +216,10 @@ mod tests {
             .heartbeat(Duration::from_millis(10_500))
             .build()
             .unwrap_err();
-        assert_eq!((error.option, error.value.as_str()), ("heartbeat", "10.5s"));
+        assert_eq!(
+            (&*error.option, error.value.as_str()),
+            ("heartbeat", "10.5s")
+        );
     }
 
     #[test]
@@ -226,7 +229,7 @@ mod tests {
             .build()
             .unwrap_err();
         assert_eq!(
-            (error.option, error.value.as_str()),
+            (&*error.option, error.value.as_str()),
             ("cancel_on_disconnect", "Account")
         );
     }

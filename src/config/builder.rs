@@ -1,0 +1,196 @@
+//! Collects what the user and presets say.
+//!
+//! Apart from [`Config`] because it holds what was said and not what follows from it.
+//!
+//! Invariants: nothing is checked before `build`; a later call wins over an earlier one of the same layer.
+
+use std::fmt;
+use std::time::Duration;
+
+use mainstay_supervisors::backoff::Backoff;
+
+use super::settings::{BackoffSettings, LimitSettings, LivenessSettings, QueueSettings, Settings};
+use super::{
+    Config, Headers, Layers, Liveness, PhaseLimits, Profile, Queue, ReconnectOwner, Record, Tls,
+};
+use crate::error::ConfigErrors;
+
+/// Collects the options of a [`Config`]; `build` checks them.
+#[derive(Clone, Default)]
+#[must_use = "a builder does nothing until `build`"]
+pub struct ConfigBuilder {
+    layers: Layers,
+}
+
+impl fmt::Debug for ConfigBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The url may hold user info until `build` has refused it.
+        f.debug_struct("ConfigBuilder").finish_non_exhaustive()
+    }
+}
+
+impl ConfigBuilder {
+    /// Says what these settings say, and leaves the rest as it is. A header that they name replaces those
+    /// of its name.
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.layers.user = settings.or(self.layers.user);
+        self
+    }
+
+    /// Puts these settings beneath everything that the user says, and above the platform's defaults. A
+    /// later preset lies over an earlier one.
+    pub fn preset(mut self, settings: Settings) -> Self {
+        self.layers.preset = settings.or(self.layers.preset);
+        self
+    }
+
+    /// [`ConfigBuilder::preset`] with the values of a profile.
+    pub fn profile(self, profile: Profile) -> Self {
+        self.preset(profile.settings())
+    }
+
+    /// Whom to trust on `wss://`. Default: the platform's roots where that feature is on.
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.layers.user.tls = Some(tls);
+        self
+    }
+
+    /// Adds a header to the upgrade request. Its value never appears in `Debug`, logs or errors.
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        let headers = std::mem::take(&mut self.layers.user.headers);
+        self.layers.user.headers = headers.with(name, value);
+        self
+    }
+
+    /// Leaves out a header that a preset or the platform adds.
+    pub fn without_header(mut self, name: impl Into<String>) -> Self {
+        let headers: Headers = std::mem::take(&mut self.layers.user.headers);
+        self.layers.user.headers = headers.without(name);
+        self
+    }
+
+    /// Subprotocols to offer, the preferred one first (RFC 6455, section 1.9). Default none.
+    pub fn subprotocols<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
+        let names = names.into_iter().map(Into::into).collect();
+        self.layers.user.subprotocols = Some(names);
+        self
+    }
+
+    /// Deadlines of the phases of opening, all of them.
+    pub fn limits(mut self, limits: PhaseLimits) -> Self {
+        self.layers.user.limits = LimitSettings::of(&limits);
+        self
+    }
+
+    /// Whether a lost connection is sought again at all. Default yes.
+    pub fn automatic_reconnect(mut self, automatic: bool) -> Self {
+        self.layers.user.reconnect.automatic = Some(automatic);
+        self
+    }
+
+    /// Which layer retries a lost connection. Default [`ReconnectOwner::Adapter`].
+    pub fn reconnect_owner(mut self, owner: ReconnectOwner) -> Self {
+        self.layers.user.reconnect.owner = Some(owner);
+        self
+    }
+
+    /// Delays between attempts, and their number. Says all of `backoff`.
+    pub fn backoff(mut self, backoff: Backoff) -> Self {
+        self.layers.user.backoff = BackoffSettings::of(&backoff);
+        self
+    }
+
+    /// How many attempts one outage may take; `None`, the default, for any number. The session then ends
+    /// with the last attempt's cause.
+    pub fn max_attempts(mut self, attempts: Option<u32>) -> Self {
+        self.layers.user.backoff.max_attempts = Some(attempts);
+        self
+    }
+
+    /// How long a connection must have been live before the attempt counter goes back to zero.
+    pub fn stable_after(mut self, stable_after: Duration) -> Self {
+        self.layers.user.reconnect.stable_after = Some(stable_after);
+        self
+    }
+
+    /// Whether the very first connection is retried too. Default no: `start` returns its error.
+    pub fn retry_first(mut self, retry: bool) -> Self {
+        self.layers.user.reconnect.retry_first = Some(retry);
+        self
+    }
+
+    /// When a silent connection is given up.
+    pub fn liveness(mut self, liveness: Liveness) -> Self {
+        self.layers.user.liveness = LivenessSettings::of(&liveness);
+        self
+    }
+
+    /// How long a request may take unless it says otherwise. Default 10 s.
+    pub fn request_timeout(mut self, limit: Duration) -> Self {
+        self.layers.user.request_timeout = Some(limit);
+        self
+    }
+
+    /// How long the whole start may take. Default 30 s.
+    pub fn start_timeout(mut self, limit: Duration) -> Self {
+        self.layers.user.start_timeout = Some(limit);
+        self
+    }
+
+    /// How long a shutdown may take in all. Default 5 s.
+    pub fn shutdown_timeout(mut self, limit: Duration) -> Self {
+        self.layers.user.shutdown_timeout = Some(limit);
+        self
+    }
+
+    /// How long written bytes may wait for a peer that does not read. Default 10 s.
+    pub fn write_timeout(mut self, limit: Duration) -> Self {
+        self.layers.user.write_timeout = Some(limit);
+        self
+    }
+
+    /// Whether subscriptions are made again on the next connection. Default yes.
+    pub fn restore_subscriptions(mut self, restore: bool) -> Self {
+        self.layers.user.restore_subscriptions = Some(restore);
+        self
+    }
+
+    /// Requests and frames that may wait to be written. Default 1024.
+    pub fn outbound_capacity(mut self, capacity: usize) -> Self {
+        self.layers.user.outbound_capacity = Some(capacity);
+        self
+    }
+
+    /// The queue of a subscription that does not bring its own.
+    pub fn queue(mut self, queue: Queue) -> Self {
+        self.layers.user.queue = QueueSettings::of(&queue);
+        self
+    }
+
+    /// Bytes read from the socket at once. Default 64 KiB.
+    pub fn read_buffer(mut self, bytes: usize) -> Self {
+        self.layers.user.read_buffer = Some(bytes);
+        self
+    }
+
+    /// Largest message accepted. Default 16 MiB.
+    pub fn max_message(mut self, bytes: usize) -> Self {
+        self.layers.user.max_message = Some(bytes);
+        self
+    }
+
+    /// Records the session into a file. Default: it is not recorded.
+    pub fn record(mut self, record: Record) -> Self {
+        self.layers.user.record = Some(Some(record));
+        self
+    }
+
+    /// Checks every option and returns the configuration.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigErrors`] names every option that cannot work, its value, and what to write instead.
+    pub fn build(self) -> Result<Config, ConfigErrors> {
+        self.layers.build(Vec::new())
+    }
+}

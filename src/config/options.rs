@@ -1,0 +1,154 @@
+//! Options that vary together, each group a type of its own.
+//!
+//! Apart from [`Config`](super::Config) because actors take one group each, and platforms speak of them.
+//!
+//! Invariants: every default stands here, in a `Default` beside its type.
+
+use std::time::Duration;
+
+use mainstay_supervisors::backoff::Backoff;
+
+/// Which of the two layers retries when a connection is lost. Exactly one does.
+///
+/// Both restart policies derive from this one value, so that "both" and "none" cannot be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ReconnectOwner {
+    /// Layer 1: the Transport is restarted beneath a Client that stays.
+    Client,
+    /// Layer 2: the loss ends the connection's subtree, which the Adapter's supervisor restarts.
+    Adapter,
+}
+
+/// A deadline for each phase between nothing and live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PhaseLimits {
+    /// Resolving the host name. Default 5 s.
+    pub dns: Duration,
+    /// The TCP handshake, for all addresses together. Default 5 s.
+    pub tcp: Duration,
+    /// The TLS handshake. Default 5 s.
+    pub tls: Duration,
+    /// The opening handshake of RFC 6455. Default 5 s.
+    pub upgrade: Duration,
+    /// Each step of authentication and preparation. Default 10 s.
+    pub auth: Duration,
+    /// From the opening handshake to the first frame of any kind. Default: none, since a quiet
+    /// service may rightly say nothing until it is asked.
+    pub first_data: Option<Duration>,
+}
+
+impl Default for PhaseLimits {
+    fn default() -> Self {
+        Self {
+            dns: Duration::from_secs(5),
+            tcp: Duration::from_secs(5),
+            tls: Duration::from_secs(5),
+            upgrade: Duration::from_secs(5),
+            auth: Duration::from_secs(10),
+            first_data: None,
+        }
+    }
+}
+
+/// How a lost connection is sought again.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Reconnect {
+    /// Whether a lost connection is sought again at all. Default yes. Without it the first loss ends the
+    /// session with its cause.
+    pub automatic: bool,
+    /// Which layer retries. Default [`ReconnectOwner::Adapter`]; `Client::connect` says
+    /// [`ReconnectOwner::Client`].
+    pub owner: ReconnectOwner,
+    /// Delays between attempts. Default: the first at once, then full jitter from 250 ms to 30 s, for ever.
+    /// Its `reset_after` plays no part: `stable_after` does, which looks at the session and not at an actor.
+    pub backoff: Backoff,
+    /// How long a connection must have been live before the attempt counter goes back to zero.
+    /// Default 10 s. Shorter lets a server that accepts and closes be redialed faster.
+    pub stable_after: Duration,
+    /// Whether the very first connection is retried too, instead of failing `start`. Default no.
+    pub retry_first: bool,
+}
+
+impl Default for Reconnect {
+    fn default() -> Self {
+        Self {
+            automatic: true,
+            owner: ReconnectOwner::Adapter,
+            backoff: Backoff::new(Duration::from_millis(250), Duration::from_secs(30)),
+            stable_after: Duration::from_secs(10),
+            retry_first: false,
+        }
+    }
+}
+
+/// When a silent connection is given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Liveness {
+    /// After this long without a single inbound frame a ping is sent. Default 15 s.
+    pub quiet: Duration,
+    /// How long the answer to that ping (or anything else) may take. Default 10 s.
+    pub grace: Duration,
+}
+
+impl Liveness {
+    /// A ping after `quiet` without a frame, and the end after `grace` more.
+    #[must_use]
+    pub fn new(quiet: Duration, grace: Duration) -> Self {
+        Self { quiet, grace }
+    }
+}
+
+impl Default for Liveness {
+    fn default() -> Self {
+        Self {
+            quiet: Duration::from_secs(15),
+            grace: Duration::from_secs(10),
+        }
+    }
+}
+
+/// What happens when a subscription's queue is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Overflow {
+    /// The oldest message goes; the consumer is told of a gap. The default.
+    DropOldest,
+    /// The message that came last goes; the consumer is told of a gap.
+    DropNewest,
+    /// The connection waits for the consumer, at most this long for a batch of messages; then the
+    /// oldest go. While it waits nothing else is read from this connection.
+    Block(Duration),
+    /// The subscription ends.
+    Disconnect,
+}
+
+/// Bound and rule of a subscription's queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Queue {
+    /// Messages that may wait. Default 4096.
+    pub capacity: usize,
+    /// What happens beyond. Default [`Overflow::DropOldest`].
+    pub overflow: Overflow,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self {
+            capacity: 4096,
+            overflow: Overflow::DropOldest,
+        }
+    }
+}
+
+impl Queue {
+    /// A queue for `capacity` messages with the rule `overflow`.
+    #[must_use]
+    pub fn new(capacity: usize, overflow: Overflow) -> Self {
+        Self { capacity, overflow }
+    }
+}
