@@ -3,16 +3,22 @@
 //! One enum per operation: [`ConfigErrors`] when a session is described, [`ConnectError`] when a
 //! connection is opened, [`RequestError`] when a request ends without an answer that helps,
 //! [`SubscribeError`] for a subscription, [`StartError`] when a session is started. What to do about an
-//! error is decided here and nowhere else, by `recovery()`; nobody matches on a string.
+//! error is decided here and nowhere else, by `recovery()`; nobody matches on a string. For a person every
+//! error has `explain()`: its [`Category`], what to try, and a heading of the [`guide`].
 //!
 //! Invariants: no error carries a credential; texts are lower case without a full stop and leave the
 //! cause to `source()`.
 
 mod connect;
+mod explain;
 mod request;
 mod session;
 
+#[doc = include_str!("error/guide.md")]
+pub mod guide {}
+
 pub use connect::{ConfigError, ConfigErrors, ConnectError, HttpResponse, Phase};
+pub use explain::{Category, Explanation};
 pub use request::{DecodeError, ErrorObject, RequestError, UnknownCause};
 pub use session::{EndReason, StartError, SubscribeError};
 

@@ -74,6 +74,14 @@ impl DecodeError {
     }
 }
 
+impl DecodeError {
+    /// A person has to compare the type with what the peer sends.
+    #[must_use]
+    pub fn recovery(&self) -> Recovery {
+        Recovery::Stop
+    }
+}
+
 /// Why the fate of a request is unknown.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
@@ -84,6 +92,14 @@ pub enum UnknownCause {
     /// No answer came within the deadline.
     #[error("no answer within {0:?}")]
     Deadline(Duration),
+}
+
+impl UnknownCause {
+    /// Find out first whether it was executed.
+    #[must_use]
+    pub fn recovery(&self) -> Recovery {
+        Recovery::Reconcile
+    }
 }
 
 /// A request that was not answered with a result.

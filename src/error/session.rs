@@ -123,3 +123,15 @@ pub enum EndReason {
     #[error("not restored on the next connection")]
     NotRestored,
 }
+
+impl EndReason {
+    /// What to do about it: start another session, or change something first.
+    #[must_use]
+    pub fn recovery(&self) -> Recovery {
+        match self {
+            Self::Fatal(reason) => reason.recovery(),
+            Self::Lagged | Self::NotRestored => Recovery::Retry,
+            Self::Shutdown | Self::Exhausted(_) | Self::Refused(_) => Recovery::Stop,
+        }
+    }
+}

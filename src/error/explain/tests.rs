@@ -1,0 +1,369 @@
+//! Every variant of every error is explained, and every explanation leads somewhere.
+//!
+//! The functions named `every_*` match without a wildcard: a new variant does not compile until it stands
+//! in the list above its match.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::*;
+use crate::error::{HttpResponse, Phase};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn io(kind: io::ErrorKind) -> Arc<io::Error> {
+    Arc::new(io::Error::from(kind))
+}
+
+fn word() -> String {
+    "word".to_owned()
+}
+
+fn config() -> ConfigErrors {
+    ConfigError::new("queue.capacity", "0", "give a number from 1").into()
+}
+
+fn refused_with(status: u16) -> ConnectError {
+    let status = http::StatusCode::from_u16(status).unwrap();
+    let response = HttpResponse::new(status, http::HeaderMap::new(), bytes::Bytes::new());
+    ConnectError::Refused {
+        response: Box::new(response),
+    }
+}
+
+fn every_connect_error() -> Vec<ConnectError> {
+    let mut all = vec![
+        ConnectError::Config { source: config() },
+        ConnectError::Dns {
+            host: word(),
+            source: io(io::ErrorKind::NotFound),
+        },
+        ConnectError::Tcp {
+            address: word(),
+            source: io(io::ErrorKind::ConnectionRefused),
+        },
+        ConnectError::Tcp {
+            address: word(),
+            source: io(io::ErrorKind::NetworkUnreachable),
+        },
+        ConnectError::Tls {
+            host: word(),
+            source: io(io::ErrorKind::InvalidData),
+        },
+        ConnectError::Certificate {
+            host: word(),
+            source: Arc::new(rustls::CertificateError::Expired.into()),
+        },
+        ConnectError::Handshake { detail: word() },
+        ConnectError::Io {
+            phase: Phase::Upgrade,
+            source: io(io::ErrorKind::BrokenPipe),
+        },
+    ];
+    let statuses = [
+        200, 301, 400, 401, 403, 404, 407, 408, 410, 425, 426, 429, 500, 503,
+    ];
+    all.extend(statuses.map(refused_with));
+    let phases = [
+        Phase::Dns,
+        Phase::Tcp,
+        Phase::Tls,
+        Phase::Upgrade,
+        Phase::Auth,
+        Phase::FirstData,
+    ];
+    all.extend(phases.map(|phase| ConnectError::Timeout {
+        phase,
+        limit: SECOND,
+    }));
+    for error in &all {
+        match error {
+            ConnectError::Config { .. }
+            | ConnectError::Timeout { .. }
+            | ConnectError::Dns { .. }
+            | ConnectError::Tcp { .. }
+            | ConnectError::Tls { .. }
+            | ConnectError::Certificate { .. }
+            | ConnectError::Refused { .. }
+            | ConnectError::Handshake { .. }
+            | ConnectError::Io { .. } => {}
+        }
+    }
+    all
+}
+
+fn every_recovery() -> Vec<Recovery> {
+    let all = vec![
+        Recovery::Retry,
+        Recovery::RetryAfter(SECOND),
+        Recovery::Reauthenticate,
+        Recovery::Reconcile,
+        Recovery::Stop,
+    ];
+    for recovery in &all {
+        match recovery {
+            Recovery::Retry
+            | Recovery::RetryAfter(_)
+            | Recovery::Reauthenticate
+            | Recovery::Reconcile
+            | Recovery::Stop => {}
+        }
+    }
+    all
+}
+
+fn every_close_reason() -> Vec<CloseReason> {
+    let mut all = vec![
+        CloseReason::Local { reason: word() },
+        CloseReason::Eof,
+        CloseReason::Io {
+            kind: io::ErrorKind::ConnectionReset,
+            detail: word(),
+        },
+        CloseReason::Protocol { detail: word() },
+        CloseReason::TooBig { detail: word() },
+        CloseReason::Silent { quiet: SECOND },
+        CloseReason::WriteStalled { waited: SECOND },
+        CloseReason::ActorEnded {
+            actor: word(),
+            reason: word(),
+        },
+    ];
+    let codes = (999..=1016).chain([3000, 3001, 4000, 4999]).map(Some);
+    all.extend(codes.chain([None]).map(|code| CloseReason::Peer {
+        code,
+        reason: word(),
+    }));
+    let opened = every_connect_error().into_iter();
+    all.extend(opened.map(|error| CloseReason::NotOpened(Arc::new(error))));
+    let judged = every_recovery().into_iter();
+    all.extend(judged.map(|recovery| CloseReason::NotEstablished {
+        step: word(),
+        detail: word(),
+        recovery,
+    }));
+    for reason in &all {
+        match reason {
+            CloseReason::Peer { .. }
+            | CloseReason::Local { .. }
+            | CloseReason::Eof
+            | CloseReason::Io { .. }
+            | CloseReason::Protocol { .. }
+            | CloseReason::TooBig { .. }
+            | CloseReason::Silent { .. }
+            | CloseReason::WriteStalled { .. }
+            | CloseReason::NotOpened(_)
+            | CloseReason::NotEstablished { .. }
+            | CloseReason::ActorEnded { .. } => {}
+        }
+    }
+    all
+}
+
+fn every_start_error() -> Vec<StartError> {
+    let mut all = vec![
+        StartError::Config(config()),
+        StartError::Timeout(SECOND),
+        StartError::Tree(word()),
+    ];
+    all.extend(every_connect_error().into_iter().map(StartError::Connect));
+    all.extend(every_close_reason().into_iter().map(StartError::Closed));
+    all.extend(
+        every_recovery()
+            .into_iter()
+            .map(|recovery| StartError::Refused {
+                step: word(),
+                detail: word(),
+                recovery,
+            }),
+    );
+    for error in &all {
+        match error {
+            StartError::Config(_)
+            | StartError::Connect(_)
+            | StartError::Closed(_)
+            | StartError::Refused { .. }
+            | StartError::Timeout(_)
+            | StartError::Tree(_) => {}
+        }
+    }
+    all
+}
+
+fn every_subscribe_error() -> Vec<SubscribeError> {
+    let all = vec![
+        SubscribeError::Rejected {
+            channel: word(),
+            detail: word(),
+        },
+        SubscribeError::Timeout {
+            channel: word(),
+            limit: SECOND,
+        },
+        SubscribeError::Ended { channel: word() },
+    ];
+    for error in &all {
+        match error {
+            SubscribeError::Rejected { .. }
+            | SubscribeError::Timeout { .. }
+            | SubscribeError::Ended { .. } => {}
+        }
+    }
+    all
+}
+
+fn every_unknown_cause() -> Vec<UnknownCause> {
+    let all = vec![
+        UnknownCause::ConnectionLost(CloseReason::Eof),
+        UnknownCause::Deadline(SECOND),
+    ];
+    for cause in &all {
+        match cause {
+            UnknownCause::ConnectionLost(_) | UnknownCause::Deadline(_) => {}
+        }
+    }
+    all
+}
+
+fn every_error_object() -> Vec<ErrorObject> {
+    let codes = [-32700, -32600, -32601, -32602, -32603, -32000, 0, 10_009];
+    let object = |code| ErrorObject {
+        code,
+        message: word(),
+        data: None,
+    };
+    codes.map(object).into()
+}
+
+fn every_request_error() -> Vec<RequestError> {
+    let mut all = vec![
+        RequestError::Undecodable {
+            method: word(),
+            source: DecodeError::new("answer", "word"),
+        },
+        RequestError::NotSent {
+            method: word(),
+            detail: word(),
+        },
+        RequestError::Unencodable {
+            method: word(),
+            detail: word(),
+        },
+    ];
+    all.extend(
+        every_error_object()
+            .into_iter()
+            .map(|error| RequestError::Answered {
+                method: word(),
+                error,
+            }),
+    );
+    all.extend(
+        every_unknown_cause()
+            .into_iter()
+            .map(|cause| RequestError::Unknown {
+                method: word(),
+                cause,
+            }),
+    );
+    for error in &all {
+        match error {
+            RequestError::Answered { .. }
+            | RequestError::Undecodable { .. }
+            | RequestError::NotSent { .. }
+            | RequestError::Unknown { .. }
+            | RequestError::Unencodable { .. } => {}
+        }
+    }
+    all
+}
+
+fn every_end_reason() -> Vec<EndReason> {
+    let mut all = vec![
+        EndReason::Shutdown,
+        EndReason::Exhausted(word()),
+        EndReason::Lagged,
+        EndReason::Refused(word()),
+        EndReason::NotRestored,
+    ];
+    all.extend(every_close_reason().into_iter().map(EndReason::Fatal));
+    for reason in &all {
+        match reason {
+            EndReason::Shutdown
+            | EndReason::Fatal(_)
+            | EndReason::Exhausted(_)
+            | EndReason::Lagged
+            | EndReason::Refused(_)
+            | EndReason::NotRestored => {}
+        }
+    }
+    all
+}
+
+fn every_explanation() -> Vec<Explanation> {
+    let mut all = vec![
+        config().explain(),
+        ConfigError::new("url", "", "give a host").explain(),
+        DecodeError::new("answer", "word").explain(),
+    ];
+    all.extend(every_connect_error().iter().map(ConnectError::explain));
+    all.extend(every_close_reason().iter().map(CloseReason::explain));
+    all.extend(every_start_error().iter().map(StartError::explain));
+    all.extend(every_subscribe_error().iter().map(SubscribeError::explain));
+    all.extend(every_unknown_cause().iter().map(UnknownCause::explain));
+    all.extend(every_error_object().iter().map(ErrorObject::explain));
+    all.extend(every_request_error().iter().map(RequestError::explain));
+    all.extend(every_end_reason().iter().map(EndReason::explain));
+    all
+}
+
+#[test]
+fn every_error_has_a_message_a_suggestion_and_a_link() {
+    for explanation in every_explanation() {
+        assert!(!explanation.message.is_empty(), "{explanation:?}");
+        assert!(!explanation.suggestion.is_empty(), "{explanation:?}");
+        let anchor = format!("#{}", explanation.code);
+        assert!(explanation.docs.starts_with("https://"), "{explanation:?}");
+        assert!(explanation.docs.ends_with(&anchor), "{explanation:?}");
+    }
+}
+
+#[test]
+fn every_code_is_a_heading_of_the_guide_and_every_heading_is_a_code() {
+    let guide = include_str!("../guide.md");
+    let headings: BTreeSet<&str> = guide
+        .lines()
+        .filter_map(|line| line.strip_prefix("## "))
+        .collect();
+    let codes: BTreeSet<&str> = every_explanation()
+        .iter()
+        .map(|explanation| explanation.code)
+        .collect();
+    assert_eq!(codes, headings);
+}
+
+#[test]
+fn a_cause_is_in_the_message_and_decides_the_suggestion() {
+    let error = StartError::Connect(refused_with(401));
+    let explanation = error.explain();
+    assert_eq!(explanation.category, Category::Authentication);
+    assert!(explanation.message.contains("401"), "{explanation}");
+    assert!(
+        explanation.suggestion.contains("credentials"),
+        "{explanation}"
+    );
+}
+
+#[test]
+fn all_options_of_a_configuration_are_in_its_explanation() {
+    let errors = crate::Config::builder("http://h")
+        .outbound_capacity(0)
+        .build()
+        .expect_err("refused");
+    let text = errors.explain().to_string();
+    assert!(
+        text.contains("url") && text.contains("outbound_capacity"),
+        "{text}"
+    );
+}
