@@ -58,6 +58,13 @@ impl Machine {
                     sequence.pass(rank);
                 }
             }
+            // Its group was parked meanwhile, and its turn to be stopped had not come yet.
+            StartRefusal::Postponed(delay) if self.children[at].held => {
+                self.notice(at, SupervisorEventKind::ChildPostponed { delay });
+                self.refuse_asked(at, &Arc::new(ExitReason::Cancelled));
+                self.retire(at);
+                self.settle_down(at);
+            }
             StartRefusal::Postponed(delay) => {
                 self.notice(at, SupervisorEventKind::ChildPostponed { delay });
                 let until = later(now, delay);

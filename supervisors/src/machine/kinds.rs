@@ -212,6 +212,33 @@ fn a_restart_that_waits_is_parked_with_its_group() {
     );
 }
 
+/// A member that is just being started when the group is parked, and asks for a delay, does not come
+/// back by itself either.
+#[test]
+fn a_start_that_is_postponed_after_its_group_was_parked_is_not_made_again() {
+    let by = parking(Strategy::OneForAll, 0);
+    let mut drive = Drive::by(by, ["a", "b", "c"].map(permanent));
+    drive.up(&["a", "b", "c"]);
+    assert_eq!(drive.exited("a", 1), ["stop c#1"]);
+    assert_eq!(stopped(&mut drive, "c", 1), ["stop b#1"]);
+    assert_eq!(stopped(&mut drive, "b", 1), Vec::<String>::new());
+    for (ticket, id) in [(1, "a"), (2, "b"), (3, "c")] {
+        let starts = format!("start {id}#2");
+        assert_eq!(drive.request(ticket, Request::Restart(id.into())), [starts]);
+    }
+    assert_eq!(drive.started("b", 2), ["2: up #2"]);
+    assert_eq!(drive.started("c", 2), ["3: up #2"]);
+    // The turn of a to be stopped has not come yet.
+    assert_eq!(drive.exited("b", 2), ["stop c#2"]);
+    let postponed = StartRefusal::Postponed(SECOND);
+    assert_eq!(drive.refused("a", 2, postponed), ["1: failed"]);
+    assert_eq!(stopped(&mut drive, "c", 2), Vec::<String>::new());
+    drive.now += 9 * SECOND;
+    assert_eq!(drive.step(Input::Tick), Vec::<String>::new());
+    let parked = |id: &str| (id.to_owned(), NodeStatus::Parked);
+    assert_eq!(statuses(&drive), ["a", "b", "c"].map(parked));
+}
+
 /// A significant child that is parked has ended for good.
 #[test]
 fn a_significant_child_that_is_parked_ends_the_supervisor_by_auto_shutdown() {
