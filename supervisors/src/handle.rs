@@ -366,7 +366,7 @@ impl SupervisorSpec {
             reports: Reports::Starter(Some(starter)),
         };
         let mut starting = Starting(Some(doom));
-        tokio::spawn(keeper.mind(tokio::spawn(launching), readiness, Limits::default()));
+        tokio::spawn(keeper.mind(launching, readiness, Limits::default()));
         let started = started.await;
         starting.0 = None;
         match started {

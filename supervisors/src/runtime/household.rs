@@ -174,7 +174,7 @@ impl Doom {
     pub(crate) fn come(&self) {
         self.come.store(true, Ordering::SeqCst);
         for (_, record) in &*lock(&self.enrolled) {
-            record.wake_keeper();
+            record.doomed();
         }
     }
 

@@ -14,6 +14,7 @@
 //! asks for.
 
 use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -21,20 +22,19 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
-use tokio::task::{JoinError, JoinHandle};
+use tokio::task::JoinError;
 use tokio::time::{Instant, timeout};
 
 use crate::exit::ExitReason;
 use crate::handle::SupervisorRef;
 use crate::runtime::household::{Enrolment, Household};
 use crate::runtime::inbox::Letter;
-use crate::runtime::launch::{Launched, Refusal, Remains};
+use crate::runtime::launch::{Launched, Launching, Refusal, Remains};
 use crate::runtime::record::{Command, Obituary, Record};
 use crate::shutdown::{Parting, StopOrder};
-use crate::time::from_now;
 
 /// How long something that was killed or given up may take to go.
-const GRACE: Duration = Duration::from_secs(1);
+pub(crate) const GRACE: Duration = Duration::from_secs(1);
 
 /// Who hears of the incarnation.
 pub(crate) enum Reports {
@@ -56,6 +56,27 @@ pub(crate) struct Keeper {
     /// Comes when the supervisor is gone and nothing may outlive it.
     pub(crate) doom: Enrolment,
     pub(crate) reports: Reports,
+}
+
+/// How a start went.
+enum Beginning {
+    Up(Keeper, Launched),
+    Refused(Keeper, Refusal),
+    /// Another task goes on as the keeper.
+    Relieved,
+}
+
+/// How a launch went.
+enum Launch {
+    Done(Keeper, Result<Launched, Refusal>),
+    Interrupted(Keeper, Left, Interrupt),
+    Relieved,
+}
+
+/// What there is of a launch that was given up.
+enum Left {
+    Launching(Launching),
+    Launched(Result<Launched, Refusal>),
 }
 
 /// What interrupts a keeper.
@@ -121,7 +142,7 @@ impl Rest {
         {
             return Poll::Ready(Turn::Hung(age));
         }
-        self.keeper.look(context).map(Turn::Interrupted)
+        self.keeper.look(context, None).map(Turn::Interrupted)
     }
 
     /// Whether nothing is left of a child whose task has ended, as is the rule.
@@ -134,8 +155,8 @@ impl Rest {
         gone && self.launched.supervisor.is_none()
     }
 
-    fn bow_out(self, aborted: bool) -> Stage {
-        let keeper = self.keeper;
+    fn bow_out(&self, aborted: bool) -> Stage {
+        let keeper = &self.keeper;
         keeper.record.leave();
         let reason = keeper.record.verdict(aborted);
         Stage::after(keeper.exited(Parting::Graceful, reason))
@@ -153,6 +174,8 @@ impl Future for Minding {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        // What is left of an incarnation is cleared away when the next one has been launched.
+        let mut over = None;
         loop {
             match &mut self.0 {
                 Stage::Busy(work) => self.0 = ready!(work.as_mut().poll(context)),
@@ -160,7 +183,9 @@ impl Future for Minding {
                     let turn = ready!(rest.poll(context));
                     if let Stage::Resting(rest) = std::mem::replace(&mut self.0, Stage::Done) {
                         self.0 = match turn {
-                            Turn::Ended(aborted) if rest.is_over() => rest.bow_out(aborted),
+                            Turn::Ended(aborted) if rest.is_over() => {
+                                over.insert(rest).bow_out(aborted)
+                            }
                             turn => Stage::Busy(Box::pin(rest.end(turn))),
                         };
                     }
@@ -173,62 +198,107 @@ impl Future for Minding {
 
 impl Keeper {
     pub(crate) fn mind(
-        mut self,
-        launch: JoinHandle<Result<Launched, Refusal>>,
+        self,
+        launch: Launching,
         ready: oneshot::Receiver<()>,
         limits: Limits,
     ) -> Minding {
         Minding(Stage::Busy(Box::pin(async move {
             match self.start(launch, ready, limits.start).await {
-                Ok(launched) => {
-                    self.started(&launched);
-                    let record = &self.record;
+                Beginning::Up(mut keeper, launched) => {
+                    keeper.started(&launched);
+                    let record = &keeper.record;
                     let watching = limits.watchdog.map(|limit| watch(record.clone(), limit));
                     Stage::Resting(Box::new(Rest {
-                        keeper: self,
+                        keeper,
                         launched,
                         watching,
                     }))
                 }
-                Err(refusal) => Stage::after(self.refuse(refusal)),
+                Beginning::Refused(keeper, refusal) => Stage::after(keeper.refuse(refusal)),
+                Beginning::Relieved => Stage::Done,
             }
         })))
     }
 
     /// Until it is ready.
     async fn start(
-        &mut self,
-        mut launch: JoinHandle<Result<Launched, Refusal>>,
+        self,
+        launch: Launching,
         mut ready: oneshot::Receiver<()>,
         limit: Option<Duration>,
-    ) -> Result<Launched, Refusal> {
-        let deadline = limit.map(|limit| (from_now(limit), limit));
-        let launched = tokio::select! {
-            biased;
-            done = &mut launch => done,
-            interrupt = self.interrupt(deadline) => {
-                return Err(Box::pin(self.give_up(launch, interrupt)).await);
+    ) -> Beginning {
+        let (mut keeper, mut launched) = match self.launch(launch, limit).await {
+            Launch::Done(keeper, Ok(launched)) => (keeper, launched),
+            Launch::Done(keeper, Err(refusal)) => return Beginning::Refused(keeper, refusal),
+            Launch::Interrupted(mut keeper, left, interrupt) => {
+                let refusal = Box::pin(keeper.give_up(left, interrupt)).await;
+                return Beginning::Refused(keeper, refusal);
             }
-        };
-        let mut launched = match launched {
-            Ok(launched) => launched?,
-            Err(error) => {
-                let reason = if error.is_cancelled() {
-                    ExitReason::Cancelled
-                } else {
-                    ExitReason::Failed(Arc::new(error))
-                };
-                return Err(Refusal::Failed(Arc::new(reason)));
-            }
+            Launch::Relieved => return Beginning::Relieved,
         };
         let turn = tokio::select! {
             biased;
-            Ok(()) = &mut ready => return Ok(launched),
+            Ok(()) = &mut ready => return Beginning::Up(keeper, launched),
             ended = &mut launched.join => Turn::Ended(was_aborted(ended)),
-            interrupt = self.interrupt(deadline) => Turn::Interrupted(interrupt),
+            interrupt = poll_fn(|context| keeper.look(context, Some(limit))) => {
+                Turn::Interrupted(interrupt)
+            }
         };
         // Rare, and larger than all before.
-        Err(Box::pin(self.break_off(launched, turn)).await)
+        let refusal = Box::pin(keeper.break_off(launched, turn)).await;
+        Beginning::Refused(keeper, refusal)
+    }
+
+    /// Until something runs. That is the user's code, which may block this task: meanwhile the record has
+    /// the keeper, so that another task can go on as it.
+    async fn launch(self, launch: Launching, limit: Option<Duration>) -> Launch {
+        let mut hand = Some((self, launch));
+        poll_fn(move |context| {
+            let Some((mut keeper, mut launch)) = hand.take() else {
+                return Poll::Pending;
+            };
+            let record = keeper.record.clone();
+            loop {
+                if let Poll::Ready(interrupt) = keeper.look(context, Some(limit)) {
+                    let left = Left::Launching(launch);
+                    return Poll::Ready(Launch::Interrupted(keeper, left, interrupt));
+                }
+                match record.lend(keeper) {
+                    Ok(()) => break,
+                    // It came just now.
+                    Err(back) => keeper = back,
+                }
+            }
+            let polled = catch_unwind(AssertUnwindSafe(|| launch.as_mut().poll(context)));
+            let polled = polled.unwrap_or_else(|payload| {
+                let reason = Arc::new(ExitReason::of_panic(payload));
+                Poll::Ready(Err(Refusal::Failed(reason)))
+            });
+            let Some(keeper) = record.take_back() else {
+                if let Poll::Ready(Ok(launched)) = polled {
+                    launched.kill();
+                }
+                return Poll::Ready(Launch::Relieved);
+            };
+            match polled {
+                Poll::Pending => {
+                    hand = Some((keeper, launch));
+                    Poll::Pending
+                }
+                Poll::Ready(done) if record.start_cancelled() => {
+                    match keeper.look(context, Some(limit)) {
+                        Poll::Ready(interrupt) => {
+                            let left = Left::Launched(done);
+                            Poll::Ready(Launch::Interrupted(keeper, left, interrupt))
+                        }
+                        Poll::Pending => Poll::Ready(Launch::Done(keeper, done)),
+                    }
+                }
+                Poll::Ready(done) => Poll::Ready(Launch::Done(keeper, done)),
+            }
+        })
+        .await
     }
 
     /// It does not become ready any more.
@@ -298,7 +368,7 @@ impl Keeper {
     async fn interrupt(&self, deadline: Option<(Instant, Duration)>) -> Interrupt {
         let mut alarm = deadline.map(|(at, limit)| (Box::pin(tokio::time::sleep_until(at)), limit));
         poll_fn(|context| {
-            if let Poll::Ready(interrupt) = self.look(context) {
+            if let Poll::Ready(interrupt) = self.look(context, None) {
                 return Poll::Ready(interrupt);
             }
             match &mut alarm {
@@ -312,8 +382,8 @@ impl Keeper {
         .await
     }
 
-    /// Looks at what is new on the desk.
-    fn look(&self, context: &mut Context<'_>) -> Poll<Interrupt> {
+    /// Looks at what is new on the desk, which may be that the start takes longer than this.
+    fn look(&self, context: &mut Context<'_>, start: Option<Option<Duration>>) -> Poll<Interrupt> {
         self.record.wake_at_news(context.waker());
         if let Some(command) = self.record.take_command() {
             Poll::Ready(Interrupt::Command(command))
@@ -321,46 +391,63 @@ impl Keeper {
             Poll::Ready(Interrupt::Dropping)
         } else if self.doom.has_come() {
             Poll::Ready(Interrupt::Doom)
+        } else if let Some(Some(limit)) = start
+            && self.record.is_overdue()
+        {
+            Poll::Ready(Interrupt::Overdue(limit))
         } else {
             Poll::Pending
         }
     }
 
     /// The factory or `pre_start` takes too long, or is no longer wanted.
-    async fn give_up(
-        &mut self,
-        mut task: JoinHandle<Result<Launched, Refusal>>,
-        interrupt: Interrupt,
-    ) -> Refusal {
+    async fn give_up(&mut self, left: Left, interrupt: Interrupt) -> Refusal {
         self.record.cancel_start();
-        task.abort();
         let (reason, order) = match interrupt {
             Interrupt::Command((order, _)) => (ExitReason::Cancelled, Some(order)),
             Interrupt::Doom | Interrupt::Dropping => (ExitReason::Cancelled, None),
             Interrupt::Overdue(limit) => (ExitReason::StartTimeout(limit), None),
         };
-        let grace = order.map_or(GRACE, |order| order.grace);
-        match timeout(grace, &mut task).await {
-            // It made it in the last moment.
-            Ok(Ok(Ok(launched))) => {
+        match left {
+            Left::Launching(launch) => {
+                // What it holds is the user's, and its drop may take long.
+                let dropped = tokio::spawn(async move { drop(launch) });
+                let grace = order.map_or(GRACE, |order| order.grace);
+                if timeout(grace, dropped).await.is_err() {
+                    self.leave_start(order);
+                }
+            }
+            Left::Launched(Ok(launched)) => {
                 let (parting, _) = self.end(launched, at_once(), "".into()).await;
                 if let Some(order) = order {
                     self.note(order, parting, false);
                 }
             }
-            Ok(Ok(Err(_)) | Err(_)) => {}
-            Err(_) => {
-                if let Some(order) = order {
-                    self.note(order, Parting::Abandoned, false);
-                }
-                tracing::error!(
-                    target: "supervisors",
-                    { child.path = %self.record.path() },
-                    "a start that was given up does not yield"
-                );
-            }
+            Left::Launched(Err(_)) => {}
         }
         Refusal::Failed(Arc::new(reason))
+    }
+
+    /// Goes on as the keeper whose task is held up by a launch that does not yield.
+    pub(crate) fn relieve(self, overdue: Option<Duration>) -> Option<Minding> {
+        let order = self.record.take_command().map(|(order, _)| order);
+        self.leave_start(order);
+        let reason = match (order, overdue) {
+            (None, Some(limit)) => ExitReason::StartTimeout(limit),
+            (Some(_), _) | (None, None) => ExitReason::Cancelled,
+        };
+        self.refuse(Refusal::Failed(Arc::new(reason)))
+    }
+
+    fn leave_start(&self, order: Option<StopOrder>) {
+        if let Some(order) = order {
+            self.note(order, Parting::Abandoned, false);
+        }
+        tracing::error!(
+            target: "supervisors",
+            { child.path = %self.record.path() },
+            "a start that was given up does not yield"
+        );
     }
 
     /// Ends it by the order: stop, kill, abandon.
@@ -522,12 +609,12 @@ impl Keeper {
         }
     }
 
-    fn exited(self, parting: Parting, reason: ExitReason) -> Option<Minding> {
+    fn exited(&self, parting: Parting, reason: ExitReason) -> Option<Minding> {
         let obituary = Obituary {
             record: self.record.clone(),
             reason: Arc::new(reason),
         };
-        match self.reports {
+        match &self.reports {
             Reports::Supervisor(household) => household.report(Letter::Exited {
                 child: self.record.id.clone(),
                 generation: self.record.generation,

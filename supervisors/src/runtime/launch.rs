@@ -3,7 +3,7 @@
 //! The type of the user's actor ends here: a launcher knows it, everything above sees a process, a
 //! join handle.
 //!
-//! Invariants: a launch runs in a task of its own, so that a `pre_start` that hangs can be given up;
+//! Invariants: a launch runs in its keeper's task, where another one takes over when it does not yield;
 //! a start that was given up and completes nevertheless dies at once.
 
 use std::any::TypeId;
@@ -117,11 +117,14 @@ pub(crate) enum Takes {
     Nothing,
 }
 
+/// A launch under way.
+pub(crate) type Launching = BoxFuture<'static, Result<Launched, Refusal>>;
+
 pub(crate) trait Launcher: Send + Sync {
     fn takes(&self) -> Takes;
     /// Makes the near side of a new address for it, where its messages are known.
     fn make_binding(&self) -> Option<MakeBinding>;
-    fn launch(&self, order: Order) -> BoxFuture<'static, Result<Launched, Refusal>>;
+    fn launch(&self, order: Order) -> Launching;
 }
 
 pub(crate) struct ActorLauncher<A, F> {
@@ -151,7 +154,7 @@ where
         Some(|| Address::<A::Msg>::new().binding())
     }
 
-    fn launch(&self, order: Order) -> BoxFuture<'static, Result<Launched, Refusal>> {
+    fn launch(&self, order: Order) -> Launching {
         let make = self.make.clone();
         Box::pin(async move {
             let context = order.context;

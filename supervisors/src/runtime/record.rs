@@ -13,16 +13,19 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
 use ractor::{ActorCell, ActorId, ActorStatus};
-use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{Instant, timeout};
 
 use crate::address::Binding;
 use crate::exit::{ExitReason, ShutdownCause};
 use crate::id::{ChildId, Generation, SupervisorPath};
 use crate::monitor::Ended;
+use crate::runtime::keeper::{GRACE, Keeper};
 use crate::runtime::timesheet::{Meter, Sight, Timesheet};
 use crate::shutdown::StopOrder;
 
@@ -92,6 +95,13 @@ impl Monitors {
     }
 }
 
+/// A keeper whose task is running the user's code.
+struct Lent {
+    keeper: Keeper,
+    /// Dropped when that task yields: whoever waits for it hears.
+    waiting: Vec<oneshot::Sender<()>>,
+}
+
 /// What a keeper is told: end it so; the text is for the actor.
 pub(crate) type Command = (StopOrder, Arc<str>);
 
@@ -110,6 +120,8 @@ struct Notes {
     bindings: Vec<Arc<dyn Binding>>,
     /// What the keeper has not read yet.
     command: Option<Box<Command>>,
+    /// Set while a launch is being polled.
+    lent: Option<Box<Lent>>,
     monitors: Option<Box<Monitors>>,
     /// Made when somebody waits for the end.
     closed: Option<Arc<Notify>>,
@@ -132,6 +144,8 @@ pub(crate) struct Record {
     notes: Mutex<Notes>,
     /// The start was given up; whatever becomes of it must die.
     cancelled: AtomicBool,
+    /// The start took too long. Set under the lock of the notes.
+    overdue: AtomicBool,
     /// There is a state that was not dropped yet.
     full: AtomicBool,
     /// The state is being dropped.
@@ -158,6 +172,7 @@ impl Record {
                 ..Notes::default()
             }),
             cancelled: AtomicBool::new(false),
+            overdue: AtomicBool::new(false),
             full: AtomicBool::new(false),
             dropping: AtomicBool::new(false),
             desk: AtomicWaker::new(),
@@ -174,15 +189,82 @@ impl Record {
     }
 
     /// Has the keeper end it. One that is done has reported, and reads it no more.
-    pub(crate) fn command(&self, order: StopOrder, text: Arc<str>) {
+    pub(crate) fn command(self: &Arc<Self>, order: StopOrder, text: Arc<str>) {
         let mut notes = lock(&self.notes);
         let order = match notes.command.take() {
-            Some(unread) => unread.0.tightened(order, std::time::Duration::ZERO),
+            Some(unread) => unread.0.tightened(order, Duration::ZERO),
             None => order,
         };
         notes.command = Some(Box::new((order, text)));
+        self.relieve(&mut notes, order.grace, None);
         drop(notes);
         self.desk.wake();
+    }
+
+    /// Has the keeper give the start up, which takes longer than this.
+    pub(crate) fn expire(self: &Arc<Self>, limit: Duration) {
+        let mut notes = lock(&self.notes);
+        self.overdue.store(true, Ordering::SeqCst);
+        self.relieve(&mut notes, GRACE, Some(limit));
+        drop(notes);
+        self.desk.wake();
+    }
+
+    pub(crate) fn is_overdue(&self) -> bool {
+        self.overdue.load(Ordering::SeqCst)
+    }
+
+    /// Has the keeper look up: the doom has come.
+    pub(crate) fn doomed(self: &Arc<Self>) {
+        self.relieve(&mut lock(&self.notes), GRACE, None);
+        self.desk.wake();
+    }
+
+    /// Keeps the keeper while its task runs the user's code; not when there is something for it to read.
+    pub(crate) fn lend(&self, keeper: Keeper) -> Result<(), Keeper> {
+        let mut notes = lock(&self.notes);
+        // Whoever has news tells it before looking for a keeper that is lent, under this lock.
+        if notes.command.is_some() || self.is_overdue() || keeper.doom.has_come() {
+            return Err(keeper);
+        }
+        notes.lent = Some(Box::new(Lent {
+            keeper,
+            waiting: Vec::new(),
+        }));
+        Ok(())
+    }
+
+    /// Gives the keeper back, unless somebody else has it.
+    pub(crate) fn take_back(&self) -> Option<Keeper> {
+        let lent = lock(&self.notes).lent.take();
+        lent.map(|lent| lent.keeper)
+    }
+
+    /// A keeper that cannot look up because the user's code does not yield is relieved.
+    fn relieve(self: &Arc<Self>, notes: &mut Notes, grace: Duration, overdue: Option<Duration>) {
+        let Some(lent) = &mut notes.lent else {
+            return;
+        };
+        // Without a runtime nothing goes on anyway.
+        let Ok(runtime) = Handle::try_current() else {
+            return;
+        };
+        self.cancel_start();
+        let (back, returned) = oneshot::channel();
+        lent.waiting.push(back);
+        let record = self.clone();
+        runtime.spawn(async move {
+            // It returned, and sees to it itself.
+            if timeout(grace, returned).await.is_ok() {
+                return;
+            }
+            let next = record
+                .take_back()
+                .and_then(|keeper| keeper.relieve(overdue));
+            if let Some(next) = next {
+                next.await;
+            }
+        });
     }
 
     pub(crate) fn take_command(&self) -> Option<Command> {
@@ -192,10 +274,6 @@ impl Record {
     /// Has the keeper, and nobody else, woken when something is new on its desk. To be looked at after.
     pub(crate) fn wake_at_news(&self, keeper: &Waker) {
         self.desk.register(keeper);
-    }
-
-    pub(crate) fn wake_keeper(&self) {
-        self.desk.wake();
     }
 
     /// Waits until there is no state any more. Only the keeper may wait.

@@ -36,6 +36,7 @@ use crate::spec::{ChildSpec, Launch, Observer, SupervisorSpec};
 
 use admin::Callers;
 pub(crate) use admin::{Call, Inspection};
+use start::Deadlines;
 pub(crate) use start::launch;
 
 /// After how many letters others get a turn.
@@ -84,6 +85,7 @@ pub(crate) struct State {
     /// The reading side of the inbox.
     letters: Letters,
     household: Arc<Household>,
+    deadlines: Deadlines,
     /// Keepers that are to begin when the letters have been read.
     births: Vec<Minding>,
     /// What a panic left while a letter was read: the supervisor fails with it.
@@ -181,6 +183,7 @@ impl Actor for Supervisor {
             strangers,
             letters,
             household: household.clone(),
+            deadlines: Deadlines::default(),
             births: Vec::new(),
             fault: None,
             ready: Some(arguments.ready),
@@ -387,6 +390,7 @@ impl State {
             }
             Letter::Tick => {
                 self.timer = None;
+                self.expire_starts();
                 Input::Tick
             }
             Letter::Shutdown { deadline, text } => {
@@ -573,22 +577,25 @@ impl State {
         announce(&self.observers, &event);
     }
 
-    /// One timer, always for the machine's next deadline.
+    /// One timer, for whatever is due next: the machine's next deadline, or the next start that takes too
+    /// long. One that rings too early is no harm, and costs less than a new one for each start.
     fn arm_timer(&mut self) {
-        let due = self.machine.next_timeout();
-        if self.timer.as_ref().map(|(at, _)| *at) == due {
+        self.sweep_deadlines();
+        let wanted = [self.machine.next_timeout(), self.deadlines.next()];
+        let Some(due) = wanted.into_iter().flatten().min() else {
             return;
-        }
-        if let Some((_, timer)) = self.timer.take() {
+        };
+        if let Some((armed, timer)) = &self.timer {
+            if *armed <= due {
+                return;
+            }
             timer.abort();
         }
-        if let Some(due) = due {
-            let inbox = self.household.inbox.clone();
-            let timer = tokio::spawn(async move {
-                tokio::time::sleep_until(due.into()).await;
-                inbox.put(Letter::Tick);
-            });
-            self.timer = Some((due, timer.abort_handle()));
-        }
+        let inbox = self.household.inbox.clone();
+        let timer = tokio::spawn(async move {
+            tokio::time::sleep_until(due.into()).await;
+            inbox.put(Letter::Tick);
+        });
+        self.timer = Some((due, timer.abort_handle()));
     }
 }

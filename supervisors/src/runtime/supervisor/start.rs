@@ -6,13 +6,15 @@
 //! Invariants: each start has a record and a keeper of its own; what the machine needs of a spec is
 //! taken from it in one place.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
-use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Arguments, Charge, State, Supervisor};
+use super::{Arguments, Charge, State, Supervisor, now};
 use crate::event::Audience;
 use crate::exit::ExitReason;
 use crate::handle::SupervisorRef;
@@ -20,10 +22,11 @@ use crate::id::{ChildId, Generation};
 use crate::machine::{ChildPlan, Rules};
 use crate::runtime::household::{Census, Token};
 use crate::runtime::keeper::{Keeper, Limits, Reports};
-use crate::runtime::launch::{Launched, Order, Process, Refusal, Remains, spawn};
+use crate::runtime::launch::{Launched, Launching, Order, Process, Refusal, Remains, spawn};
 use crate::runtime::record::Record;
 use crate::runtime::wrapper::Supervised;
 use crate::spec::{ChildSpec, Launch, Observer, StartContext, SupervisorSpec};
+use crate::time::later;
 
 /// Starts a supervisor.
 pub(crate) fn launch(spec: Arc<SupervisorSpec>, inherited: &[Observer], order: Order) -> Launching {
@@ -65,8 +68,6 @@ pub(crate) fn launch(spec: Arc<SupervisorSpec>, inherited: &[Observer], order: O
         })
     })
 }
-
-type Launching = BoxFuture<'static, Result<Launched, Refusal>>;
 
 /// Has the reference of a supervisor that is being launched known to the one above.
 fn known(launching: Launching) -> (Launching, Arc<OnceLock<SupervisorRef>>) {
@@ -161,8 +162,88 @@ impl State {
                 supervisor,
             },
         );
-        let launching = tokio::spawn(launch);
-        self.births.push(keeper.mind(launching, readiness, limits));
+        if let Some(limit) = limits.start {
+            self.deadlines.add(now(), limit, child.clone(), generation);
+        }
+        self.births.push(keeper.mind(launch, readiness, limits));
+    }
+
+    /// Has starts that take too long given up.
+    pub(super) fn expire_starts(&mut self) {
+        let now = now();
+        while let Some(deadline) = self.deadlines.pop(now) {
+            if let Some(charge) = self.charges.get(&deadline.child)
+                && deadline.concerns(charge)
+            {
+                charge.record.expire(deadline.limit);
+            }
+        }
+    }
+
+    /// Those of starts that succeeded are not taken out one by one.
+    pub(super) fn sweep_deadlines(&mut self) {
+        if self.deadlines.len() > SWEEP_AT.max(2 * self.charges.len()) {
+            let charges = &self.charges;
+            self.deadlines.retain(|deadline| {
+                charges
+                    .get(&deadline.child)
+                    .is_some_and(|charge| deadline.concerns(charge))
+            });
+        }
+    }
+}
+
+/// How many deadlines are kept without looking whether they still matter.
+const SWEEP_AT: usize = 64;
+
+/// When a start has taken too long. The first to come is the first in order.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Deadline {
+    at: Instant,
+    limit: Duration,
+    child: ChildId,
+    generation: Generation,
+}
+
+impl Deadline {
+    /// Whether the start it was set for is still under way.
+    fn concerns(&self, charge: &Charge) -> bool {
+        charge.generation == self.generation && !charge.up
+    }
+}
+
+/// When which starts have taken too long.
+#[derive(Default)]
+pub(super) struct Deadlines(BinaryHeap<Reverse<Deadline>>);
+
+impl Deadlines {
+    fn add(&mut self, now: Instant, limit: Duration, child: ChildId, generation: Generation) {
+        self.0.push(Reverse(Deadline {
+            at: later(now, limit),
+            limit,
+            child,
+            generation,
+        }));
+    }
+
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.0.peek().map(|Reverse(deadline)| deadline.at)
+    }
+
+    fn pop(&mut self, now: Instant) -> Option<Deadline> {
+        let Reverse(first) = self.0.peek()?;
+        if first.at > now {
+            return None;
+        }
+        self.0.pop().map(|Reverse(deadline)| deadline)
+    }
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn retain(&mut self, matters: impl Fn(&Deadline) -> bool) {
+        self.0.retain(|Reverse(deadline)| matters(deadline));
     }
 }
 
