@@ -27,6 +27,7 @@ use crate::runtime::keys::Keys;
 use crate::runtime::launch::{Order, Refusal};
 use crate::runtime::record::Record;
 use crate::runtime::supervisor::{Call, launch};
+use crate::runtime::telemetry::Listeners;
 use crate::shutdown::{ShutdownPlan, ShutdownReport, StopOrder};
 use crate::snapshot::{NodeStatus, TreeSnapshot};
 use crate::spec::{SharedValue, SpecError, StartContext, SupervisorSpec};
@@ -359,7 +360,7 @@ impl SupervisorSpec {
             ready,
             strangers: Arc::default(),
         };
-        let launching = launch(Arc::new(self), &[], order);
+        let launching = launch(Arc::new(self), &Listeners::default(), order);
         let keeper = Keeper {
             doom: doom.enrol(&record),
             record,

@@ -4,7 +4,7 @@
 //! supervisor   the actor: feeds its inbox to the machine, carries out actions, never waits
 //!   household  what it shares with its keepers, who do its work where nobody else is at it
 //!   keeper     a task per incarnation: start, readiness, end, stop with limits, kill, abandon
-//!     launch   calls the factory and spawns, in a task of its own that can be given up
+//!     launch   calls the factory and spawns, in the keeper's task, where it can be given up
 //!       wrapper  the actor around the user's actor: sees how callbacks truly end
 //! ```
 //!

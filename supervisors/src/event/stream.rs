@@ -108,8 +108,12 @@ pub(crate) struct Audience {
 }
 
 impl Audience {
+    pub(crate) fn is_anybody(&self) -> bool {
+        self.size.load(Ordering::SeqCst) != 0
+    }
+
     pub(crate) fn tell(&self, event: &SupervisorEvent) {
-        if self.size.load(Ordering::SeqCst) == 0 {
+        if !self.is_anybody() {
             return;
         }
         // A copy, so that nobody who comes or goes waits for the telling.

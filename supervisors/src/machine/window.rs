@@ -51,10 +51,12 @@ impl Window {
 
     /// How many restarts count at `now`.
     pub(super) fn used(&self, now: Instant) -> u32 {
-        // In order, the oldest first.
-        let past = self
-            .restarts
-            .partition_point(|at| now.saturating_duration_since(*at) > self.intensity.within);
+        let is_past = |at: &Instant| now.saturating_duration_since(*at) > self.intensity.within;
+        // In order, the oldest first; just after one was booked, none is past.
+        let past = match self.restarts.front() {
+            Some(oldest) if is_past(oldest) => self.restarts.partition_point(is_past),
+            Some(_) | None => 0,
+        };
         let used = self.restarts.len() - past;
         u32::try_from(used).unwrap_or(u32::MAX)
     }

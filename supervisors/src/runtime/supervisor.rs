@@ -31,8 +31,8 @@ use crate::runtime::inbox::{Inbox, Letter, Letters, Reader, Wake};
 use crate::runtime::keeper::Minding;
 use crate::runtime::launch::Refusal;
 use crate::runtime::record::{Obituary, Record};
-use crate::runtime::telemetry::announce;
-use crate::spec::{ChildSpec, Launch, Observer, SupervisorSpec};
+use crate::runtime::telemetry::Listeners;
+use crate::spec::{ChildSpec, Launch, SupervisorSpec};
 
 use admin::Callers;
 pub(crate) use admin::{Call, Inspection};
@@ -49,8 +49,8 @@ pub(crate) struct Supervisor;
 pub(crate) struct Arguments {
     spec: Arc<SupervisorSpec>,
     record: Arc<Record>,
-    observers: Vec<Observer>,
-    /// One of the observers.
+    listeners: Listeners,
+    /// One of the listeners.
     audience: Arc<Audience>,
     ready: oneshot::Sender<()>,
     token: Token,
@@ -78,7 +78,7 @@ pub(crate) struct State {
     spec: Arc<SupervisorSpec>,
     path: SupervisorPath,
     record: Arc<Record>,
-    observers: Vec<Observer>,
+    listeners: Listeners,
     charges: ById<Charge>,
     /// Children without a wrapper.
     strangers: Arc<Strangers>,
@@ -178,7 +178,7 @@ impl Actor for Supervisor {
             path: arguments.record.path(),
             spec,
             record: arguments.record,
-            observers: arguments.observers,
+            listeners: arguments.listeners,
             charges: ById::default(),
             strangers,
             letters,
@@ -546,6 +546,9 @@ impl State {
     }
 
     fn announce(&self, child: Option<ChildId>, generation: Generation, kind: SupervisorEventKind) {
+        if !self.listeners.is_anybody() {
+            return;
+        }
         let spec = child.as_ref().and_then(|child| self.specs.get(child));
         let charge = child
             .as_ref()
@@ -574,7 +577,7 @@ impl State {
             child,
             kind,
         };
-        announce(&self.observers, &event);
+        self.listeners.announce(&event);
     }
 
     /// One timer, for whatever is due next: the machine's next deadline, or the next start that takes too

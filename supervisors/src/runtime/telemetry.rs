@@ -13,25 +13,57 @@ mod catalogue;
 
 use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::Level;
+use tracing::level_filters::LevelFilter;
 
-use crate::event::{SupervisorEvent, SupervisorEventKind as Kind};
+use crate::event::{Audience, SupervisorEvent, SupervisorEventKind as Kind};
 use crate::exit::ExitReason;
 use crate::policy::{Restart, Verdict};
 use crate::spec::Observer;
 
 use fault::Fault;
 
-/// Tells everybody who listens.
-pub(crate) fn announce(observers: &[Observer], event: &SupervisorEvent) {
-    if catch_unwind(AssertUnwindSafe(|| Report::of(event).record(event))).is_err() {
-        complain(event, "a subscriber or an error's text");
+/// Who hears the events of a supervisor: its own listeners, and those of all above it.
+#[derive(Clone, Default)]
+pub(crate) struct Listeners {
+    observers: Vec<Observer>,
+    /// Readers of streams, who come and go.
+    audiences: Vec<Arc<Audience>>,
+}
+
+impl Listeners {
+    /// The listeners of a supervisor beneath, with its own first.
+    pub(crate) fn below(&self, observers: &[Observer], audience: Arc<Audience>) -> Self {
+        Self {
+            observers: observers.iter().chain(&self.observers).cloned().collect(),
+            audiences: std::iter::once(audience)
+                .chain(self.audiences.iter().cloned())
+                .collect(),
+        }
     }
-    for observe in observers {
-        if catch_unwind(AssertUnwindSafe(|| observe(event))).is_err() {
-            complain(event, "an observer");
+
+    /// Whether an event told now would be heard by anybody.
+    pub(crate) fn is_anybody(&self) -> bool {
+        LevelFilter::current() != LevelFilter::OFF
+            || !self.observers.is_empty()
+            || self.audiences.iter().any(|audience| audience.is_anybody())
+    }
+
+    /// Tells everybody who listens.
+    pub(crate) fn announce(&self, event: &SupervisorEvent) {
+        if catch_unwind(AssertUnwindSafe(|| Report::of(event).record(event))).is_err() {
+            complain(event, "a subscriber or an error's text");
+        }
+        for observe in &self.observers {
+            if catch_unwind(AssertUnwindSafe(|| observe(event))).is_err() {
+                complain(event, "an observer");
+            }
+        }
+        for audience in &self.audiences {
+            audience.tell(event);
         }
     }
 }

@@ -24,24 +24,22 @@ use crate::runtime::household::{Census, Token};
 use crate::runtime::keeper::{Keeper, Limits, Reports};
 use crate::runtime::launch::{Launched, Launching, Order, Process, Refusal, Remains, spawn};
 use crate::runtime::record::Record;
+use crate::runtime::telemetry::Listeners;
 use crate::runtime::wrapper::Supervised;
-use crate::spec::{ChildSpec, Launch, Observer, StartContext, SupervisorSpec};
+use crate::spec::{ChildSpec, Launch, StartContext, SupervisorSpec};
 use crate::time::later;
 
 /// Starts a supervisor.
-pub(crate) fn launch(spec: Arc<SupervisorSpec>, inherited: &[Observer], order: Order) -> Launching {
+pub(crate) fn launch(spec: Arc<SupervisorSpec>, above: &Listeners, order: Order) -> Launching {
     let audience = Arc::new(Audience::default());
-    let listening = audience.clone();
-    let stream: Observer = Arc::new(move |event| listening.tell(event));
-    let own = spec.observers.iter().chain([&stream]);
-    let observers = own.chain(inherited).cloned().collect();
+    let listeners = above.below(&spec.observers, audience.clone());
     Box::pin(async move {
         let (token, census): (Token, Census) = mpsc::channel(1);
         let reference = Arc::new(OnceLock::new());
         let arguments = Arguments {
             spec,
             record: order.record.clone(),
-            observers,
+            listeners,
             audience,
             ready: order.ready,
             token,
@@ -127,15 +125,15 @@ impl State {
         let (launch, supervisor): (Launching, _) = match &spec.launch {
             Launch::Worker(launcher) => (launcher.launch(order), None),
             Launch::Supervisor(below) => {
-                let launching = launch(below.clone(), &self.observers, order);
+                let launching = launch(below.clone(), &self.listeners, order);
                 let (launching, reference) = known(launching);
                 (launching, Some(reference))
             }
             Launch::Made(blueprint) => {
-                let (blueprint, observers) = (blueprint.clone(), self.observers.clone());
+                let (blueprint, listeners) = (blueprint.clone(), self.listeners.clone());
                 let (launching, reference) = known(Box::pin(async move {
                     let below = blueprint.spec(order.context.clone())?;
-                    launch(below, &observers, order).await
+                    launch(below, &listeners, order).await
                 }));
                 (launching, Some(reference))
             }

@@ -8,7 +8,7 @@ use tracing::field::{Field, Visit};
 use tracing::span;
 use tracing::{Event, Level, Metadata, Subscriber};
 
-use super::announce;
+use super::Listeners;
 use crate::event::{SupervisorEvent, SupervisorEventKind as Kind};
 use crate::exit::{BoxError, ExitReason, PanicInfo, ShutdownCause};
 use crate::policy::{Restart, Verdict};
@@ -68,7 +68,7 @@ impl Subscriber for Capture {
 
 fn recorded(event: &SupervisorEvent) -> Vec<(Level, String, Fields)> {
     let capture = Capture::default();
-    tracing::subscriber::with_default(capture.clone(), || announce(&[], event));
+    tracing::subscriber::with_default(capture.clone(), || Listeners::default().announce(event));
     std::mem::take(&mut *capture.0.lock().unwrap())
 }
 
