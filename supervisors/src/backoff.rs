@@ -179,6 +179,9 @@ impl Backoff {
         } else {
             attempt.saturating_sub(1)
         };
+        if self.min.is_zero() {
+            return Duration::ZERO;
+        }
         let max = self.max.as_secs_f64();
         let growth = match self.growth {
             Growth::Exponential => self.factor.powf(f64::from(steps)),
@@ -212,7 +215,9 @@ impl Backoff {
             1.0
         };
         match self.jitter {
-            Jitter::Full => ceiling.mul_f64(random).min(ceiling),
+            // The longest durations are no whole number of seconds, and round up beyond what fits.
+            Jitter::Full if random < 1.0 => ceiling.mul_f64(random).min(ceiling),
+            Jitter::Full => ceiling,
             Jitter::Equal => (ceiling / 2 + (ceiling / 2).mul_f64(random)).min(ceiling),
             Jitter::None => ceiling,
             Jitter::Percent(percent) => {
@@ -286,6 +291,23 @@ mod tests {
             backoff.jitter(Jitter::Percent(101)).check(),
             Err(BackoffError::Jitter(101))
         );
+    }
+
+    #[test]
+    fn the_longest_delay_there_is_does_not_panic() {
+        for max in [Duration::MAX, Duration::from_secs(u64::MAX - 500)] {
+            for jitter in [Jitter::Full, Jitter::Equal, Jitter::None] {
+                let backoff = Backoff::new(max, max).jitter(jitter);
+                assert!(backoff.delay(9, 1.0) <= max, "{jitter:?} {max:?}");
+                assert!(backoff.delay(9, 1.0f64.next_down()) <= max);
+            }
+        }
+    }
+
+    #[test]
+    fn no_delay_stays_no_delay_however_many_the_attempts() {
+        let backoff = Backoff::new(Duration::ZERO, Duration::from_secs(5)).jitter(Jitter::None);
+        assert_eq!(backoff.delay(u32::MAX, 1.0), Duration::ZERO);
     }
 
     fn any_backoff() -> impl Strategy<Value = Backoff> {

@@ -9,6 +9,7 @@
 use std::any::Any;
 use std::error::Error;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,18 @@ use crate::id::ChildId;
 
 /// An error as ractor's callbacks return it.
 pub(crate) type BoxError = Box<dyn Error + Send + Sync + 'static>;
+
+/// Drops what a panic left. That may panic again, and what is left then too: it is not dropped at all.
+pub(crate) fn discard(payload: Box<dyn Any + Send>) {
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(again);
+    }
+}
+
+/// What `call` yields; nothing when it panics, whatever the payload.
+pub(crate) fn contained<T>(call: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(call)).map_err(discard).ok()
+}
 
 /// How an incarnation ended.
 #[derive(Debug, Clone)]
@@ -142,7 +155,7 @@ impl ExitReason {
     /// The end by a panic, whose payload is dropped here and may panic again.
     pub(crate) fn of_panic(payload: Box<dyn Any + Send>) -> Self {
         let reason = Self::Panicked(PanicInfo::from_payload(&*payload));
-        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(payload)));
+        discard(payload);
         reason
     }
 

@@ -42,7 +42,7 @@ use tokio::time::timeout;
 use crate::admin::{ChildInfo, Counts, StartChildError, SupervisorEnded, TerminateChildError};
 use crate::dynamic::{ChildKey, DynamicRef, DynamicSpec};
 use crate::event::SupervisorEvent;
-use crate::exit::ExitReason;
+use crate::exit::{ExitReason, contained};
 use crate::handle::{Root, StartFailure, SupervisorRef};
 use crate::monitor::{MonitorRef, Watcher, monitor_record};
 use crate::policy::{Intensity, Restart, Shutdown};
@@ -244,7 +244,9 @@ impl TaskRef {
                 _ = owner.wait(None) => leash.kill(),
                 reason = record.ended() => {
                     if !reason.is_normal() {
-                        owner.stop(Some(format!("linked task {} {reason}", record.id)));
+                        // An error's own text may panic.
+                        let text = contained(|| format!("linked task {} {reason}", record.id));
+                        owner.stop(text.or_else(|| Some(format!("linked task {}", record.id))));
                     }
                 }
             }

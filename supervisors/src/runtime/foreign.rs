@@ -11,7 +11,7 @@
 use std::any::Any;
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::address::MakeBinding;
-use crate::exit::ExitReason;
+use crate::exit::{ExitReason, contained};
 use crate::runtime::launch::{Launched, Launcher, Order, Process, Refusal, Remains, Takes, made};
 use crate::runtime::record::{Record, lock};
 use crate::spec::{Spawned, SpecError, StartContext, StartError};
@@ -214,7 +214,7 @@ fn told(text: Option<String>) -> ExitReason {
 
 /// Drops what may hold a stranger's state, whose drop may panic.
 pub(crate) fn discard<T>(what: T) {
-    if catch_unwind(AssertUnwindSafe(|| drop(what))).is_err() {
+    if contained(|| drop(what)).is_none() {
         tracing::warn!(target: "supervisors", "the state of a linked actor panicked in its drop");
     }
 }

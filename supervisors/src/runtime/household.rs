@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, TryLockError};
 use slab::Slab;
 use tokio::sync::mpsc;
 
+use crate::exit::ExitReason;
 use crate::runtime::inbox::{Inbox, Letter, Reader};
 use crate::runtime::keeper::Minding;
 use crate::runtime::record::{Record, lock};
@@ -182,25 +183,37 @@ impl Doom {
         Enrolment {
             at: lock(&self.enrolled).insert(record.clone()),
             doom: self.clone(),
+            reported: false,
         }
     }
 }
 
-/// Has a keeper hear of the doom.
+/// Has a keeper hear of the doom, and sees to it that the record of one that is dropped at its work, with
+/// the runtime, is closed.
 pub(crate) struct Enrolment {
     doom: Arc<Doom>,
     at: usize,
+    /// The end is known to whoever is to know it.
+    reported: bool,
 }
 
 impl Enrolment {
     pub(crate) fn has_come(&self) -> bool {
         self.doom.come.load(Ordering::SeqCst)
     }
+
+    pub(crate) fn note_reported(&mut self) {
+        self.reported = true;
+    }
 }
 
 impl Drop for Enrolment {
     fn drop(&mut self) {
         let record = lock(&self.doom.enrolled).try_remove(self.at);
-        drop(record);
+        if let Some(record) = record
+            && !self.reported
+        {
+            record.close(&Arc::new(ExitReason::Cancelled));
+        }
     }
 }

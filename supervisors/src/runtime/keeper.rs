@@ -155,8 +155,8 @@ impl Rest {
         gone && self.launched.supervisor.is_none()
     }
 
-    fn bow_out(&self, aborted: bool) -> Stage {
-        let keeper = &self.keeper;
+    fn bow_out(&mut self, aborted: bool) -> Stage {
+        let keeper = &mut self.keeper;
         keeper.record.leave();
         let reason = keeper.record.verdict(aborted);
         Stage::after(keeper.exited(Parting::Graceful, reason))
@@ -609,7 +609,8 @@ impl Keeper {
         }
     }
 
-    fn exited(&self, parting: Parting, reason: ExitReason) -> Option<Minding> {
+    fn exited(&mut self, parting: Parting, reason: ExitReason) -> Option<Minding> {
+        self.doom.note_reported();
         let obituary = Obituary {
             record: self.record.clone(),
             reason: Arc::new(reason),

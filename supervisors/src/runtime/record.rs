@@ -9,7 +9,6 @@
 
 use std::collections::HashMap;
 use std::future::poll_fn;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Poll, Waker};
@@ -22,7 +21,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, timeout};
 
 use crate::address::Binding;
-use crate::exit::{ExitReason, ShutdownCause};
+use crate::exit::{ExitReason, ShutdownCause, contained};
 use crate::id::{ChildId, Generation, SupervisorPath};
 use crate::monitor::Ended;
 use crate::runtime::keeper::{GRACE, Keeper};
@@ -477,7 +476,7 @@ impl Record {
         for Monitor { notify, .. } in monitors {
             let ended = self.told(reason.clone());
             // Making the watcher's message of it is the user's code; others still want to hear.
-            if catch_unwind(AssertUnwindSafe(|| notify(ended))).is_err() {
+            if contained(|| notify(ended)).is_none() {
                 tracing::error!(
                     target: "supervisors",
                     { child.path = %self.path() },

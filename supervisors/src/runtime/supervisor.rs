@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
 use crate::event::{Audience, SupervisorEvent, SupervisorEventKind};
-use crate::exit::ExitReason;
+use crate::exit::{ExitReason, contained};
 use crate::handle::SupervisorRef;
 use crate::id::{ById, ChildId, Generation, SupervisorPath};
 use crate::machine::{Action, Input, Judged, Machine, Standing, StartRefusal};
@@ -447,16 +447,14 @@ impl State {
         let classify = self.specs.get(child).and_then(|spec| spec.classify.clone());
         let verdict = match classify {
             None => Verdict::Default,
-            Some(classify) => {
-                catch_unwind(AssertUnwindSafe(|| classify(reason))).unwrap_or_else(|_| {
-                    tracing::error!(
-                        target: "supervisors",
-                        { supervisor.path = %self.path, child.id = child.as_str() },
-                        "classify panicked"
-                    );
-                    Verdict::Default
-                })
-            }
+            Some(classify) => contained(|| classify(reason)).unwrap_or_else(|| {
+                tracing::error!(
+                    target: "supervisors",
+                    { supervisor.path = %self.path, child.id = child.as_str() },
+                    "classify panicked"
+                );
+                Verdict::Default
+            }),
         };
         Judged {
             verdict,

@@ -12,7 +12,6 @@ mod fault;
 mod catalogue;
 
 use std::fmt::Display;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +19,7 @@ use tracing::Level;
 use tracing::level_filters::LevelFilter;
 
 use crate::event::{Audience, SupervisorEvent, SupervisorEventKind as Kind};
-use crate::exit::ExitReason;
+use crate::exit::{ExitReason, contained};
 use crate::policy::{Restart, Verdict};
 use crate::spec::Observer;
 
@@ -54,11 +53,11 @@ impl Listeners {
 
     /// Tells everybody who listens.
     pub(crate) fn announce(&self, event: &SupervisorEvent) {
-        if catch_unwind(AssertUnwindSafe(|| Report::of(event).record(event))).is_err() {
+        if contained(|| Report::of(event).record(event)).is_none() {
             complain(event, "a subscriber or an error's text");
         }
         for observe in &self.observers {
-            if catch_unwind(AssertUnwindSafe(|| observe(event))).is_err() {
+            if contained(|| observe(event)).is_none() {
                 complain(event, "an observer");
             }
         }
@@ -71,13 +70,13 @@ impl Listeners {
 fn complain(event: &SupervisorEvent, who: &str) {
     let name = event.kind.name();
     // A subscriber that panics at everything has had its chance.
-    let _ = catch_unwind(AssertUnwindSafe(|| {
+    let _ = contained(|| {
         tracing::error!(
             target: "supervisors",
             { supervisor.path = %event.path },
             "{who} panicked at {name}"
         );
-    }));
+    });
 }
 
 /// What a record holds beyond who and where.

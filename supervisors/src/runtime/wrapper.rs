@@ -9,7 +9,7 @@
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
@@ -136,12 +136,7 @@ impl<A: Actor> Supervised<A> {
         let reason = match outcome {
             Ok(Ok(value)) => return Ok(value),
             Ok(Err(error)) => ExitReason::Failed(Arc::from(error)),
-            Err(payload) => {
-                let reason = ExitReason::Panicked(PanicInfo::from_payload(&*payload));
-                // A payload may panic when it is dropped.
-                let _ = catch_unwind(AssertUnwindSafe(|| drop(payload)));
-                reason
-            }
+            Err(payload) => ExitReason::of_panic(payload),
         };
         self.record.note_failure(reason.clone());
         Err(Box::new(Recorded(reason)))

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use mainstay_supervisors::{
-    Address, ChildSpec, ShutdownPlan, Strategy, SupervisorEventKind, SupervisorSpec,
+    Address, ChildSpec, ExitReason, ShutdownPlan, Strategy, SupervisorEventKind, SupervisorSpec,
+    TaskRef, TaskSpec,
 };
 use ractor::{Actor, SupervisionEvent};
 
@@ -402,4 +403,97 @@ async fn an_abandoned_supervisor_leaves_no_children_beside_its_replacement() {
     assert!(at("drop bystander") < at("start bystander"), "{lines:?}");
     drop(release);
     tree.shutdown(ShutdownPlan::default()).await;
+}
+
+/// What a panic left, whose drop panics and leaves the next of its kind.
+struct Bomb(u32);
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        if let Some(next) = self.0.checked_sub(1) {
+            std::panic::panic_any(Self(next));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn payloads_that_panic_when_they_are_dropped_harm_nobody() {
+    let log = Log::default();
+    let starts = Arc::new(AtomicU32::new(0));
+    let count = starts.clone();
+    let spec = generous(Strategy::OneForOne)
+        .child(
+            ChildSpec::task("bomb", move |_| {
+                let first = count.fetch_add(1, Ordering::SeqCst) == 0;
+                async move {
+                    tokio::task::yield_now().await;
+                    if first {
+                        std::panic::panic_any(Bomb(3));
+                    }
+                    std::future::pending::<Result<(), std::io::Error>>().await
+                }
+            })
+            .classify(|_| std::panic::panic_any(Bomb(3))),
+        )
+        .child(puppet("bystander", &log))
+        .observe(|_| std::panic::panic_any(Bomb(3)));
+    let (tree, mut events) = started(spec).await;
+    events.restarted("bomb").await;
+    assert_eq!(starts.load(Ordering::SeqCst), 2);
+    assert_eq!(log.read(), ["start bystander"], "the supervisor went on");
+    assert!(tree.shutdown(ShutdownPlan::default()).await.is_clean());
+}
+
+/// An error that cannot even be told.
+#[derive(Debug)]
+struct Unspeakable;
+
+impl std::fmt::Display for Unspeakable {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        panic!("no words")
+    }
+}
+
+impl std::error::Error for Unspeakable {}
+
+#[tokio::test(start_paused = true)]
+async fn the_owner_of_a_linked_task_is_stopped_also_when_the_errors_text_panics() {
+    let tasks = TaskRef::new();
+    let tree = TaskSpec::new().reference(&tasks).start().await.unwrap();
+    let script = Script::default();
+    let (owner, owner_ended) = Actor::spawn(None, Puppet, script).await.unwrap();
+    let failing = async { Err::<(), _>(Unspeakable) };
+    let task = tasks.run_linked(&owner.get_cell(), failing).await;
+    let _task = task.expect("it runs");
+    owner_ended.await.expect("the owner ends");
+    tree.shutdown(ShutdownPlan::default()).await;
+}
+
+/// ractor's actors, and our tasks, go with the runtime wherever they are.
+#[test]
+fn nobody_waits_for_a_tree_whose_runtime_is_gone() {
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .expect("a runtime")
+    };
+    let (log, address) = (Log::default(), Address::new());
+    let below = generous(Strategy::OneForAll).child(puppet("b", &log));
+    let spec = generous(Strategy::OneForOne)
+        .child(puppet("a", &log).address(&address))
+        .child(ChildSpec::supervisor("below", below));
+    let first = runtime();
+    let tree = first.block_on(spec.start()).expect("it starts");
+    let mut events = tree.subscribe(8);
+    drop(first);
+    runtime().block_on(async {
+        let plan = ShutdownPlan::within(Duration::from_secs(1));
+        tree.shutdown(plan).await;
+        assert!(matches!(*tree.wait().await, ExitReason::Cancelled));
+        assert!(tree.count_children().await.is_err());
+        assert!(address.cast(Do::Fail(1)).is_err());
+        while events.next().await.is_some() {}
+    });
 }
