@@ -4,7 +4,7 @@
 //! for every order of events. An actor calls a machine, carries out its answer, and is otherwise dull.
 //!
 //! Invariants: time comes in as `now`, chance as a number; the answer is a value that must be used; a
-//! file of this floor imports only from `error`, `close`, `frame`, and its own floor.
+//! file of this floor imports only from `error`, `close`, `config`, `frame`, and its own floor.
 
 pub mod call;
 pub mod connection;
@@ -13,6 +13,7 @@ pub mod envelope;
 pub mod establish;
 pub mod json_rpc;
 pub mod latency;
+pub mod limiter;
 pub mod liveness;
 pub mod recording;
 pub mod sequence;

@@ -15,7 +15,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("frame", &[]),
     ("telemetry", &[]),
     ("config", &["error"]),
-    ("protocol", &["close", "error", "frame"]),
+    ("protocol", &["close", "config", "error", "frame"]),
     ("platform", &["config", "error", "frame", "protocol"]),
     (
         "adapters",
