@@ -6,4 +6,5 @@
 //! Invariants: everything below is pure, without a clock, a task, a socket or a log; no adapter
 //! knows another, and nothing in the session knows an adapter.
 
+pub mod costs;
 pub mod deribit;

@@ -15,6 +15,7 @@ mod book;
 mod builder;
 mod channels;
 mod decode;
+mod limits;
 mod order_book;
 mod orders;
 mod portfolio;
@@ -43,6 +44,7 @@ pub use channels::{
     Interval, book, grouped_book, portfolio, quote, ticker, trades, user_changes, user_orders,
     user_trades,
 };
+pub use limits::{Tier, rate_limits};
 pub use order_book::{BookError, OrderBook};
 pub use orders::{Direction, Order, OrderState, Position, UserChanges, UserOrders};
 pub use portfolio::Portfolio;
