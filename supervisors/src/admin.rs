@@ -187,10 +187,14 @@ impl SupervisorRef {
         call: impl FnOnce(oneshot::Sender<T>) -> Call,
     ) -> Result<T, SupervisorEnded> {
         let (reply, mut answer) = oneshot::channel();
-        self.put_call(call(reply));
+        let call = call(reply);
+        let asked = async {
+            self.put_call(call).await;
+            (&mut answer).await
+        };
         tokio::select! {
             biased;
-            answer = &mut answer => answer.map_err(|_| SupervisorEnded),
+            answer = asked => answer.map_err(|_| SupervisorEnded),
             // One that was left behind never drops what it was sent.
             _ = self.wait() => answer.try_recv().map_err(|_| SupervisorEnded),
         }

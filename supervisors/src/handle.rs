@@ -211,8 +211,11 @@ impl SupervisorRef {
                 return node;
             }
             let (reply, answer) = oneshot::channel();
-            self.shared.inbox.put(Letter::Describe(reply));
-            let Ok(Ok(description)) = tokio::time::timeout_at(deadline, answer).await else {
+            let asked = async {
+                self.shared.inbox.ask(Letter::Describe(reply)).await;
+                answer.await
+            };
+            let Ok(Ok(description)) = tokio::time::timeout_at(deadline, asked).await else {
                 return node;
             };
             node.status = description.status;
@@ -241,15 +244,15 @@ impl SupervisorRef {
     }
 
     pub(crate) fn end_by(&self, deadline: Option<std::time::Instant>, text: Arc<str>) {
-        self.shared.inbox.put(Letter::Shutdown { deadline, text });
+        self.shared.inbox.order_end(deadline, text);
     }
 
     pub(crate) fn keys(&self) -> &Keys {
         &self.shared.keys
     }
 
-    pub(crate) fn put_call(&self, call: Call) {
-        self.shared.inbox.put(Letter::Call(call));
+    pub(crate) async fn put_call(&self, call: Call) {
+        self.shared.inbox.ask(Letter::Call(call)).await;
     }
 
     pub(crate) fn ledger(&self) -> Arc<Ledger> {

@@ -13,7 +13,9 @@ use crate::id::SupervisorPath;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ShutdownPlan {
-    /// When this has passed, nothing is waited for any more. Zero kills at once. Default 20 s.
+    /// When this has passed, nothing is waited for any more, except what a killed subtree needs to be
+    /// gone, a second at most for each level. Zero kills at once. Default 20 s. A `Drop` that blocks its
+    /// thread holds up whatever waits on that worker of the runtime.
     pub total: Duration,
     /// Told to the actors that are stopped. Default `shutdown`.
     pub reason: String,
@@ -105,6 +107,13 @@ impl StopOrder {
         }
     }
 
+    /// What is left of the whole time, `since` after it was given.
+    pub(crate) fn left(&self, since: Duration) -> Duration {
+        self.patience.map_or(Duration::MAX, |patience| {
+            patience.saturating_add(self.grace).saturating_sub(since)
+        })
+    }
+
     /// Whether it is the spec that asks for the kill: there would be time for more. When time is up,
     /// none is left for the grace either.
     pub(crate) fn is_brutal(&self) -> bool {
@@ -113,7 +122,7 @@ impl StopOrder {
 }
 
 /// The lesser of two limits, of which either may be absent.
-fn sooner<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
+pub(crate) fn sooner<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
     match (one, other) {
         (Some(one), Some(other)) => Some(one.min(other)),
         (one, other) => one.or(other),

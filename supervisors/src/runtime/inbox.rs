@@ -5,10 +5,11 @@
 //! mailbox only carries wake-ups.
 //!
 //! Invariants: what was put in is handled, or dropped with the supervisor's state, and nothing else; at
-//! most one wake-up is in the mailbox.
+//! most one wake-up is in the mailbox; there are at most two reports for each incarnation and one order
+//! to end, and whoever asks while [`CALLS`] others wait for an answer waits for room.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use ractor::{ActorCell, ActorRef};
@@ -18,9 +19,9 @@ use crate::handle::SupervisorRef;
 use crate::id::{ChildId, Generation};
 use crate::policy::Strategy;
 use crate::runtime::launch::Refusal;
-use crate::runtime::record::Obituary;
+use crate::runtime::record::{Obituary, lock};
 use crate::runtime::supervisor::Call;
-use crate::shutdown::Parting;
+use crate::shutdown::{Parting, sooner};
 use crate::snapshot::{NodeStatus, TreeSnapshot};
 
 /// The mailbox message: look into the inbox.
@@ -84,6 +85,8 @@ pub(crate) struct Description {
     pub(crate) below: Vec<(usize, SupervisorRef)>,
 }
 
+/// How many calls may wait to be read.
+const CALLS: usize = 1024;
 /// How many calls are taken before a report gets its turn.
 const CALLS_IN_A_ROW: u32 = 16;
 
@@ -92,7 +95,7 @@ const CALLS_IN_A_ROW: u32 = 16;
 #[derive(Clone)]
 pub(crate) struct Inbox {
     reports: mpsc::UnboundedSender<Letter>,
-    calls: mpsc::UnboundedSender<Letter>,
+    calls: mpsc::Sender<Letter>,
     supervisor: ActorRef<Wake>,
     bell: Arc<Bell>,
 }
@@ -104,19 +107,30 @@ struct Bell {
     rung: AtomicBool,
     /// For one that reads its mailbox no more.
     ending: Notify,
+    /// There is an order.
+    ordered: AtomicBool,
+    order: Mutex<Option<Order>>,
+}
+
+/// To end: by when, and what the children are told.
+struct Order {
+    deadline: Option<Instant>,
+    text: Arc<str>,
 }
 
 impl Inbox {
     pub(crate) fn new(supervisor: ActorRef<Wake>) -> (Self, Letters) {
         let (reports, reported) = mpsc::unbounded_channel();
-        let (calls, called) = mpsc::unbounded_channel();
+        let (calls, called) = mpsc::channel(CALLS);
+        let bell = Arc::new(Bell::default());
         let inbox = Self {
             reports,
             calls,
             supervisor,
-            bell: Arc::default(),
+            bell: bell.clone(),
         };
         let letters = Letters {
+            bell,
             reports: reported,
             calls: called,
             calls_taken: 0,
@@ -125,24 +139,37 @@ impl Inbox {
         (inbox, letters)
     }
 
-    /// Drops the letter when the supervisor is gone; an obituary then closes its record.
-    pub(crate) fn put(&self, letter: Letter) {
-        self.leave(letter);
+    /// Drops the report when the supervisor is gone; an obituary then closes its record.
+    pub(crate) fn put(&self, report: Letter) {
+        self.leave(report);
         self.wake();
     }
 
-    /// Puts it in without a word.
-    pub(crate) fn leave(&self, letter: Letter) {
-        let queue = match letter {
-            Letter::Describe(_) | Letter::Call(_) | Letter::Shutdown { .. } => &self.calls,
-            Letter::Boot
-            | Letter::Started { .. }
-            | Letter::Refused { .. }
-            | Letter::Exited { .. }
-            | Letter::Tick => &self.reports,
-        };
+    /// Puts a report in without a word.
+    pub(crate) fn leave(&self, report: Letter) {
         // One that is gone reads nothing.
-        let _ = queue.send(letter);
+        let _ = self.reports.send(report);
+    }
+
+    /// Asks, as soon as there is room. Dropped before, nothing was asked.
+    pub(crate) async fn ask(&self, call: Letter) {
+        // One that is gone answers nothing.
+        let _ = self.calls.send(call).await;
+        self.wake();
+    }
+
+    /// Has the supervisor end. Of several orders the earliest deadline holds, and the last text.
+    pub(crate) fn order_end(&self, deadline: Option<Instant>, text: Arc<str>) {
+        {
+            let mut order = lock(&self.bell.order);
+            let known = order.take().and_then(|order| order.deadline);
+            *order = Some(Order {
+                deadline: sooner(known, deadline),
+                text,
+            });
+            self.bell.ordered.store(true, Ordering::SeqCst);
+        }
+        self.wake();
     }
 
     /// Has the supervisor look into it.
@@ -181,8 +208,9 @@ pub(crate) enum Reader {
 
 /// The reading side.
 pub(crate) struct Letters {
+    bell: Arc<Bell>,
     reports: mpsc::UnboundedReceiver<Letter>,
-    calls: mpsc::UnboundedReceiver<Letter>,
+    calls: mpsc::Receiver<Letter>,
     /// Since the last report.
     calls_taken: u32,
     /// To be read by the supervisor itself, before all other reports.
@@ -192,6 +220,12 @@ pub(crate) struct Letters {
 impl Letters {
     /// What is to be read next, of what is there.
     pub(crate) fn take(&mut self, reader: Reader) -> Option<Letter> {
+        if self.bell.ordered.load(Ordering::SeqCst)
+            && self.bell.ordered.swap(false, Ordering::SeqCst)
+            && let Some(Order { deadline, text }) = lock(&self.bell.order).take()
+        {
+            return Some(Letter::Shutdown { deadline, text });
+        }
         if self.calls_taken < CALLS_IN_A_ROW
             && let Some(call) = self.take_call()
         {

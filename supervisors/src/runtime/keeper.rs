@@ -306,11 +306,11 @@ impl Keeper {
         let brutal = turn.is_brutal();
         let (order, text, reason) = match turn {
             Turn::Ended(aborted) => {
-                let reason = self.reap(launched, aborted).await;
+                let reason = self.reap(launched, aborted, GRACE).await;
                 return Refusal::Failed(Arc::new(reason));
             }
             Turn::Interrupted(Interrupt::Dropping) => {
-                let reason = self.let_drop(launched).await;
+                let reason = self.let_drop(launched, GRACE).await;
                 return Refusal::Failed(Arc::new(reason));
             }
             // Only one that is up is watched.
@@ -333,11 +333,11 @@ impl Keeper {
         let brutal = turn.is_brutal();
         let (order, text) = match turn {
             Turn::Ended(aborted) => {
-                let reason = self.reap(launched, aborted).await;
+                let reason = self.reap(launched, aborted, GRACE).await;
                 return self.exited(Parting::Graceful, reason);
             }
             Turn::Interrupted(Interrupt::Dropping) => {
-                let reason = self.let_drop(launched).await;
+                let reason = self.let_drop(launched, GRACE).await;
                 return self.exited(Parting::Graceful, reason);
             }
             Turn::Hung(in_handler) => {
@@ -470,7 +470,9 @@ impl Keeper {
             tokio::select! {
                 biased;
                 ended = &mut launched.join => {
-                    return (Parting::Graceful, self.reap(launched, was_aborted(ended)).await);
+                    let limit = order.left(began.elapsed()).min(GRACE);
+                    let reason = self.reap(launched, was_aborted(ended), limit).await;
+                    return (Parting::Graceful, reason);
                 }
                 interrupt = self.interrupt(limit) => match interrupt {
                     Interrupt::Command((tighter, _)) => {
@@ -481,7 +483,8 @@ impl Keeper {
                         }
                     }
                     Interrupt::Dropping => {
-                        return (Parting::Graceful, self.let_drop(launched).await);
+                        let limit = order.left(began.elapsed()).min(GRACE);
+                        return (Parting::Graceful, self.let_drop(launched, limit).await);
                     }
                     Interrupt::Doom | Interrupt::Overdue(_) => killed = true,
                 }
@@ -495,7 +498,8 @@ impl Keeper {
         match timeout(order.grace, &mut launched.join).await {
             Ok(_) => {
                 // That it was aborted is our doing.
-                let reason = match self.reap(launched, false).await {
+                let limit = order.left(began.elapsed()).min(GRACE);
+                let reason = match self.reap(launched, false, limit).await {
                     // Nobody else knows, but it was us.
                     ExitReason::Unobserved => ExitReason::Killed,
                     reason => reason,
@@ -507,31 +511,31 @@ impl Keeper {
     }
 
     /// Only the drop of its state is left in the task: a user's code, which may take long.
-    async fn let_drop(&self, mut launched: Launched) -> ExitReason {
+    async fn let_drop(&self, mut launched: Launched, limit: Duration) -> ExitReason {
         let mut aborted = false;
-        self.bury(async {
+        let dropping = async {
             aborted = was_aborted((&mut launched.join).await);
-        })
-        .await;
+        };
+        self.bury(dropping, limit).await;
         // It was waited for, with or without success.
         launched.remains = Remains::Nothing;
-        self.reap(launched, aborted).await
+        self.reap(launched, aborted, limit).await
     }
 
     /// The task has ended: waits until the state and all descendants are gone as well.
-    async fn reap(&self, launched: Launched, aborted: bool) -> ExitReason {
+    async fn reap(&self, launched: Launched, aborted: bool, limit: Duration) -> ExitReason {
         self.record.leave();
         match launched.remains {
             Remains::Nothing => {}
             Remains::Foreign(sighted) => {
                 if let Some(remainder) = sighted.remainder().await {
-                    self.bury(tokio::spawn(async move { drop(remainder) }))
-                        .await;
+                    let dropping = tokio::spawn(async move { drop(remainder) });
+                    self.bury(dropping, limit).await;
                 }
                 self.record.note_unobserved();
             }
             Remains::Vault if self.record.is_full() => {
-                self.bury(self.record.emptied()).await;
+                self.bury(self.record.emptied(), limit).await;
             }
             Remains::Vault => {}
         }
@@ -545,8 +549,8 @@ impl Keeper {
 
     /// Waits until a state is gone, which is dropped in another task: that is the user's code, and may
     /// panic or take long.
-    async fn bury(&self, dropping: impl Future<Output = impl Sized>) {
-        if timeout(GRACE, dropping).await.is_err() {
+    async fn bury(&self, dropping: impl Future<Output = impl Sized>, limit: Duration) {
+        if timeout(limit, dropping).await.is_err() {
             tracing::warn!(
                 target: "supervisors",
                 { child.path = %self.record.path() },

@@ -232,10 +232,7 @@ impl Actor for Supervisor {
         household.with(|state| {
             if !state.ended {
                 let text = state.text.clone();
-                household.inbox.leave(Letter::Shutdown {
-                    deadline: None,
-                    text,
-                });
+                household.inbox.order_end(None, text);
             }
         });
         loop {

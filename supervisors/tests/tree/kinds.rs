@@ -102,6 +102,25 @@ async fn the_state_of_a_foreign_child_is_gone_before_its_replacement_starts() {
     }
 }
 
+/// On a real clock, since a drop blocks its thread: a state that is still being dropped does not hold a
+/// shutdown up beyond its total.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_slow_drop_does_not_overrun_the_total() {
+    let slow = || Script {
+        drop_takes: Duration::from_millis(2_500),
+        ..Script::default()
+    };
+    let spec = generous(Strategy::OneForOne)
+        .child(foreign("a", slow()))
+        .child(foreign("b", slow()));
+    let (tree, _events) = started(spec).await;
+    let began = std::time::Instant::now();
+    tree.shutdown(ShutdownPlan::within(Duration::from_millis(400)))
+        .await;
+    // A second for each, as after an ordinary end, makes two.
+    assert!(began.elapsed() < Duration::from_millis(1_800));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_foreign_child_is_stopped_in_its_turn_and_killed_at_its_limit() {
     let log = Log::default();

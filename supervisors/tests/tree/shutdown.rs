@@ -223,6 +223,18 @@ async fn a_child_that_never_yields_is_abandoned_at_the_total() {
     drop(release);
 }
 
+/// Whoever asks while a thousand others do waits for room, and is answered like them.
+#[tokio::test(start_paused = true)]
+async fn more_callers_than_there_is_room_for_are_all_answered() {
+    let log = Log::default();
+    let spec = generous(Strategy::OneForOne).child(puppet("a", &log));
+    let (tree, _events) = started(spec).await;
+    let asking = (0..5_000).map(|_| tree.count_children());
+    let counts = futures_util::future::join_all(asking).await;
+    assert!(counts.into_iter().all(|it| it.unwrap().active == 1));
+    tree.shutdown(ShutdownPlan::default()).await;
+}
+
 /// A shutdown cancels a restart that waits.
 #[tokio::test(start_paused = true)]
 async fn a_child_in_backoff_does_not_come_back_after_a_shutdown() {
