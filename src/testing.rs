@@ -13,6 +13,7 @@
 
 mod certificate;
 mod connection;
+mod crowd;
 pub mod deribit;
 mod driver;
 mod handshake;
@@ -26,9 +27,10 @@ mod stream;
 
 pub use certificate::StartError;
 pub use connection::{ConnectionEnded, ServerConnection};
+pub use crowd::Disconnect;
 pub use handshake::{Handshake, UpgradeRequest};
 pub use journal::ExpectError;
-pub use matcher::Matcher;
+pub use matcher::{Matcher, Pattern, PatternError};
 pub use replay_server::{ReplayReport, ReplayServer, ReplayServerBuilder, ReplayServerError};
-pub use script::{Script, ScriptFailure, Step};
+pub use script::{Responder, Script, ScriptFailure, Step};
 pub use server::{Received, ReceivedKind, ScriptedServer, ScriptedServerBuilder};

@@ -1,11 +1,13 @@
 //! The test kit, driven by a bare WebSocket client that knows nothing of this crate.
 //!
-//! Here: the client. Beside it: the scripted server, the venue, and the venue's faults.
+//! Here: the client. Beside it: the scripted server, all its connections at once, the venue, its faults.
 #![allow(
     clippy::unwrap_used,
     reason = "what is allowed in tests is not yet in their helpers"
 )]
 
+#[path = "testing_kit/crowd.rs"]
+mod crowd;
 #[path = "testing_kit/faults.rs"]
 mod faults;
 #[path = "testing_kit/scripted.rs"]

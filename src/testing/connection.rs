@@ -14,6 +14,7 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 use tokio_tungstenite::tungstenite::Message;
 
+use super::crowd;
 use super::handshake::UpgradeRequest;
 use super::journal::{ExpectError, Journal};
 use super::matcher::Matcher;
@@ -38,12 +39,15 @@ pub(super) enum Order {
 /// An order, and who waits for it to be carried out.
 pub(super) type Told = (Order, oneshot::Sender<()>);
 
+/// Where a driver is told.
+pub(super) type Driver = mpsc::Sender<Told>;
+
 /// One open connection, seen from the server.
 #[derive(Debug)]
 pub struct ServerConnection {
     pub(super) id: u64,
     pub(super) request: UpgradeRequest,
-    pub(super) orders: mpsc::Sender<Told>,
+    pub(super) orders: Driver,
     pub(super) journal: Arc<Journal<Received>>,
     /// Up to where in the journal this handle has looked.
     pub(super) cursor: u64,
@@ -222,10 +226,7 @@ impl ServerConnection {
     }
 
     async fn tell(&self, order: Order) -> Result<(), ConnectionEnded> {
-        let (done, carried_out) = oneshot::channel();
-        let told = self.orders.send((order, done)).await;
-        told.map_err(|_| ConnectionEnded)?;
-        carried_out.await.map_err(|_| ConnectionEnded)
+        crowd::tell(&self.orders, order).await
     }
 
     async fn pick<R>(

@@ -44,7 +44,8 @@ pub(super) async fn serve(
         error: None,
     };
     let seen = |request: &UpgradeRequest| shared.write(id, ReceivedKind::Upgrade(request.clone()));
-    let (socket, request) = match shake(tcp, tls, script.handshake, seen).await {
+    let path = shared.path.as_deref();
+    let (socket, request) = match shake(tcp, tls, script.handshake, path, seen).await {
         Ok(Some(open)) => open,
         Ok(None) => return,
         Err(error) => {
@@ -55,6 +56,7 @@ pub(super) async fn serve(
     shared.open.fetch_add(1, Ordering::SeqCst);
     ended.open = true;
     let (orders, told) = mpsc::channel(64);
+    shared.register(id, orders.clone());
     // If nobody takes connections, the script alone serves this one.
     let _ = shared.arrivals.try_send(ServerConnection {
         id,
@@ -82,7 +84,12 @@ pub(super) async fn serve(
         End::HangUp => finish(driver.into_stream()).await,
         End::Gone(error) => ended.error = error,
         End::Reset => driver.into_stream().reset(),
-        End::Silent => silence(driver.socket.get_ref().tcp()).await,
+        End::Silent => {
+            // What still waits here is dropped, and so refused.
+            let Driver { socket, told, .. } = driver;
+            drop(told);
+            silence(socket.get_ref().tcp()).await;
+        }
     }
 }
 
@@ -98,6 +105,7 @@ struct Ended {
 impl Drop for Ended {
     fn drop(&mut self) {
         if self.open {
+            self.shared.unregister(self.id);
             self.shared.open.fetch_sub(1, Ordering::SeqCst);
         }
         let error = self.error.take();
@@ -180,6 +188,12 @@ impl Driver {
             Step::Echo => loop {
                 let text = self.next_text().await?;
                 self.send(Message::text(text)).await?;
+            },
+            Step::Respond(responder) => loop {
+                let text = self.next_text().await?;
+                if let Some(answer) = responder.answer(&text) {
+                    self.send(Message::text(answer)).await?;
+                }
             },
             Step::Wait(time) => {
                 let until = Instant::now() + *time;

@@ -125,11 +125,13 @@ const MOST_REQUEST_BYTES: usize = 64 * 1024;
 
 /// Plays `handshake`; an open WebSocket is the outcome only where it accepts.
 ///
-/// `seen` is told of the request as soon as it is read.
+/// `seen` is told of the request as soon as it is read. A request for another path than `path` is
+/// answered by 404, whatever the handshake would be.
 pub(super) async fn shake(
     tcp: TcpStream,
     tls: Option<Arc<ServerConfig>>,
     mut handshake: Handshake,
+    path: Option<&str>,
     seen: impl FnOnce(&UpgradeRequest),
 ) -> io::Result<Option<(WebSocketStream<ServerStream>, UpgradeRequest)>> {
     while let Handshake::Delay { delay, then } = handshake {
@@ -154,6 +156,9 @@ pub(super) async fn shake(
     };
     let (request, rest) = read_request(&mut stream).await?;
     seen(&request);
+    if path.is_some_and(|path| path != request.path()) {
+        handshake = Handshake::refuse(404, &[], "there is nothing at this path");
+    }
     match handshake {
         Handshake::Accept => {}
         Handshake::AcceptWith { headers } => {

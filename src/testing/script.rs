@@ -3,9 +3,11 @@
 //! A file of its own because a script can be built, cloned, stored and compared in print without any
 //! server.
 //!
-//! Invariants: a script is plain data; it begins with a [`Handshake`]; its steps are played in order;
+//! Invariants: a script is plain data, save for a [`Responder`]; it begins with a [`Handshake`]; its steps are played in order;
 //! after the last one the connection stays open, is read and answers pings until somebody ends it.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -45,6 +47,8 @@ pub enum Step {
     Raw(Bytes),
     /// Sends every text message back, until the connection ends.
     Echo,
+    /// Answers every text message as the function says, until the connection ends.
+    Respond(Responder),
     /// Does nothing for this long; the connection is read and pings are answered.
     Wait(Duration),
     /// Plays these steps this many times.
@@ -62,6 +66,43 @@ pub enum Step {
     Reset,
     /// Neither reads nor writes from here on, and keeps the socket open: a half-open connection.
     GoSilent,
+}
+
+/// Makes the answer to a text message, or none.
+///
+/// Should it panic, the connection ends and the server goes on.
+#[derive(Clone)]
+pub struct Responder(Arc<Respond>);
+
+type Respond = dyn Fn(&str) -> Option<String> + Send + Sync;
+
+impl Responder {
+    /// A responder that asks `respond`.
+    pub fn new(respond: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(respond))
+    }
+
+    /// What it answers to `text`.
+    #[must_use]
+    pub fn answer(&self, text: &str) -> Option<String> {
+        (self.0)(text)
+    }
+}
+
+impl Default for Responder {
+    /// `ping` is answered by `pong`, any other text by `echo: ` and that text.
+    fn default() -> Self {
+        Self::new(|text| match text {
+            "ping" => Some("pong".to_owned()),
+            other => Some(format!("echo: {other}")),
+        })
+    }
+}
+
+impl fmt::Debug for Responder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Responder")
+    }
 }
 
 /// What the server does with one connection.
@@ -93,6 +134,11 @@ impl Script {
     /// Sends every text message back.
     pub fn echo() -> Self {
         Self::new().step(Step::Echo)
+    }
+
+    /// Answers every text message as `responder` says; [`Responder::default`] knows `ping`.
+    pub fn responding(responder: Responder) -> Self {
+        Self::new().step(Step::Respond(responder))
     }
 
     /// Refuses the upgrade.

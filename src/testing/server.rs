@@ -6,9 +6,10 @@
 //! Invariants: connection *n* plays script *n*, and the last script repeats; without a script every
 //! connection is accepted and left to the test; the journal is written before anybody is told.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,13 +17,13 @@ use tokio::sync::{Mutex as AsyncMutex, mpsc};
 use tokio::time::{Instant, timeout};
 
 use super::certificate::StartError;
-use super::connection::ServerConnection;
+use super::connection::{Driver, ServerConnection};
 use super::driver;
 use super::handshake::UpgradeRequest;
 use super::journal::{ExpectError, Journal};
 use super::listener::{Bound, ListenOptions, Listener};
 use super::matcher::Matcher;
-use super::script::{Script, ScriptFailure};
+use super::script::{Responder, Script, ScriptFailure};
 
 /// One thing the server noticed.
 #[derive(Debug, Clone)]
@@ -82,7 +83,7 @@ pub enum ReceivedKind {
 #[derive(Debug)]
 pub struct ScriptedServer {
     listener: Listener,
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     arrivals: AsyncMutex<mpsc::Receiver<ServerConnection>>,
 }
 
@@ -94,7 +95,11 @@ pub(super) struct Shared {
     pub(super) failures: Mutex<Vec<ScriptFailure>>,
     pub(super) arrivals: mpsc::Sender<ServerConnection>,
     pub(super) patience: Duration,
+    /// The only path that is served, if there is one.
+    pub(super) path: Option<String>,
     scripts: Mutex<Vec<Script>>,
+    /// The open connections by number. Set when one opens, cleared when it ends.
+    drivers: Mutex<BTreeMap<u64, Driver>>,
 }
 
 impl Shared {
@@ -104,6 +109,26 @@ impl Shared {
             at: Instant::now(),
             kind,
         });
+    }
+
+    pub(super) fn register(&self, connection: u64, driver: Driver) {
+        self.lock_drivers().insert(connection, driver);
+    }
+
+    pub(super) fn unregister(&self, connection: u64) {
+        self.lock_drivers().remove(&connection);
+    }
+
+    pub(super) fn drivers(&self) -> Vec<(u64, Driver)> {
+        let drivers = self.lock_drivers();
+        drivers
+            .iter()
+            .map(|(id, driver)| (*id, driver.clone()))
+            .collect()
+    }
+
+    fn lock_drivers(&self) -> MutexGuard<'_, BTreeMap<u64, Driver>> {
+        self.drivers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn script(&self, number: u64) -> Script {
@@ -136,15 +161,35 @@ impl ScriptedServer {
         Self::builder().tls(true).start().await
     }
 
+    /// A server for a first test: at the path `/ws` it answers `ping` by `pong` and any other text by
+    /// `echo: ` and that text.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`] if the loopback cannot be bound.
+    pub async fn mock() -> Result<Self, StartError> {
+        Self::builder().mock().start().await
+    }
+
+    /// [`ScriptedServer::mock`] with TLS.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`] if the loopback cannot be bound or no certificate can be made.
+    pub async fn mock_tls() -> Result<Self, StartError> {
+        Self::builder().mock().tls(true).start().await
+    }
+
     /// A server with options.
     pub fn builder() -> ScriptedServerBuilder {
         ScriptedServerBuilder::default()
     }
 
-    /// Where a client should connect, ending in `/`.
+    /// Where a client should connect: with the server's path, if it has one, else ending in `/`.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("{}/", self.listener.origin())
+        let path = self.shared.path.as_deref().unwrap_or("/");
+        format!("{}{path}", self.listener.origin())
     }
 
     /// The bound address.
@@ -209,11 +254,31 @@ impl ScriptedServer {
         self.shared.journal.entries()
     }
 
-    /// Awaits a text message on any connection, looking from the beginning of the log.
+    /// Asserts that a client sends such a text message, or has sent it, on any connection: exactly this text,
+    /// JSON with at least these members, or what the [`Matcher`] says. It awaits the message itself and does
+    /// not poll.
+    ///
+    /// ```
+    /// # use mainstay::{Client, Frame, testing::{Matcher, ScriptedServer}};
+    /// # use std::time::Duration;
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+    /// # let server = ScriptedServer::mock().await?;
+    /// # let session = Client::connect(server.url()).await?;
+    /// let soon = Duration::from_secs(5);
+    /// session.send(Frame::text(r#"{"op":"buy","size":3}"#)).await?;
+    /// server.expect_message(r#"{"op":"buy","size":3}"#, soon).await?;
+    /// server.expect_message(serde_json::json!({ "op": "buy" }), soon).await?;
+    /// server.expect_message(Matcher::regex(r#""size":\d+"#)?, soon).await?;
+    /// server.expect_message(Matcher::predicate(|text| text.len() > 5), soon).await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// [`ExpectError`] with what came instead.
+    /// [`ExpectError`] after `within`, with what came instead.
+    #[doc(alias = "assert_message_sent")]
     pub async fn expect_message(
         &self,
         message: impl Into<Matcher>,
@@ -268,6 +333,7 @@ impl ScriptedServer {
 pub struct ScriptedServerBuilder {
     listen: ListenOptions,
     scripts: Vec<Script>,
+    path: Option<String>,
     patience: Duration,
 }
 
@@ -276,6 +342,7 @@ impl Default for ScriptedServerBuilder {
         Self {
             listen: ListenOptions::default(),
             scripts: Vec::new(),
+            path: None,
             patience: Duration::from_secs(10),
         }
     }
@@ -324,6 +391,27 @@ impl ScriptedServerBuilder {
         self
     }
 
+    /// Answers every text message as the function says: a script for every connection, or the last ones.
+    pub fn respond(self, respond: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> Self {
+        self.script(Script::responding(Responder::new(respond)))
+    }
+
+    /// The path that is served, beginning with `/`; requests for others are answered by 404. Default: every
+    /// path is served.
+    pub fn path(mut self, path: impl Into<String>) -> Self {
+        let path = path.into();
+        self.path = Some(match path.starts_with('/') {
+            true => path,
+            false => format!("/{path}"),
+        });
+        self
+    }
+
+    fn mock(self) -> Self {
+        self.path("/ws")
+            .script(Script::responding(Responder::default()))
+    }
+
     /// How long waits without a deadline of their own last. Default: 10 seconds.
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
@@ -345,6 +433,8 @@ impl ScriptedServerBuilder {
             failures: Mutex::new(Vec::new()),
             arrivals: arrive,
             patience: self.patience,
+            path: self.path,
+            drivers: Mutex::new(BTreeMap::new()),
             scripts: Mutex::new(self.scripts),
         });
         let tls = bound

@@ -34,7 +34,7 @@ pub(super) async fn serve(
     tls: Option<Arc<ServerConfig>>,
 ) {
     let handshake = shared.next_handshake();
-    let Ok(Some((socket, _))) = shake(tcp, tls, handshake, |_| ()).await else {
+    let Ok(Some((socket, _))) = shake(tcp, tls, handshake, None, |_| ()).await else {
         return;
     };
     let mut faults = shared.enter(id);
