@@ -344,7 +344,6 @@ impl SupervisorSpec {
         let path = SupervisorPath::root(&name);
         let generation = Generation(1);
         let record = Record::new(id.clone(), None, generation, Vec::new());
-        let (ready, readiness) = oneshot::channel();
         // Nobody stands above a root's keeper, so only a start that is given up dooms it.
         let doom = Arc::new(Doom::default());
         let (starter, started) = oneshot::channel();
@@ -360,7 +359,6 @@ impl SupervisorSpec {
             name: None,
             supervisor: above,
             record: record.clone(),
-            ready,
             strangers: Arc::default(),
         };
         let launching = launch(Arc::new(self), &Listeners::default(), order);
@@ -370,7 +368,7 @@ impl SupervisorSpec {
             reports: Reports::Starter(Some(starter)),
         };
         let mut starting = Starting(Some(doom));
-        tokio::spawn(keeper.mind(launching, readiness, Limits::default()));
+        tokio::spawn(keeper.mind(launching, Limits::default()));
         let started = started.await;
         starting.0 = None;
         match started {

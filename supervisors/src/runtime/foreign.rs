@@ -44,8 +44,8 @@ enum Sighting {
 struct Stranger {
     cell: ActorCell,
     record: Arc<Record>,
-    /// Cleared when it has fired.
-    ready: Option<oneshot::Sender<()>>,
+    /// Set when it was told that it is up.
+    started: bool,
     /// Cleared when it has fired.
     end: Option<oneshot::Sender<Remainder>>,
 }
@@ -54,10 +54,9 @@ impl Stranger {
     fn sight(&mut self, sighting: Sighting) {
         match sighting {
             Sighting::Started => {
-                if let Some(ready) = self.ready.take() {
+                if !std::mem::replace(&mut self.started, true) {
                     self.record.arrive(&self.cell);
-                    // The keeper that gave the start up kills what it no longer hears.
-                    let _ = ready.send(());
+                    self.record.note_ready();
                 }
             }
             Sighting::Ended(reason, remainder) => {
@@ -274,7 +273,7 @@ where
             let stranger = Stranger {
                 cell: cell.clone(),
                 record: record.clone(),
-                ready: Some(order.ready),
+                started: false,
                 end: None,
             };
             let sighted = expectation.meet(stranger, supervisor);

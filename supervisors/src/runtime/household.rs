@@ -11,9 +11,10 @@
 use std::any::Any;
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 use slab::Slab;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use crate::exit::ExitReason;
@@ -38,6 +39,8 @@ pub(crate) struct Household {
     pub(crate) doom: Arc<Doom>,
     /// Everything the supervisor knows, while there is one.
     office: Mutex<Option<State>>,
+    /// Where the supervisor and all keepers run.
+    runtime: Handle,
     _token: Token,
 }
 
@@ -50,14 +53,23 @@ pub(crate) struct Attended {
 }
 
 impl Household {
-    pub(crate) fn new(inbox: Inbox, ledger: Arc<Ledger>, doom: Arc<Doom>, token: Token) -> Self {
-        Self {
+    /// Of a supervisor on the present runtime.
+    pub(crate) fn new(
+        inbox: Inbox,
+        ledger: Arc<Ledger>,
+        doom: Arc<Doom>,
+        token: Token,
+    ) -> Arc<Self> {
+        let household = Arc::new(Self {
             inbox,
             ledger,
             doom,
             office: Mutex::new(None),
+            runtime: Handle::current(),
             _token: token,
-        }
+        });
+        household.inbox.belongs_to(&household);
+        household
     }
 
     /// Opens the office: the supervisor is there from now on.
@@ -102,15 +114,41 @@ impl Household {
         }
     }
 
+    /// Reads what somebody has just put in, in the task that did, where that is one of the same runtime.
+    pub(crate) fn serve(&self) {
+        let at_home = Handle::try_current().is_ok_and(|here| here.id() == self.runtime.id());
+        let office = if at_home { self.enter() } else { None };
+        let Some(mut office) = office else {
+            self.inbox.wake();
+            return;
+        };
+        let Some(state) = office.as_mut() else {
+            return;
+        };
+        let Attended { more, ended } = state.attend(Reader::Keeper, LETTERS_PER_REPORT);
+        for keeper in state.births() {
+            tokio::spawn(keeper);
+        }
+        drop(office);
+        if more || ended {
+            self.inbox.wake();
+        }
+    }
+
+    /// Unless somebody else is at work.
+    fn enter(&self) -> Option<MutexGuard<'_, Option<State>>> {
+        match self.office.try_lock() {
+            Ok(office) => Some(office),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
     /// Has the supervisor know. A keeper that has nothing else to do goes on as the one that comes back.
     pub(crate) fn report(&self, letter: Letter) -> Option<Minding> {
-        let mut office = match self.office.try_lock() {
-            Ok(office) => office,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => {
-                self.inbox.put(letter);
-                return None;
-            }
+        let Some(mut office) = self.enter() else {
+            self.inbox.put(letter);
+            return None;
         };
         let state = office.as_mut()?;
         if let Some(letter) = state.take(letter) {

@@ -9,7 +9,7 @@
 //! to end, and whoever asks while [`CALLS`] others wait for an answer waits for room.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use ractor::{ActorCell, ActorRef};
@@ -18,6 +18,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use crate::handle::SupervisorRef;
 use crate::id::{ChildId, Generation};
 use crate::policy::Strategy;
+use crate::runtime::household::Household;
 use crate::runtime::launch::Refusal;
 use crate::runtime::record::{Obituary, lock};
 use crate::runtime::supervisor::Call;
@@ -105,6 +106,8 @@ pub(crate) struct Inbox {
 struct Bell {
     /// A wake-up is in the mailbox.
     rung: AtomicBool,
+    /// Whom it belongs to, once there is one.
+    household: OnceLock<Weak<Household>>,
     /// For one that reads its mailbox no more.
     ending: Notify,
     /// There is an order.
@@ -155,7 +158,7 @@ impl Inbox {
     pub(crate) async fn ask(&self, call: Letter) {
         // One that is gone answers nothing.
         let _ = self.calls.send(call).await;
-        self.wake();
+        self.serve();
     }
 
     /// Has the supervisor end. Of several orders the earliest deadline holds, and the last text.
@@ -169,7 +172,21 @@ impl Inbox {
             });
             self.bell.ordered.store(true, Ordering::SeqCst);
         }
-        self.wake();
+        self.serve();
+    }
+
+    pub(crate) fn belongs_to(&self, household: &Arc<Household>) {
+        // Nobody else sets it.
+        let _ = self.bell.household.set(Arc::downgrade(household));
+    }
+
+    /// Has it read now, by whoever calls, where nobody else is at it. The supervisor's own task may be
+    /// queued behind a callback that blocks a worker of the runtime.
+    fn serve(&self) {
+        match self.bell.household.get().and_then(Weak::upgrade) {
+            Some(household) => household.serve(),
+            None => self.wake(),
+        }
     }
 
     /// Has the supervisor look into it.

@@ -197,14 +197,9 @@ impl Future for Minding {
 }
 
 impl Keeper {
-    pub(crate) fn mind(
-        self,
-        launch: Launching,
-        ready: oneshot::Receiver<()>,
-        limits: Limits,
-    ) -> Minding {
+    pub(crate) fn mind(self, launch: Launching, limits: Limits) -> Minding {
         Minding(Stage::Busy(Box::pin(async move {
-            match self.start(launch, ready, limits.start).await {
+            match self.start(launch, limits.start).await {
                 Beginning::Up(mut keeper, launched) => {
                     keeper.started(&launched);
                     let record = &keeper.record;
@@ -222,12 +217,7 @@ impl Keeper {
     }
 
     /// Until it is ready.
-    async fn start(
-        self,
-        launch: Launching,
-        mut ready: oneshot::Receiver<()>,
-        limit: Option<Duration>,
-    ) -> Beginning {
+    async fn start(self, launch: Launching, limit: Option<Duration>) -> Beginning {
         let (mut keeper, mut launched) = match self.launch(launch, limit).await {
             Launch::Done(keeper, Ok(launched)) => (keeper, launched),
             Launch::Done(keeper, Err(refusal)) => return Beginning::Refused(keeper, refusal),
@@ -237,13 +227,20 @@ impl Keeper {
             }
             Launch::Relieved => return Beginning::Relieved,
         };
-        let turn = tokio::select! {
-            biased;
-            Ok(()) = &mut ready => return Beginning::Up(keeper, launched),
-            ended = &mut launched.join => Turn::Ended(was_aborted(ended)),
-            interrupt = poll_fn(|context| keeper.look(context, Some(limit))) => {
-                Turn::Interrupted(interrupt)
+        let turn = poll_fn(|context| {
+            keeper.record.wake_at_news(context.waker());
+            // A command is left for when it is up.
+            if keeper.record.is_ready() {
+                return Poll::Ready(None);
             }
+            if let Poll::Ready(ended) = Pin::new(&mut launched.join).poll(context) {
+                return Poll::Ready(Some(Turn::Ended(was_aborted(ended))));
+            }
+            let news = keeper.look(context, Some(limit));
+            news.map(|interrupt| Some(Turn::Interrupted(interrupt)))
+        });
+        let Some(turn) = turn.await else {
+            return Beginning::Up(keeper, launched);
         };
         // Rare, and larger than all before.
         let refusal = Box::pin(keeper.break_off(launched, turn)).await;
@@ -471,6 +468,7 @@ impl Keeper {
                 biased;
                 ended = &mut launched.join => {
                     let limit = order.left(began.elapsed()).min(GRACE);
+                    self.record.note_told(&text);
                     let reason = self.reap(launched, was_aborted(ended), limit).await;
                     return (Parting::Graceful, reason);
                 }
@@ -484,6 +482,7 @@ impl Keeper {
                     }
                     Interrupt::Dropping => {
                         let limit = order.left(began.elapsed()).min(GRACE);
+                        self.record.note_told(&text);
                         return (Parting::Graceful, self.let_drop(launched, limit).await);
                     }
                     Interrupt::Doom | Interrupt::Overdue(_) => killed = true,

@@ -16,7 +16,6 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use ractor::{Actor, ActorCell, SpawnErr};
-use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::address::{Address, MakeBinding};
@@ -35,7 +34,6 @@ pub(crate) struct Order {
     pub(crate) name: Option<String>,
     pub(crate) supervisor: Option<ActorCell>,
     pub(crate) record: Arc<Record>,
-    pub(crate) ready: oneshot::Sender<()>,
     /// Where the supervisor reports what it hears of actors that have no wrapper.
     pub(crate) strangers: Arc<Strangers>,
 }
@@ -159,7 +157,7 @@ where
         Box::pin(async move {
             let context = order.context;
             let (actor, arguments) = made(catch_unwind(AssertUnwindSafe(|| make(context))))?;
-            let wrapped = Supervised::new(actor, order.record.clone(), Some(order.ready));
+            let wrapped = Supervised::new(actor, order.record.clone(), true);
             let (cell, join) = spawn(
                 wrapped,
                 arguments,

@@ -8,7 +8,7 @@
 //! is done, the state is dropped.
 
 use std::any::TypeId;
-use std::cell::{Cell, OnceCell};
+use std::cell::OnceCell;
 use std::future::poll_fn;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,7 +19,6 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use ractor::thread_local::{ThreadLocalActor, ThreadLocalActorSpawner};
 use ractor::{ActorProcessingErr, ActorRef, SupervisionEvent};
-use tokio::sync::oneshot;
 
 use crate::address::{Address, MakeBinding};
 use crate::exit::ExitReason;
@@ -35,15 +34,12 @@ use crate::spec::{StartContext, StartError};
 pub(crate) struct Arguments<A> {
     inner: A,
     record: Arc<Record>,
-    ready: oneshot::Sender<()>,
 }
 
 pub(crate) struct SupervisedLocal<A> {
     inner: A,
     /// Set at the start of `pre_start`.
     record: OnceCell<Arc<Record>>,
-    /// Fired after `post_start`.
-    ready: Cell<Option<oneshot::Sender<()>>>,
 }
 
 impl<A: Default> Default for SupervisedLocal<A> {
@@ -51,7 +47,6 @@ impl<A: Default> Default for SupervisedLocal<A> {
         Self {
             inner: A::default(),
             record: OnceCell::new(),
-            ready: Cell::new(None),
         }
     }
 }
@@ -112,7 +107,6 @@ impl<A: ThreadLocalActor> ThreadLocalActor for SupervisedLocal<A> {
     ) -> Result<Self::State, ActorProcessingErr> {
         let record = self.record.get_or_init(|| arguments.record);
         record.enlist(myself.get_id());
-        self.ready.set(Some(arguments.ready));
         let outcome = AssertUnwindSafe(self.inner.pre_start(myself, arguments.inner))
             .catch_unwind()
             .await;
@@ -134,10 +128,7 @@ impl<A: ThreadLocalActor> ThreadLocalActor for SupervisedLocal<A> {
         self.settle(outcome)?;
         if let Some(record) = self.record.get() {
             record.arrive(&myself.get_cell());
-        }
-        if let Some(ready) = self.ready.take() {
-            // The keeper that gave the start up kills what it no longer hears.
-            let _ = ready.send(());
+            record.note_ready();
         }
         Ok(())
     }
@@ -235,7 +226,6 @@ where
             let arguments = Arguments {
                 inner,
                 record: record.clone(),
-                ready: order.ready,
             };
             let spawned = match order.supervisor {
                 Some(supervisor) => {

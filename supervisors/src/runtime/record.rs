@@ -145,6 +145,8 @@ pub(crate) struct Record {
     cancelled: AtomicBool,
     /// The start took too long. Set under the lock of the notes.
     overdue: AtomicBool,
+    /// It is up; set once.
+    ready: AtomicBool,
     /// There is a state that was not dropped yet.
     full: AtomicBool,
     /// The state is being dropped.
@@ -172,6 +174,7 @@ impl Record {
             }),
             cancelled: AtomicBool::new(false),
             overdue: AtomicBool::new(false),
+            ready: AtomicBool::new(false),
             full: AtomicBool::new(false),
             dropping: AtomicBool::new(false),
             desk: AtomicWaker::new(),
@@ -207,6 +210,16 @@ impl Record {
         self.relieve(&mut notes, GRACE, Some(limit));
         drop(notes);
         self.desk.wake();
+    }
+
+    /// It is up. A keeper that gave the start up kills what it no longer hears.
+    pub(crate) fn note_ready(&self) {
+        self.ready.store(true, Ordering::SeqCst);
+        self.desk.wake();
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::SeqCst)
     }
 
     pub(crate) fn is_overdue(&self) -> bool {
@@ -377,6 +390,15 @@ impl Record {
     pub(crate) fn note_cause(&self, cause: ShutdownCause) {
         let mut notes = lock(&self.notes);
         notes.testimony().cause.get_or_insert(cause);
+    }
+
+    /// What its keeper told it, unless something else was heard.
+    pub(crate) fn note_told(&self, text: &str) {
+        let mut notes = lock(&self.notes);
+        notes
+            .testimony()
+            .text
+            .get_or_insert_with(|| text.to_owned());
     }
 
     pub(crate) fn note_text(&self, text: Option<String>) {

@@ -16,7 +16,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
-use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
 use crate::event::{Audience, SupervisorEvent, SupervisorEventKind};
@@ -52,7 +51,6 @@ pub(crate) struct Arguments {
     listeners: Listeners,
     /// One of the listeners.
     audience: Arc<Audience>,
-    ready: oneshot::Sender<()>,
     token: Token,
     /// Where the reference is put once the actor exists.
     reference: Arc<OnceLock<SupervisorRef>>,
@@ -62,6 +60,8 @@ pub(crate) struct Arguments {
 struct Charge {
     generation: Generation,
     record: Arc<Record>,
+    /// The same for all its incarnations.
+    path: SupervisorPath,
     /// Set when it is up, cleared when it has ended.
     up: bool,
     /// When it came up; set and cleared with `up`.
@@ -90,7 +90,6 @@ pub(crate) struct State {
     births: Vec<Minding>,
     /// What a panic left while a letter was read: the supervisor fails with it.
     fault: Option<Fault>,
-    ready: Option<oneshot::Sender<()>>,
     /// When all children were up for the first time.
     ready_since: Option<(SystemTime, std::time::Instant)>,
     reference: SupervisorRef,
@@ -163,7 +162,7 @@ impl Actor for Supervisor {
         let _ = arguments.reference.set(reference.clone());
         let machine = Machine::new(spec.rules(), spec.children.iter().map(|child| child.plan()));
         let strangers: Arc<Strangers> = Arc::default();
-        let household = Arc::new(Household::new(inbox, ledger, doom, arguments.token));
+        let household = Household::new(inbox, ledger, doom, arguments.token);
         let tenure = Tenure {
             household: household.clone(),
             strangers: strangers.clone(),
@@ -186,7 +185,6 @@ impl Actor for Supervisor {
             deadlines: Deadlines::default(),
             births: Vec::new(),
             fault: None,
-            ready: Some(arguments.ready),
             ready_since: None,
             reference,
             timer: None,
@@ -522,9 +520,7 @@ impl State {
                     seat.up(&self.reference);
                 }
                 self.ready_since = Some((SystemTime::now(), now()));
-                if let Some(ready) = self.ready.take() {
-                    let _ = ready.send(());
-                }
+                self.record.note_ready();
             }
             Action::Exit(cause) => {
                 self.record.note_cause(cause);

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use crate::address::MakeBinding;
@@ -152,7 +152,6 @@ impl Drop for Ending {
 pub(crate) fn spawn(
     leash: Arc<Leash>,
     record: Arc<Record>,
-    ready: oneshot::Sender<()>,
     body: impl Future<Output = Result<(), BoxError>> + Send + 'static,
 ) -> Launched {
     let mut ending = Ending {
@@ -172,8 +171,7 @@ pub(crate) fn spawn(
     if record.start_cancelled() {
         leash.kill();
     }
-    // The keeper that gave the start up ends what it no longer hears.
-    let _ = ready.send(());
+    record.note_ready();
     Launched {
         process: Process::Task(leash),
         join,
@@ -214,7 +212,7 @@ where
             let leash = Leash::new();
             let context = TaskContext::new(order.context, leash.clone());
             let body = async move { make(context).await.map_err(Into::into) };
-            Ok(spawn(leash, order.record, order.ready, body))
+            Ok(spawn(leash, order.record, body))
         })
     }
 }
@@ -261,7 +259,7 @@ impl Launcher for OnceLauncher {
             };
             // There is one start.
             let _ = known.set(order.record.clone());
-            Ok(spawn(leash, order.record, order.ready, body))
+            Ok(spawn(leash, order.record, body))
         })
     }
 }

@@ -88,6 +88,12 @@ impl Timesheet {
         }
     }
 
+    /// Whether no callback has begun yet.
+    #[inline]
+    pub(crate) fn is_blank(&self) -> bool {
+        self.turn.load(Ordering::Relaxed) == 0
+    }
+
     /// A callback begins.
     #[inline]
     pub(crate) fn begin(&self) -> Timing {

@@ -18,7 +18,6 @@ use futures_util::FutureExt;
 use pin_project_lite::pin_project;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
 use tokio::task::{Id, try_id};
 
 use crate::exit::{ExitReason, PanicInfo};
@@ -114,17 +113,17 @@ pub(crate) struct Supervised<A: Actor> {
     /// What `post_stop` left, so that it is dropped at the end of the task like that of a failed
     /// actor, and not sent to the supervisor.
     remains: Mutex<Option<Box<Vault<A::State>>>>,
-    /// Fired after `post_start`; a supervisor has it fired when its children are up.
-    ready: Mutex<Option<oneshot::Sender<()>>>,
+    /// It is ready after `post_start`; a supervisor when its children are up.
+    by_itself: bool,
 }
 
 impl<A: Actor> Supervised<A> {
-    pub(crate) fn new(inner: A, record: Arc<Record>, ready: Option<oneshot::Sender<()>>) -> Self {
+    pub(crate) fn new(inner: A, record: Arc<Record>, by_itself: bool) -> Self {
         Self {
             inner,
             record,
             remains: Mutex::new(None),
-            ready: Mutex::new(ready),
+            by_itself,
         }
     }
 
@@ -184,9 +183,8 @@ impl<A: Actor> Actor for Supervised<A> {
             .await;
         self.settle(outcome)?;
         self.record.arrive(&myself.get_cell());
-        if let Some(ready) = lock(&self.ready).take() {
-            // The keeper that gave the start up kills what it no longer hears.
-            let _ = ready.send(());
+        if self.by_itself {
+            self.record.note_ready();
         }
         Ok(())
     }
@@ -280,6 +278,8 @@ pin_project! {
         wrapper: &'a Supervised<A>,
         kind: Callback,
         timing: Option<Timing>,
+        // Others had a turn before the first message.
+        yielded: bool,
         #[pin]
         callback: F,
     }
@@ -300,6 +300,7 @@ impl<'a, A: Actor, F> Observed<'a, A, F> {
             wrapper,
             kind,
             timing: None,
+            yielded: false,
             callback,
         }
     }
@@ -312,6 +313,12 @@ impl<A: Actor, F: Future<Output = Result<(), ActorProcessingErr>>> Future for Ob
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let sheet = &this.wrapper.record.sheet;
+        if this.timing.is_none() && sheet.is_blank() && !std::mem::replace(this.yielded, true) {
+            // The start woke the keeper and the supervisor, who may be next on this worker, where nobody
+            // else can take them from; the first message may block it.
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let timing = *this.timing.get_or_insert_with(|| sheet.begin());
         match sheet.poll(timing, this.callback, context) {
             Poll::Pending => Poll::Pending,

@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use super::{Arguments, Charge, State, Supervisor, now};
 use crate::event::Audience;
@@ -41,11 +41,10 @@ pub(crate) fn launch(spec: Arc<SupervisorSpec>, above: &Listeners, order: Order)
             record: order.record.clone(),
             listeners,
             audience,
-            ready: order.ready,
             token,
             reference: reference.clone(),
         };
-        let wrapped = Supervised::new(Supervisor, order.record.clone(), None);
+        let wrapped = Supervised::new(Supervisor, order.record.clone(), false);
         let (cell, join) = spawn(
             wrapped,
             arguments,
@@ -99,18 +98,21 @@ impl State {
         };
         spec.last_generation
             .fetch_max(generation.0, Ordering::SeqCst);
-        let path = self.path.child(child);
+        let charge = self.charges.get_mut(child);
+        let path = match &charge {
+            Some(charge) => charge.path.clone(),
+            None => self.path.child(child),
+        };
         let record = Record::new(
             child.clone(),
             Some(self.path.clone()),
             generation,
             spec.bindings.clone(),
         );
-        let (ready, readiness) = oneshot::channel();
         let order = Order {
             context: StartContext {
                 id: child.clone(),
-                path,
+                path: path.clone(),
                 generation,
                 attempt,
                 previous,
@@ -119,7 +121,6 @@ impl State {
             name: spec.registered.clone(),
             supervisor: Some(self.reference.cell().clone()),
             record: record.clone(),
-            ready,
             strangers: self.strangers.clone(),
         };
         let (launch, supervisor): (Launching, _) = match &spec.launch {
@@ -149,21 +150,23 @@ impl State {
             start: spec.start_timeout,
             watchdog: spec.watchdog,
         };
-        self.charges.insert(
-            child.clone(),
-            Charge {
-                generation,
-                record,
-                up: false,
-                started_at: None,
-                cell: None,
-                supervisor,
-            },
-        );
+        let present = Charge {
+            generation,
+            record,
+            path,
+            up: false,
+            started_at: None,
+            cell: None,
+            supervisor,
+        };
+        match charge {
+            Some(charge) => *charge = present,
+            None => drop(self.charges.insert(child.clone(), present)),
+        }
         if let Some(limit) = limits.start {
             self.deadlines.add(now(), limit, child.clone(), generation);
         }
-        self.births.push(keeper.mind(launch, readiness, limits));
+        self.births.push(keeper.mind(launch, limits));
     }
 
     /// Has starts that take too long given up.
