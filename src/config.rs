@@ -87,6 +87,8 @@ pub struct Config {
     pub max_message: usize,
     /// Whether and how the session is recorded. Default: not at all.
     pub record: Option<Record>,
+    /// How fast the venue lets itself be asked. Default none, or what the platform says.
+    pub rate_limits: Option<RateLimits>,
     /// What it was made of; for `explain`, and to put a platform's defaults beneath.
     layers: Layers,
 }
@@ -189,6 +191,7 @@ impl Layers {
             read_buffer: 64 * 1024,
             max_message: 16 * 1024 * 1024,
             record: None,
+            rate_limits: None,
             layers: self,
         };
         said.apply(&mut config);
@@ -224,6 +227,7 @@ impl fmt::Debug for Config {
             .field("read_buffer", &self.read_buffer)
             .field("max_message", &self.max_message)
             .field("record", &self.record)
+            .field("rate_limits", &self.rate_limits)
             .finish()
     }
 }

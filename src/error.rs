@@ -11,6 +11,7 @@
 
 mod connect;
 mod explain;
+mod limit;
 mod request;
 mod session;
 
@@ -19,6 +20,7 @@ pub mod guide {}
 
 pub use connect::{ConfigError, ConfigErrors, ConnectError, HttpResponse, Phase};
 pub use explain::{Category, Explanation};
+pub use limit::LimitError;
 pub use request::{DecodeError, ErrorObject, RequestError, UnknownCause};
 pub use session::{EndReason, StartError, SubscribeError};
 
@@ -61,6 +63,28 @@ impl CloseReason {
             | Self::Silent { .. }
             | Self::WriteStalled { .. }
             | Self::ActorEnded { .. } => Recovery::Retry,
+        }
+    }
+}
+
+impl CloseReason {
+    /// Whether it says that we were too fast: HTTP 429, or close code 1008 (RFC 6455, section 7.4.1).
+    pub(crate) fn is_rate_limit(&self) -> bool {
+        match self {
+            Self::NotOpened(error) => matches!(
+                &**error,
+                ConnectError::Refused { response } if response.status == http::StatusCode::TOO_MANY_REQUESTS
+            ),
+            Self::Peer { code, .. } => *code == Some(1008),
+            Self::NotEstablished { .. }
+            | Self::Local { .. }
+            | Self::Eof
+            | Self::Io { .. }
+            | Self::Protocol { .. }
+            | Self::TooBig { .. }
+            | Self::Silent { .. }
+            | Self::WriteStalled { .. }
+            | Self::ActorEnded { .. } => false,
         }
     }
 }

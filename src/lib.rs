@@ -64,6 +64,7 @@ pub use protocol::continuity::{Epoch, Gap, Resynced};
 pub use session::Part;
 pub use session::Session;
 pub use session::handshake::Handshake;
+pub use session::limiter::{Limiter, LimiterStatus};
 pub use session::plane::SessionState;
 pub use session::start::Client;
 pub use session::statistics::Statistics;

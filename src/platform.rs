@@ -14,6 +14,7 @@ use std::time::SystemTime;
 use serde_json::value::RawValue;
 
 use crate::config::Settings;
+use crate::config::limits::{RateLimits, Weight};
 use crate::error::{DecodeError, ErrorObject, Recovery};
 use crate::frame::Frame;
 pub use crate::protocol::call::{Batch, Call, Grant, Step};
@@ -192,6 +193,20 @@ pub trait Platform: fmt::Debug + Send + Sync + 'static {
     fn confidential(&self, method: &str) -> bool {
         let _ = method;
         false
+    }
+
+    /// What a request costs under `limits`, and in which lane it waits for its turn. Give cancels
+    /// [`Lane::Reserved`](crate::config::Lane::Reserved), which is never held up by a crowd; heartbeats have
+    /// it anyway. Default: by the limits' own list. The limits themselves are one of the
+    /// [`defaults`](Platform::defaults).
+    fn weigh(&self, limits: &RateLimits, call: &Call) -> Weight {
+        limits.weigh(call.method())
+    }
+
+    /// Whether this error says that we were too fast. The limiter then rests for as long as
+    /// [`Platform::recovery`] says, if it does. Default: the code 429.
+    fn limited(&self, error: &ErrorObject) -> bool {
+        error.code == 429
     }
 
     /// What to do about one of the venue's own errors. Default: stop.

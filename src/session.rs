@@ -14,6 +14,7 @@ mod connection;
 mod dial;
 pub(crate) mod handshake;
 mod heartbeat_manager;
+pub(crate) mod limiter;
 mod line;
 mod pending;
 pub(crate) mod plane;
@@ -52,6 +53,7 @@ use crate::protocol::latency::RecentLatency;
 use adapter::AdapterMessage;
 use clock::from_now;
 use handshake::Handshake;
+use limiter::Limiter;
 use plane::{Plane, SessionState};
 use statistics::Statistics;
 use subscriber::Subscriber;
@@ -234,10 +236,12 @@ impl Session {
         let method = call.method().to_owned();
         let line = self.live_line(&method, deadline).await?;
         let plane = &self.shared.plane;
-        let answer = request::perform(plane, &line, call, limit, deadline).await?;
+        let toll = request::toll(plane, &*self.shared.platform, &call);
+        let answer = request::perform(plane, &line, toll, call, limit, deadline).await?;
         match self.shared.platform.decode(answer.payload()) {
             Ok(Ok(result)) => Ok(result),
             Ok(Err(error)) => {
+                request::heed(plane, &*self.shared.platform, &error);
                 if self.shared.platform.recovery(&error) == Recovery::Reauthenticate {
                     self.unauthorized(error.to_string());
                 }
@@ -376,6 +380,13 @@ impl Session {
     #[must_use]
     pub fn latency(&self) -> Option<RecentLatency> {
         self.statistics().recent_requests
+    }
+
+    /// The limiter that its requests pass through; `None` if nothing is limited. Its `status` tells tokens,
+    /// queue, pressure and the suggested delay.
+    #[must_use]
+    pub fn limiter(&self) -> Option<&Limiter> {
+        self.shared.plane.limiter.as_ref()
     }
 
     /// What the session's recording has come to; `None` if it is not recorded.

@@ -9,6 +9,8 @@
 //! | `mainstay::connection` | info | opened | `session`, `epoch` |
 //! | `mainstay::connection` | warn | closed | `session`, `epoch`, `cause`, `detail` |
 //! | `mainstay::connection` | warn | not opened | `session`, `cause`, `detail` |
+//! | `mainstay::limit` | info | pressure changed | `limiter`, `pool`, `level`, `previous`, `queued`, `capacity` |
+//! | `mainstay::limit` | warn | limited by the venue | `limiter`, `rest` |
 //! | `mainstay::recording` | warn | recording interrupted | `session`, `path`, `operation`, `error` |
 //! | `mainstay::gap` | warn | gap | `session`, `epoch`, `cause`, `subscriptions` |
 //!
@@ -20,6 +22,8 @@
 pub const SESSION: &str = "mainstay::session";
 /// Target of events about one connection.
 pub const CONNECTION: &str = "mainstay::connection";
+/// Target of events about rate limits.
+pub const LIMIT: &str = "mainstay::limit";
 /// Target of events about a session's recording.
 pub const RECORDING: &str = "mainstay::recording";
 /// Target of announced gaps.

@@ -7,8 +7,8 @@
 //!
 //! Invariants: credentials and tokens live in values without `Debug` and in [`Call`]s, which never
 //! show them; no text of an error repeats what the venue sent; an error is judged by its number,
-//! never by its message. Deliberately absent: orders (send `private/buy` as a request of your own),
-//! signed authentication, and rate limits.
+//! never by its message. Deliberately absent: orders (send `private/buy` as a request of your own) and
+//! signed authentication.
 
 mod authorization;
 mod book;
@@ -32,6 +32,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::config::Settings;
+use crate::config::limits::{Lane, RateLimits, Weight};
 use crate::error::{DecodeError, ErrorObject, Recovery};
 use crate::platform::{ChannelKind, Moment, Platform, Route};
 use crate::protocol::call::{Batch, Call, Grant, Step};
@@ -88,6 +90,7 @@ pub struct Deribit {
     heartbeat: Duration,
     credentials: Option<Credentials>,
     cancel_on_disconnect: Option<Scope>,
+    tier: Tier,
 }
 
 /// How the program introduces itself.
@@ -108,6 +111,7 @@ impl Deribit {
             heartbeat: builder::DEFAULT_HEARTBEAT,
             credentials: None,
             cancel_on_disconnect: None,
+            tier: Tier::Fourth,
         }
     }
 
@@ -165,6 +169,7 @@ impl fmt::Debug for Deribit {
                 &self.credentials.as_ref().map(|_| "[redacted]"),
             )
             .field("cancel_on_disconnect", &self.cancel_on_disconnect)
+            .field("tier", &self.tier)
             .finish()
     }
 }
@@ -172,6 +177,29 @@ impl fmt::Debug for Deribit {
 impl Platform for Deribit {
     fn name(&self) -> &str {
         "deribit"
+    }
+
+    /// The venue's own limits ([`rate_limits`]).
+    fn defaults(&self) -> Settings {
+        Settings {
+            rate_limits: Some(Some(rate_limits(self.tier))),
+            ..Settings::default()
+        }
+    }
+
+    /// As the limits say; cancels use the reserved lane under limits of the user's own, too.
+    fn weigh(&self, limits: &RateLimits, call: &Call) -> Weight {
+        let weight = limits.weigh(call.method());
+        if limits::is_cancel(call.method()) {
+            weight.lane(Lane::Reserved)
+        } else {
+            weight
+        }
+    }
+
+    /// too_many_requests
+    fn limited(&self, error: &ErrorObject) -> bool {
+        error.code == 10028
     }
 
     fn route<'f>(&self, frame: &'f [u8]) -> Route<'f> {

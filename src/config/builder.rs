@@ -11,7 +11,8 @@ use mainstay_supervisors::backoff::Backoff;
 
 use super::settings::{BackoffSettings, LimitSettings, LivenessSettings, QueueSettings, Settings};
 use super::{
-    Config, Headers, Layers, Liveness, PhaseLimits, Profile, Queue, ReconnectOwner, Record, Tls,
+    Config, Headers, Layers, Liveness, PhaseLimits, Profile, Queue, RateLimits, ReconnectOwner,
+    Record, Tls,
 };
 use crate::error::ConfigErrors;
 
@@ -176,6 +177,13 @@ impl ConfigBuilder {
     /// Largest message accepted. Default 16 MiB.
     pub fn max_message(mut self, bytes: usize) -> Self {
         self.layers.user.max_message = Some(bytes);
+        self
+    }
+
+    /// How fast the venue lets itself be asked. Default: what the platform says, and no limit without one;
+    /// [`RateLimits::unlimited`] switches a platform's off.
+    pub fn rate_limits(mut self, limits: RateLimits) -> Self {
+        self.layers.user.rate_limits = Some(Some(limits));
         self
     }
 

@@ -34,6 +34,9 @@ pub(super) fn check(config: &Config, errors: &mut Vec<ConfigError>) {
         }
     }
     backoff(&config.reconnect.backoff, errors);
+    if let Some(limits) = &config.rate_limits {
+        errors.extend(limits.check().err());
+    }
     if let Some(record) = &config.record {
         record.check(LONGEST, errors);
     }

@@ -172,7 +172,8 @@ impl Pool {
 pub struct RateLimits {
     /// The venue's accounts, at least one unless there is no limit at all.
     pub pools: Vec<Pool>,
-    /// What each method costs. Default 1 of the first pool.
+    /// What each method costs. Default 1 of the first pool. A platform may judge otherwise
+    /// ([`Platform::weigh`](crate::platform::Platform::weigh)).
     pub costs: Costs,
     /// Requests that may wait for each pool. Default 1024. What comes on top is not sent.
     pub queue: usize,

@@ -17,7 +17,8 @@ use super::headers::Headers;
 use super::read::Reader;
 use super::value::Setting;
 use super::{
-    Config, Liveness, Overflow, PhaseLimits, Queue, Reconnect, ReconnectOwner, Record, Tls,
+    Config, Liveness, Overflow, PhaseLimits, Queue, RateLimits, Reconnect, ReconnectOwner, Record,
+    Tls,
 };
 
 /// One group of options in one layer.
@@ -174,6 +175,9 @@ settings! {
             max_message: usize,
             /// As [`Config::record`]. Read as the file's path; its other options are set in code. Default none.
             record: Option<Record>,
+            /// As [`Config::rate_limits`]. Read as such as `"20 per 1s"`, a strict sliding window, or
+            /// `"60 refilled 1 per 1s"`, a bucket; the rest is set in code. Default none.
+            rate_limits: Option<RateLimits>,
         }
         groups {
             /// Deadlines of the phases of opening.

@@ -11,7 +11,7 @@ use mainstay_supervisors::backoff::{Growth, Jitter};
 use serde_json::Value;
 
 use super::endpoint;
-use super::{Overflow, ReconnectOwner, Record, Tls};
+use super::{Overflow, RateLimits, ReconnectOwner, Record, Rule, Tls};
 
 /// A type that an option can have.
 pub(super) trait Setting: Sized {
@@ -209,6 +209,44 @@ impl Setting for Overflow {
     }
 }
 
+/// A single rule; costs and several pools are given by
+/// [`ConfigBuilder::rate_limits`](super::ConfigBuilder::rate_limits).
+impl Setting for RateLimits {
+    fn read(json: &Value) -> Result<Self, String> {
+        let remedy =
+            || "write such as \"20 per 1s\", \"60 refilled 1 per 1s\" or \"unlimited\"".to_owned();
+        let text = json.as_str().ok_or_else(remedy)?;
+        if text == "unlimited" {
+            return Ok(Self::unlimited());
+        }
+        let number = |text: &str| text.trim().parse::<u64>().map_err(|_| remedy());
+        let (amount, interval) = text.split_once(" per ").ok_or_else(remedy)?;
+        let interval = Duration::read(&Value::from(interval.trim()))?;
+        match amount.split_once(" refilled ") {
+            Some((capacity, refill)) => {
+                Ok(Self::bucket(number(capacity)?, number(refill)?, interval))
+            }
+            None => Ok(Self::window(number(amount)?, interval)),
+        }
+    }
+
+    fn show(&self) -> String {
+        let rules = self.pools.iter().map(|pool| match pool.rule {
+            Rule::Window { limit, within } => format!("{limit} per {}", within.show()),
+            Rule::Bucket {
+                capacity,
+                refill,
+                every,
+            } => format!("{capacity} refilled {refill} per {}", every.show()),
+        });
+        let rules: Vec<String> = rules.collect();
+        if rules.is_empty() {
+            return "unlimited".to_owned();
+        }
+        rules.join(", ")
+    }
+}
+
 /// What is beside the path is given by [`ConfigBuilder::record`](super::ConfigBuilder::record).
 impl Setting for Record {
     fn read(json: &Value) -> Result<Self, String> {
@@ -262,6 +300,9 @@ mod tests {
         comes_back::<Overflow>("block 250ms");
         comes_back::<Overflow>("drop_newest");
         comes_back::<Tls>("default");
+        comes_back::<RateLimits>("20 per 1s");
+        comes_back::<RateLimits>("60 refilled 1 per 1s");
+        comes_back::<RateLimits>("unlimited");
     }
 
     #[test]

@@ -10,8 +10,8 @@ use std::fmt;
 use std::io;
 
 use super::{
-    ConfigError, ConfigErrors, ConnectError, DecodeError, EndReason, ErrorObject, Recovery,
-    RequestError, StartError, SubscribeError, UnknownCause, chain,
+    ConfigError, ConfigErrors, ConnectError, DecodeError, EndReason, ErrorObject, LimitError,
+    Recovery, RequestError, StartError, SubscribeError, UnknownCause, chain,
 };
 use crate::close::CloseReason;
 
@@ -140,6 +140,7 @@ macro_rules! explained {
 }
 
 explained!(
+    LimitError,
     ConfigError,
     ConfigErrors,
     ConnectError,
@@ -165,6 +166,7 @@ macro_rules! told_with_causes {
 }
 
 told_with_causes!(
+    LimitError,
     ConfigError,
     ConfigErrors,
     ConnectError,
@@ -351,6 +353,28 @@ impl RequestError {
                 "request-unencodable",
                 Category::Configuration,
                 "give parameters that are json: maps with text keys, finite numbers",
+            ),
+        }
+    }
+}
+
+impl LimitError {
+    fn entry(&self) -> Entry {
+        match self {
+            Self::QueueFull { .. } => Entry::new(
+                "limit-queue-full",
+                Category::RateLimit,
+                "send less, wait as long as the limiter's status suggests, or raise `rate_limits.queue`",
+            ),
+            Self::TooDear { .. } => Entry::new(
+                "limit-too-dear",
+                Category::Configuration,
+                "lower the cost in `rate_limits.costs`, or raise the pool's capacity",
+            ),
+            Self::Expired { .. } => Entry::new(
+                "limit-expired",
+                Category::RateLimit,
+                "give it a longer limit, send less, or use an earlier lane",
             ),
         }
     }

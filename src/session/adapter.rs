@@ -24,6 +24,7 @@ use super::task::OwnedTask;
 use super::{Sink, clock, request};
 use crate::close::{CloseReason, GapCause};
 use crate::config::Config;
+use crate::config::limits::Lane;
 use crate::error::{Recovery, RequestError};
 use crate::frame::Frame;
 use crate::platform::{Moment, Platform};
@@ -241,10 +242,14 @@ impl<P: Platform> AdapterState<P> {
         })?;
         match self.arguments.platform.decode(frame.payload()) {
             Ok(Ok(result)) => Ok(result),
-            Ok(Err(error)) => Err(Failure {
-                detail: error.to_string(),
-                recovery: self.arguments.platform.recovery(&error),
-            }),
+            Ok(Err(error)) => {
+                let recovery = self.arguments.platform.recovery(&error);
+                request::heed(&self.arguments.plane, &*self.arguments.platform, &error);
+                Err(Failure {
+                    detail: error.to_string(),
+                    recovery,
+                })
+            }
             Err(error) => Err(Failure {
                 detail: error.to_string(),
                 recovery: Recovery::Retry,
@@ -329,7 +334,16 @@ impl<P: Platform> AdapterState<P> {
         let myself = myself.clone();
         let mark = self.establish.mark(tag);
         let submitted = match plane.line() {
-            Some(line) => request::submit(&line, call, mark),
+            Some(line) => {
+                let mut toll = request::toll(&plane, &*self.arguments.platform, &call);
+                if self.establish.grants(tag)
+                    && let Some((_, weight)) = &mut toll
+                {
+                    // Nothing goes well without authorization.
+                    weight.lane = weight.lane.min(Lane::High);
+                }
+                request::submit(&line, toll, call, mark)
+            }
             None => Err(RequestError::NotSent {
                 method: call.method().to_owned(),
                 detail: "there is no connection".to_owned(),

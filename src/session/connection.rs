@@ -432,6 +432,9 @@ impl<W: Wire> Connection<W> {
                 // Its pong is on its way; this watches whether the peer takes it.
                 self.pongs += 1;
                 self.flushing = true;
+                if let Some(limiter) = &self.plane.limiter {
+                    limiter.spend_control();
+                }
                 return;
             }
             Frame::Pong(_) => {

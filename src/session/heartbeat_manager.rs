@@ -15,11 +15,13 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::watch;
 
 use super::connection::Control;
+use super::limiter::Queued;
 use super::line::{Line, Outbound, Reply, ReplyPort};
 use super::plane::{Plane, SessionState};
 use super::task::OwnedTask;
-use super::{Sink, clock};
+use super::{Sink, clock, request};
 use crate::config;
+use crate::config::limits::Lane;
 use crate::frame::Frame;
 use crate::platform::Platform;
 use crate::protocol::continuity::Epoch;
@@ -81,7 +83,7 @@ pub(crate) struct HeartbeatState {
     /// The only timer; replaced when the machine asks for another time.
     timer: Option<OwnedTask>,
     /// Kept so that the answers' requests are not taken for abandoned.
-    answers: VecDeque<Reply>,
+    answers: VecDeque<(Reply, Option<Queued>)>,
 }
 
 struct Watched {
@@ -193,7 +195,15 @@ impl HeartbeatState {
     fn send(&mut self, outbound: impl FnOnce(ReplyPort) -> Outbound) {
         let Some(line) = self.line() else { return };
         let (port, reply) = ReplyPort::new();
-        if line.urgent.try_send(outbound(port)).is_err() {
+        let outbound = outbound(port);
+        let (sent, queued) = match self.toll(&outbound) {
+            Some((limiter, weight)) => {
+                let queued = limiter.deliver(&line, outbound, weight, true, None);
+                (queued.is_ok(), queued.ok())
+            }
+            None => (line.urgent.try_send(outbound).is_ok(), None),
+        };
+        if !sent {
             // The peer reads nothing; the write deadline or silence will end this connection.
             self.arguments
                 .plane
@@ -205,7 +215,18 @@ impl HeartbeatState {
         if self.answers.len() == ANSWERS {
             self.answers.pop_front();
         }
-        self.answers.push_back(reply);
+        self.answers.push_back((reply, queued));
+    }
+
+    /// Heartbeats wait for nobody but other heartbeats, and cancels.
+    fn toll(&self, outbound: &Outbound) -> request::Toll<'_> {
+        let limiter = self.arguments.plane.limiter.as_ref()?;
+        let weight = match outbound {
+            Outbound::Request { call, .. } => self.arguments.platform.weigh(limiter.limits(), call),
+            Outbound::Frame { frame, .. } => request::weigh_frame(limiter, frame)?,
+            Outbound::Close { .. } => return None,
+        };
+        Some((limiter, weight.lane(Lane::Reserved)))
     }
 
     fn line(&self) -> Option<Arc<Line>> {

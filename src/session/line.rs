@@ -123,6 +123,24 @@ pub(crate) enum Outbound {
     },
 }
 
+impl Outbound {
+    /// Whether nobody waits for it any more.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        match self {
+            Self::Request { port, .. } | Self::Frame { port, .. } => port.is_abandoned(),
+            Self::Close { .. } => false,
+        }
+    }
+
+    /// Its turn under a limit did not come in time.
+    pub(crate) fn expire(self) {
+        match self {
+            Self::Request { port, .. } | Self::Frame { port, .. } => port.expired(),
+            Self::Close { .. } => {}
+        }
+    }
+}
+
 /// How a request or a frame ended, as the connection sees it.
 #[derive(Debug)]
 pub(crate) enum Fate {
@@ -130,6 +148,8 @@ pub(crate) enum Fate {
     Answered(Frame),
     /// Written to the socket; for frames that expect no answer.
     Written,
+    /// Its turn under a limit did not come in time; nothing was written.
+    Expired,
     /// The connection is gone.
     Lost {
         /// Whether a byte may have left.
@@ -216,6 +236,11 @@ impl ReplyPort {
     /// The frame left.
     pub(crate) fn flushed(mut self) {
         self.tell(Fate::Written);
+    }
+
+    /// Its turn under a limit did not come in time.
+    pub(crate) fn expired(mut self) {
+        self.tell(Fate::Expired);
     }
 
     /// The connection ended.

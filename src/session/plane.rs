@@ -18,6 +18,7 @@ use tracing::{info, warn};
 
 use super::clock;
 use super::handshake::Handshake;
+use super::limiter::Limiter;
 use super::line::{Line, LineSender};
 use super::routes::Routes;
 use super::statistics::Counters;
@@ -25,7 +26,7 @@ use super::subscriber::Subscriber;
 use super::tape::Tape;
 use crate::close::{CloseReason, GapCause};
 use crate::config::Record;
-use crate::error::EndReason;
+use crate::error::{EndReason, Recovery};
 use crate::protocol::continuity::Epoch;
 use crate::telemetry;
 
@@ -96,6 +97,8 @@ pub(crate) struct Plane {
     pub(crate) counters: Counters,
     /// The recording, if the session is recorded.
     pub(crate) tape: Option<Arc<Tape>>,
+    /// What requests pass through before they are written, if there are limits.
+    pub(crate) limiter: Option<Limiter>,
     /// One permit: whoever dials or holds a connection has it, so that there are never two sockets.
     pub(crate) socket: Arc<Semaphore>,
     /// Control frames on their way to the HeartbeatManager.
@@ -123,12 +126,13 @@ pub(crate) struct Plane {
 
 impl Plane {
     /// A plane without a connection.
-    pub(crate) fn new(name: &str, record: Option<Record>) -> Arc<Self> {
+    pub(crate) fn new(name: &str, record: Option<Record>, limiter: Option<Limiter>) -> Arc<Self> {
         Arc::new(Self {
             name: Arc::from(name),
             routes: Routes::default(),
             counters: Counters::default(),
             tape: record.map(|record| Tape::new(name, record)),
+            limiter,
             socket: Arc::new(Semaphore::new(1)),
             control_backlog: AtomicUsize::new(0),
             line: ArcSwapOption::empty(),
@@ -281,6 +285,10 @@ impl Plane {
         {
             self.line.store(None);
         }
+        if let Some(limiter) = &self.limiter {
+            limiter.sweep();
+        }
+        self.heed(reason);
         warn!(
             target: telemetry::CONNECTION,
             session = %self.name,
@@ -309,7 +317,21 @@ impl Plane {
             detail = %reason.without_peers_words(),
             "not opened"
         );
+        self.heed(reason);
         self.down(reason);
+    }
+
+    /// Tells the limiter if a connection ended because we were too fast.
+    fn heed(&self, reason: &CloseReason) {
+        let Some(limiter) = self.limiter.as_ref().filter(|_| reason.is_rate_limit()) else {
+            return;
+        };
+        limiter.on_limited(match reason.recovery() {
+            Recovery::RetryAfter(pause) => Some(pause),
+            Recovery::Retry | Recovery::Reauthenticate | Recovery::Reconcile | Recovery::Stop => {
+                None
+            }
+        });
     }
 
     /// Something other than the connection's end interrupts every subscription; the connection will

@@ -12,18 +12,31 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::{Instant, timeout_at};
 
 use super::clock;
+use super::limiter::{Limiter, Queued};
 use super::line::{Fate, Line, Outbound, Reply, ReplyPort};
 use super::plane::{Plane, SessionState};
 use crate::close::CloseReason;
-use crate::error::{RequestError, UnknownCause};
+use crate::config::limits::{Lane, Weight};
+use crate::error::{ErrorObject, LimitError, Recovery, RequestError, UnknownCause};
 use crate::frame::Frame;
+use crate::platform::Platform;
 use crate::protocol::call::Call;
 use crate::protocol::recording::Mark;
+
+/// The limiter to pass, and the price there; `None` where nothing is limited.
+pub(crate) type Toll<'a> = Option<(&'a Limiter, Weight)>;
+
+/// What `call` has to pay.
+pub(crate) fn toll<'a>(plane: &'a Plane, platform: &dyn Platform, call: &Call) -> Toll<'a> {
+    let limiter = plane.limiter.as_ref()?;
+    Some((limiter, platform.weigh(limiter.limits(), call)))
+}
 
 /// Sends `call` on `line` and waits for the raw answer.
 pub(crate) async fn perform(
     plane: &Plane,
     line: &Arc<Line>,
+    toll: Toll<'_>,
     call: Call,
     limit: Duration,
     deadline: Instant,
@@ -32,14 +45,14 @@ pub(crate) async fn perform(
     let began = clock::now();
     let (port, fate) = ReplyPort::new();
     let mark = None;
-    enqueue(line, Outbound::Request { call, port, mark }, deadline)
+    let queued = enqueue(line, Outbound::Request { call, port, mark }, toll, deadline)
         .await
         .map_err(|detail| RequestError::NotSent {
             method: method.clone(),
             detail,
         })?;
     let lost = method.clone();
-    match wait(plane, method, fate, limit, deadline).await? {
+    match wait(plane, method, fate, queued, limit, deadline).await? {
         Some(answer) => {
             plane
                 .counters
@@ -54,26 +67,58 @@ pub(crate) async fn perform(
     }
 }
 
+/// Tells the limiter if this answer says that we were too fast.
+pub(crate) fn heed(plane: &Plane, platform: &dyn Platform, error: &ErrorObject) {
+    let Some(limiter) = plane.limiter.as_ref().filter(|_| platform.limited(error)) else {
+        return;
+    };
+    limiter.on_limited(match platform.recovery(error) {
+        Recovery::RetryAfter(pause) => Some(pause),
+        Recovery::Retry | Recovery::Reauthenticate | Recovery::Reconcile | Recovery::Stop => None,
+    });
+}
+
 /// A request that stands in its line's queue.
 pub(crate) struct Submitted {
     method: String,
     reply: Reply,
+    /// Its place in the limiter's queue, if there is one.
+    queued: Option<Queued>,
     /// When it was put there.
     at: std::time::Instant,
 }
 
-/// Puts `call` into `line`'s queue at once, so that calls are written in the order of submission.
+/// Puts `call` into the limiter's queue or `line`'s at once, so that calls of one lane are written in the
+/// order of submission.
 pub(crate) fn submit(
-    line: &Line,
+    line: &Arc<Line>,
+    toll: Toll<'_>,
     call: Call,
     mark: Option<Mark>,
 ) -> Result<Submitted, RequestError> {
     let method = call.method().to_owned();
     let (port, reply) = ReplyPort::new();
-    match line.sender.try_send(Outbound::Request { call, port, mark }) {
+    let outbound = Outbound::Request { call, port, mark };
+    if let Some((limiter, weight)) = toll {
+        // How long it may wait for its turn is not the venue's time to answer.
+        return match limiter.deliver(line, outbound, weight, false, None) {
+            Ok(queued) => Ok(Submitted {
+                method,
+                reply,
+                queued: Some(queued),
+                at: clock::now(),
+            }),
+            Err(error) => Err(RequestError::NotSent {
+                method,
+                detail: error.to_string(),
+            }),
+        };
+    }
+    match line.sender.try_send(outbound) {
         Ok(()) => Ok(Submitted {
             method,
             reply,
+            queued: None,
             at: clock::now(),
         }),
         Err(TrySendError::Closed(_)) => Err(RequestError::NotSent {
@@ -93,9 +138,20 @@ pub(crate) async fn settle(
     submitted: Submitted,
     limit: Duration,
 ) -> Result<Frame, RequestError> {
-    let Submitted { method, reply, at } = submitted;
+    let Submitted {
+        method,
+        reply,
+        mut queued,
+        mut at,
+    } = submitted;
+    if let Some(queued) = &mut queued {
+        // What never has its turn is told so by its port.
+        let _ = queued.turn().await;
+        at = clock::now();
+    }
     let lost = method.clone();
-    let answer = wait(plane, method, reply, limit, clock::from_now(limit)).await?;
+    let deadline = clock::from_now(limit);
+    let answer = wait(plane, method, reply, queued, limit, deadline).await?;
     plane
         .counters
         .request(clock::now().saturating_duration_since(at));
@@ -115,24 +171,51 @@ pub(crate) async fn send(
     deadline: Instant,
 ) -> Result<(), RequestError> {
     let method = "frame".to_owned();
+    let toll = plane.limiter.as_ref().and_then(|limiter| {
+        let weight = weigh_frame(limiter, &frame)?;
+        Some((limiter, weight))
+    });
     let (port, fate) = ReplyPort::new();
-    enqueue(line, Outbound::Frame { frame, port }, deadline)
+    let queued = enqueue(line, Outbound::Frame { frame, port }, toll, deadline)
         .await
         .map_err(|detail| RequestError::NotSent {
             method: method.clone(),
             detail,
         })?;
-    wait(plane, method, fate, limit, deadline).await.map(|_| ())
+    wait(plane, method, fate, queued, limit, deadline)
+        .await
+        .map(|_| ())
 }
 
-async fn enqueue(line: &Line, outbound: Outbound, deadline: Instant) -> Result<(), String> {
+/// What a frame costs that is sent as it is; `None` if nothing.
+pub(crate) fn weigh_frame(limiter: &Limiter, frame: &Frame) -> Option<Weight> {
+    let limits = limiter.limits();
+    match frame {
+        Frame::Text(_) | Frame::Binary(_) => Some(limits.weigh("")),
+        Frame::Ping(_) | Frame::Pong(_) => {
+            (limits.control_cost > 0).then(|| Weight::new(limits.control_cost).lane(Lane::Reserved))
+        }
+        Frame::Close(_) => None,
+    }
+}
+
+async fn enqueue(
+    line: &Arc<Line>,
+    outbound: Outbound,
+    toll: Toll<'_>,
+    deadline: Instant,
+) -> Result<Option<Queued>, String> {
+    if let Some((limiter, weight)) = toll {
+        let queued = limiter.deliver(line, outbound, weight, false, Some(deadline.into_std()));
+        return queued.map(Some).map_err(|error| error.to_string());
+    }
     let outbound = match line.sender.try_send(outbound) {
-        Ok(()) => return Ok(()),
+        Ok(()) => return Ok(None),
         Err(TrySendError::Closed(_)) => return Err("the connection has just ended".to_owned()),
         Err(TrySendError::Full(outbound)) => outbound,
     };
     match timeout_at(deadline, line.sender.send(outbound)).await {
-        Ok(Ok(())) => Ok(()),
+        Ok(Ok(())) => Ok(None),
         Ok(Err(_)) => Err("the connection ended".to_owned()),
         Err(_) => Err("the outbound queue stayed full until the deadline".to_owned()),
     }
@@ -143,6 +226,7 @@ async fn wait(
     plane: &Plane,
     method: String,
     mut reply: Reply,
+    queued: Option<Queued>,
     limit: Duration,
     deadline: Instant,
 ) -> Result<Option<Frame>, RequestError> {
@@ -154,6 +238,7 @@ async fn wait(
                 let cause = UnknownCause::Deadline(limit);
                 return Err(RequestError::Unknown { method, cause });
             }
+            Err(false) if queued.is_some_and(|queued| queued.withdraw()) => Some(Fate::Expired),
             Err(false) => {
                 let detail = format!("it still waited for the peer to read after {limit:?}");
                 return Err(RequestError::NotSent { method, detail });
@@ -163,6 +248,10 @@ async fn wait(
     match fate {
         Some(Fate::Answered(frame)) => Ok(Some(frame)),
         Some(Fate::Written) => Ok(None),
+        Some(Fate::Expired) => {
+            let detail = LimitError::Expired { waited: limit }.to_string();
+            Err(RequestError::NotSent { method, detail })
+        }
         Some(Fate::Lost {
             written: false,
             reason,

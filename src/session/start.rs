@@ -14,6 +14,7 @@ use mainstay_supervisors::{
 use tokio::time::timeout_at;
 
 use super::clock::from_now;
+use super::limiter::Limiter;
 use super::plane::{Plane, SessionState};
 use super::task::OwnedTask;
 use super::transport::TransportEnd;
@@ -38,8 +39,29 @@ impl Session {
     ///
     /// Dropping the future kills what has been started.
     pub async fn start<P: Platform>(platform: P, config: Config) -> Result<Self, StartError> {
+        Self::start_with(platform, config, None).await
+    }
+
+    /// [`Session::start`] of a session that shares a limiter with others, in place of one of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::start`].
+    pub async fn start_sharing<P: Platform>(
+        platform: P,
+        config: Config,
+        limiter: &Limiter,
+    ) -> Result<Self, StartError> {
+        Self::start_with(platform, config, Some(limiter.clone())).await
+    }
+
+    async fn start_with<P: Platform>(
+        platform: P,
+        config: Config,
+        limiter: Option<Limiter>,
+    ) -> Result<Self, StartError> {
         let config = config.with_platform(platform.defaults())?;
-        let (session, tree) = Self::assemble(platform, config, true);
+        let (session, tree) = Self::assemble(platform, config, limiter, true);
         session.start_tree(tree).await?;
         session.until_live().await?;
         Ok(session)
@@ -53,11 +75,30 @@ impl Session {
     /// Dropping the last handle ends nothing: the tree is the user's. Should the platform's
     /// [`defaults`](Platform::defaults) not fit the configuration, the session has ended with that cause.
     pub fn supervised<P: Platform>(id: &str, platform: P, config: Config) -> (Self, ChildSpec) {
+        Self::supervised_with(id, platform, config, None)
+    }
+
+    /// [`Session::supervised`] for a session that shares a limiter with others, in place of one of its own.
+    pub fn supervised_sharing<P: Platform>(
+        id: &str,
+        platform: P,
+        config: Config,
+        limiter: &Limiter,
+    ) -> (Self, ChildSpec) {
+        Self::supervised_with(id, platform, config, Some(limiter.clone()))
+    }
+
+    fn supervised_with<P: Platform>(
+        id: &str,
+        platform: P,
+        config: Config,
+        limiter: Option<Limiter>,
+    ) -> (Self, ChildSpec) {
         let (config, misfit) = match config.with_platform(platform.defaults()) {
             Ok(config) => (config, None),
             Err(source) => (config, Some(ConnectError::Config { source })),
         };
-        let (session, tree) = Self::assemble(platform, config, true);
+        let (session, tree) = Self::assemble(platform, config, limiter, true);
         if let Some(error) = misfit {
             let cause = CloseReason::NotOpened(Arc::new(error));
             session.shared.plane.end(&EndReason::Fatal(cause));
@@ -74,9 +115,16 @@ impl Session {
     fn assemble<P: Platform>(
         platform: P,
         config: Config,
+        limiter: Option<Limiter>,
         with_adapter: bool,
     ) -> (Self, SupervisorSpec) {
-        let plane = Plane::new(platform.name(), config.record.clone());
+        let limiter = limiter
+            .or_else(|| {
+                let limits = config.rate_limits.clone()?;
+                Some(Limiter::checked(platform.name().into(), limits))
+            })
+            .filter(|limiter| !limiter.limits().is_unlimited());
+        let plane = Plane::new(platform.name(), config.record.clone(), limiter);
         let (platform, config) = (Arc::new(platform), Arc::new(config));
         let addresses = Addresses::new(with_adapter, config.record.is_some());
         let tree = tree::session(&plane, &platform, &config, &addresses);
@@ -175,7 +223,23 @@ impl Client {
     ///
     /// As [`Session::start`].
     pub async fn connect_with(config: Config) -> Result<Session, StartError> {
-        let (session, tree) = Session::assemble(JsonRpc, config, false);
+        Self::connect_limited(config, None).await
+    }
+
+    /// [`Client::connect_with`] for a session that shares a limiter with others, in place of one of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::start`].
+    pub async fn connect_sharing(config: Config, limiter: &Limiter) -> Result<Session, StartError> {
+        Self::connect_limited(config, Some(limiter.clone())).await
+    }
+
+    async fn connect_limited(
+        config: Config,
+        limiter: Option<Limiter>,
+    ) -> Result<Session, StartError> {
+        let (session, tree) = Session::assemble(JsonRpc, config, limiter, false);
         session.start_tree(tree).await?;
         session.until_live().await?;
         Ok(session)

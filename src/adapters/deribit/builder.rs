@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::authorization::{Credentials, Secret};
-use super::{Client, Deribit};
+use super::{Client, Deribit, Tier};
 use crate::error::ConfigError;
 
 /// The venue advises 30 s to 60 s.
@@ -41,6 +41,7 @@ pub struct DeribitBuilder {
     credentials: Option<(String, Secret)>,
     authorization_scope: Option<String>,
     cancel_on_disconnect: Option<Scope>,
+    tier: Tier,
 }
 
 impl Default for DeribitBuilder {
@@ -51,6 +52,7 @@ impl Default for DeribitBuilder {
             credentials: None,
             authorization_scope: None,
             cancel_on_disconnect: None,
+            tier: Tier::Fourth,
         }
     }
 }
@@ -94,6 +96,13 @@ impl DeribitBuilder {
     /// Needs credentials with `account:read_write`. It is set again on every new connection.
     pub fn cancel_on_disconnect(mut self, scope: Scope) -> Self {
         self.cancel_on_disconnect = Some(scope);
+        self
+    }
+
+    /// How fast the account may send orders. Default [`Tier::Fourth`], the usual one. The session keeps to
+    /// the venue's limits by itself ([`rate_limits`](super::rate_limits)).
+    pub fn tier(mut self, tier: Tier) -> Self {
+        self.tier = tier;
         self
     }
 
@@ -158,6 +167,7 @@ impl DeribitBuilder {
             heartbeat: self.heartbeat,
             credentials,
             cancel_on_disconnect: self.cancel_on_disconnect,
+            tier: self.tier,
         })
     }
 }

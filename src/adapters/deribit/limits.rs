@@ -61,7 +61,7 @@ impl Tier {
 /// Deribit's limits for an account of this tier: 500 of 50,000 credits for a request, 3,000 of 30,000 for a
 /// subscription, each refilled by 10,000 a second, and orders by the tier.
 ///
-/// Sessions of one account share them: give all of them one `Limiter`. An unsubscribe is
+/// Sessions of one account share them: give all of them one [`Limiter`](crate::Limiter). An unsubscribe is
 /// charged like a subscribe, which is more than the venue takes, so that neither overtakes the other.
 #[must_use]
 pub fn rate_limits(tier: Tier) -> RateLimits {
@@ -78,6 +78,13 @@ pub fn rate_limits(tier: Tier) -> RateLimits {
     .costs(costs())
     // Both credit pools are full again after this long.
     .pause(Duration::from_secs(5))
+}
+
+/// Whether this cancels orders, or quotes.
+pub(super) fn is_cancel(method: &str) -> bool {
+    method
+        .strip_prefix("private/cancel")
+        .is_some_and(|rest| !rest.starts_with("_transfer") && !rest.starts_with("_withdrawal"))
 }
 
 fn costs() -> Costs {

@@ -213,6 +213,22 @@ fn every_subscribe_error() -> Vec<SubscribeError> {
     all
 }
 
+fn every_limit_error() -> Vec<LimitError> {
+    let all = vec![
+        LimitError::QueueFull { capacity: 100 },
+        LimitError::TooDear { cost: 2, most: 1 },
+        LimitError::Expired { waited: SECOND },
+    ];
+    for error in &all {
+        match error {
+            LimitError::QueueFull { .. }
+            | LimitError::TooDear { .. }
+            | LimitError::Expired { .. } => {}
+        }
+    }
+    all
+}
+
 fn every_unknown_cause() -> Vec<UnknownCause> {
     let all = vec![
         UnknownCause::ConnectionLost(CloseReason::Eof),
@@ -311,6 +327,7 @@ fn every_explanation() -> Vec<Explanation> {
     all.extend(every_close_reason().iter().map(CloseReason::explain));
     all.extend(every_start_error().iter().map(StartError::explain));
     all.extend(every_subscribe_error().iter().map(SubscribeError::explain));
+    all.extend(every_limit_error().iter().map(LimitError::explain));
     all.extend(every_unknown_cause().iter().map(UnknownCause::explain));
     all.extend(every_error_object().iter().map(ErrorObject::explain));
     all.extend(every_request_error().iter().map(RequestError::explain));
