@@ -31,6 +31,8 @@ pub enum CloseReason {
         /// What was asked for.
         reason: String,
     },
+    /// We closed on purpose, to open another connection: the user asked to reconnect.
+    Reconnect,
     /// The peer ended the byte stream without a close frame (code 1006 in the words of RFC 6455).
     Eof,
     /// The socket failed, for example by a TCP reset.
@@ -87,6 +89,7 @@ impl CloseReason {
         match self {
             Self::Peer { .. } => "peer_closed",
             Self::Local { .. } => "local",
+            Self::Reconnect => "reconnect",
             Self::Eof => "eof",
             Self::Io {
                 kind: io::ErrorKind::ConnectionReset,
@@ -142,6 +145,7 @@ impl fmt::Display for CloseReason {
             }
             Self::Peer { code: None, .. } => f.write_str("peer closed without a code"),
             Self::Local { reason } => write!(f, "closed here: {reason}"),
+            Self::Reconnect => f.write_str("closed here to connect anew"),
             Self::Eof => f.write_str("peer ended the stream without a close frame"),
             Self::Io {
                 kind: io::ErrorKind::ConnectionReset,

@@ -22,7 +22,7 @@ pub use connect::{ConfigError, ConfigErrors, ConnectError, HttpResponse, Phase};
 pub use explain::{Category, Explanation};
 pub use limit::LimitError;
 pub use request::{DecodeError, ErrorObject, RequestError, UnknownCause};
-pub use session::{EndReason, StartError, SubscribeError};
+pub use session::{EndReason, StartError, SubscribeError, WaitError};
 
 use std::time::Duration;
 
@@ -56,6 +56,7 @@ impl CloseReason {
             Self::NotEstablished { recovery, .. } => *recovery,
             Self::Peer { .. }
             | Self::Local { .. }
+            | Self::Reconnect
             | Self::Eof
             | Self::Io { .. }
             | Self::Protocol { .. }
@@ -84,6 +85,7 @@ impl CloseReason {
             | Self::TooBig { .. }
             | Self::Silent { .. }
             | Self::WriteStalled { .. }
+            | Self::Reconnect
             | Self::ActorEnded { .. } => false,
         }
     }

@@ -60,11 +60,13 @@ pub use frame::Frame;
 pub use platform::{Channel, Message, Platform};
 pub use protocol::call::Call;
 pub use protocol::continuity::{Epoch, Gap, Resynced};
+pub use protocol::status::{Status, Transition, Why};
 #[cfg(feature = "testing")]
 pub use session::Part;
 pub use session::Session;
 pub use session::handshake::Handshake;
 pub use session::limiter::{Limiter, LimiterStatus};
+pub use session::observe::{Notice, Observer, Registration};
 pub use session::plane::SessionState;
 pub use session::start::Client;
 pub use session::statistics::Statistics;

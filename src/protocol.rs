@@ -17,4 +17,5 @@ pub mod limiter;
 pub mod liveness;
 pub mod recording;
 pub mod sequence;
+pub mod status;
 pub mod subscriptions;

@@ -11,7 +11,7 @@ use std::io;
 
 use super::{
     ConfigError, ConfigErrors, ConnectError, DecodeError, EndReason, ErrorObject, LimitError,
-    Recovery, RequestError, StartError, SubscribeError, UnknownCause, chain,
+    Recovery, RequestError, StartError, SubscribeError, UnknownCause, WaitError, chain,
 };
 use crate::close::CloseReason;
 
@@ -146,6 +146,7 @@ explained!(
     ConnectError,
     StartError,
     SubscribeError,
+    WaitError,
     RequestError,
     UnknownCause,
     DecodeError,
@@ -172,6 +173,7 @@ told_with_causes!(
     ConnectError,
     StartError,
     SubscribeError,
+    WaitError,
     RequestError,
     UnknownCause,
     DecodeError,
@@ -338,6 +340,19 @@ impl SubscribeError {
     }
 }
 
+impl WaitError {
+    fn entry(&self) -> Entry {
+        match self {
+            Self::Timeout { .. } => Entry::new(
+                "wait-timeout",
+                Category::Timeout,
+                "ask the session's history what it has been doing; wait longer if it is on its way",
+            ),
+            Self::Ended(reason) => reason.entry(),
+        }
+    }
+}
+
 impl RequestError {
     fn entry(&self) -> Entry {
         match self {
@@ -477,6 +492,7 @@ impl CloseReason {
             Self::NotOpened(error) => chain(error),
             Self::Peer { .. }
             | Self::Local { .. }
+            | Self::Reconnect
             | Self::Eof
             | Self::Io { .. }
             | Self::Protocol { .. }
@@ -491,7 +507,7 @@ impl CloseReason {
     fn entry(&self) -> Entry {
         match self {
             Self::Peer { code, .. } => closed_with(*code),
-            Self::Local { .. } => Entry::new(
+            Self::Local { .. } | Self::Reconnect => Entry::new(
                 "closed-here",
                 Category::Lifecycle,
                 "nothing: this side closed on purpose",

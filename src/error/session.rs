@@ -100,6 +100,36 @@ impl SubscribeError {
     }
 }
 
+/// What was awaited of a session's life did not come.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum WaitError {
+    /// Not in time. Nothing is given up by that: the session goes on as before.
+    #[error("session was not {awaited} within {limit:?}: it is {found}")]
+    Timeout {
+        /// What was awaited: a status's label.
+        awaited: &'static str,
+        /// The deadline.
+        limit: Duration,
+        /// Where the session stood then.
+        found: &'static str,
+    },
+    /// The session is over for good.
+    #[error("session is over")]
+    Ended(#[source] EndReason),
+}
+
+impl WaitError {
+    /// What to do about it.
+    #[must_use]
+    pub fn recovery(&self) -> Recovery {
+        match self {
+            Self::Timeout { .. } => Recovery::Retry,
+            Self::Ended(reason) => reason.recovery(),
+        }
+    }
+}
+
 /// Why a session is over for good.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]

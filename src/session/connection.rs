@@ -329,14 +329,21 @@ impl<W: Wire> Connection<W> {
                     return Ok(());
                 }
                 self.unflushed.push(port);
+                if let Frame::Ping(payload) = &frame {
+                    self.plane.pings.written(payload, clock::now());
+                }
                 self.record_sent(&frame);
                 self.send(frame)
             }
-            Outbound::Close { code, reason } => {
-                let frame = Frame::Close(Some((code, reason.clone())));
+            Outbound::Close {
+                code,
+                reason,
+                cause,
+            } => {
+                let frame = Frame::Close(Some((code, reason)));
                 self.record_sent(&frame);
                 let sent = self.send(frame);
-                self.begin_closing(CloseReason::Local { reason });
+                self.begin_closing(cause);
                 sent
             }
         }
@@ -437,7 +444,8 @@ impl<W: Wire> Connection<W> {
                 }
                 return;
             }
-            Frame::Pong(_) => {
+            Frame::Pong(payload) => {
+                self.plane.pings.pong(payload, clock::now());
                 self.record_received(&frame, None);
                 self.tally.shed += u64::from(!(self.control)(Control::Pong(frame)));
                 return;
@@ -448,7 +456,10 @@ impl<W: Wire> Connection<W> {
                     None => (None, String::new()),
                 };
                 self.record_received(&frame, None);
-                if !matches!(self.closing, Some((_, CloseReason::Local { .. }))) {
+                if !matches!(
+                    self.closing,
+                    Some((_, CloseReason::Local { .. } | CloseReason::Reconnect))
+                ) {
                     self.closing = None;
                 }
                 self.begin_closing(CloseReason::Peer { code, reason });

@@ -120,6 +120,8 @@ pub(crate) enum Outbound {
         code: u16,
         /// The reason text.
         reason: String,
+        /// Why it is sent, which is why the connection will have ended.
+        cause: CloseReason,
     },
 }
 

@@ -20,7 +20,9 @@ use super::clock;
 use super::handshake::Handshake;
 use super::limiter::Limiter;
 use super::line::{Line, LineSender};
+use super::observe::{Notice, Observers};
 use super::routes::Routes;
+use super::send::Pings;
 use super::statistics::Counters;
 use super::subscriber::Subscriber;
 use super::tape::Tape;
@@ -28,7 +30,11 @@ use crate::close::{CloseReason, GapCause};
 use crate::config::Record;
 use crate::error::{EndReason, Recovery};
 use crate::protocol::continuity::Epoch;
+use crate::protocol::status::{Status, StatusHistory, Transition, Why};
 use crate::telemetry;
+
+/// Steps of a session's life that are remembered.
+const HISTORY: usize = 100;
 
 /// What a session is doing.
 #[derive(Debug, Clone)]
@@ -118,6 +124,16 @@ pub(crate) struct Plane {
     paused: AtomicBool,
     began: Instant,
     state: watch::Sender<SessionState>,
+    /// How the state came about. Locked within `state`'s lock, never the other way round.
+    history: Mutex<StatusHistory>,
+    /// The number of the latest step.
+    steps: watch::Sender<u64>,
+    /// Who is told of steps and gaps.
+    pub(crate) observers: Observers,
+    /// The user's pings that wait for a pong.
+    pub(crate) pings: Pings,
+    /// What the peer is told at the end, if the user has chosen it.
+    pub(crate) farewell: Mutex<Option<(u16, String)>>,
     /// The first end of a connection or of an attempt; tells `start` that there will be no first one.
     first_end: watch::Sender<Option<CloseReason>>,
     /// Since when the session is live, for judging stability.
@@ -144,6 +160,11 @@ impl Plane {
             paused: AtomicBool::new(false),
             began: clock::now(),
             state: watch::Sender::new(SessionState::Connecting),
+            history: Mutex::new(StatusHistory::new(HISTORY)),
+            steps: watch::Sender::new(0),
+            observers: Observers::default(),
+            pings: Pings::default(),
+            farewell: Mutex::new(None),
             first_end: watch::Sender::new(None),
             live_since: Mutex::new(None),
         })
@@ -172,6 +193,26 @@ impl Plane {
     /// Follows the state.
     pub(crate) fn watch_state(&self) -> watch::Receiver<SessionState> {
         self.state.subscribe()
+    }
+
+    /// Where the session stands.
+    pub(crate) fn status(&self) -> Status {
+        self.lock_history().status()
+    }
+
+    /// The last steps.
+    pub(crate) fn history(&self) -> Vec<Transition> {
+        self.lock_history().steps()
+    }
+
+    /// Whether a step after number `since` led to `status`.
+    pub(crate) fn passed(&self, status: Status, since: u64) -> bool {
+        self.lock_history().passed(status, since)
+    }
+
+    /// Follows the number of the latest step.
+    pub(crate) fn watch_steps(&self) -> watch::Receiver<u64> {
+        self.steps.subscribe()
     }
 
     /// Follows the first end.
@@ -213,6 +254,7 @@ impl Plane {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner) = Some(now);
             *state = SessionState::Live { epoch };
+            self.remember(state);
             true
         });
         if !live {
@@ -300,6 +342,7 @@ impl Plane {
         self.bar(epoch);
         // The state first: who hears of the gap finds the session down.
         self.down(reason);
+        self.pings.lose();
         self.interrupt_where(
             |_| true,
             &GapCause::ConnectionLost(reason.clone()),
@@ -368,6 +411,13 @@ impl Plane {
             );
         }
         self.counters.gap(cause.label(), told as u64);
+        if told > 0 {
+            self.observers.tell(&Notice::Gap {
+                epoch,
+                cause: cause.clone(),
+                subscriptions: told as u64,
+            });
+        }
     }
 
     /// The session is over for good.
@@ -380,6 +430,7 @@ impl Plane {
             }
             info!(target: telemetry::SESSION, session = %self.name, state = "ended", "state changed");
             *state = SessionState::Ended(reason.clone());
+            self.remember(state);
             true
         });
         for subscriber in self.routes.snapshot().all() {
@@ -441,7 +492,39 @@ impl Plane {
             }
             info!(target: telemetry::SESSION, session = %self.name, state = next.label(), "state changed");
             *state = next;
+            self.remember(state);
             true
         });
+    }
+
+    /// Takes the step to `state` down. Called where the state is changed, so that the order is the same.
+    fn remember(&self, state: &SessionState) {
+        let now = clock::now();
+        let mut history = self.lock_history();
+        let steps = match state {
+            SessionState::Connecting => history.on_attempt(now),
+            SessionState::Establishing { epoch } => {
+                history.on_status(Status::Establishing, &Why::Opened(*epoch), now)
+            }
+            SessionState::Live { epoch } => {
+                history.on_status(Status::Live, &Why::Established(*epoch), now)
+            }
+            SessionState::Down { reason } => {
+                history.on_status(Status::Down, &Why::Closed(reason.clone()), now)
+            }
+            SessionState::Ended(reason) => {
+                history.on_status(Status::Ended, &Why::Ended(reason.clone()), now)
+            }
+        };
+        let count = history.count();
+        drop(history);
+        for step in steps {
+            self.observers.tell(&Notice::Status(step));
+        }
+        self.steps.send_replace(count);
+    }
+
+    fn lock_history(&self) -> std::sync::MutexGuard<'_, StatusHistory> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

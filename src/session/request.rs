@@ -280,7 +280,7 @@ async fn wait(
     }
 }
 
-fn last_reason(plane: &Plane) -> CloseReason {
+pub(crate) fn last_reason(plane: &Plane) -> CloseReason {
     match &*plane.watch_state().borrow() {
         SessionState::Down { reason } => reason.clone(),
         _ => CloseReason::ActorEnded {

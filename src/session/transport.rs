@@ -20,7 +20,7 @@ use super::handshake::Handshake;
 use super::line::Outbound;
 use super::plane::Plane;
 use super::task::OwnedTask;
-use super::{Sink, clock};
+use super::{Sink, clock, lock};
 use crate::close::CloseReason;
 use crate::config::Config;
 use crate::platform::Platform;
@@ -158,10 +158,13 @@ impl Actor for Transport {
     ) -> Result<(), ActorProcessingErr> {
         let line = state.arguments.plane.line();
         if let (Some(line), Some(task)) = (line, &mut state.task) {
+            let chosen = lock(&state.arguments.plane.farewell).clone();
             // 1001, "going away" (RFC 6455, section 7.4.1): this endpoint stops.
+            let (code, reason) = chosen.unwrap_or_else(|| (1001, "shutting down".to_owned()));
             let close = Outbound::Close {
-                code: 1001,
-                reason: "shutting down".to_owned(),
+                code,
+                reason: reason.clone(),
+                cause: CloseReason::Local { reason },
             };
             if line.urgent.try_send(close).is_ok() {
                 // A peer that does not answer does not hold us up.

@@ -43,7 +43,7 @@ use super::tape::Tape;
 use super::transport::{
     Transport, TransportArguments, TransportEnd, TransportEvent, TransportMessage,
 };
-use crate::close::GapCause;
+use crate::close::{CloseReason, GapCause};
 use crate::config::{Config, Reconnect, ReconnectOwner};
 use crate::error::Recovery;
 use crate::platform::Platform;
@@ -331,6 +331,13 @@ fn judge(reason: &ExitReason, reconnect: &Reconnect) -> Verdict {
     let Some(end) = reason.downcast_ref::<TransportEnd>() else {
         return Verdict::Default;
     };
+    if matches!(end.reason, CloseReason::Reconnect) {
+        // Asked for, so nothing is wrong and nothing is waited for beyond the first delay.
+        return Verdict::Uncounted {
+            stable: true,
+            at_least: Duration::ZERO,
+        };
+    }
     if !reconnect.automatic {
         return Verdict::Escalate;
     }

@@ -116,6 +116,7 @@ fn every_recovery() -> Vec<Recovery> {
 fn every_close_reason() -> Vec<CloseReason> {
     let mut all = vec![
         CloseReason::Local { reason: word() },
+        CloseReason::Reconnect,
         CloseReason::Eof,
         CloseReason::Io {
             kind: io::ErrorKind::ConnectionReset,
@@ -147,6 +148,7 @@ fn every_close_reason() -> Vec<CloseReason> {
         match reason {
             CloseReason::Peer { .. }
             | CloseReason::Local { .. }
+            | CloseReason::Reconnect
             | CloseReason::Eof
             | CloseReason::Io { .. }
             | CloseReason::Protocol { .. }
@@ -186,6 +188,21 @@ fn every_start_error() -> Vec<StartError> {
             | StartError::Refused { .. }
             | StartError::Timeout(_)
             | StartError::Tree(_) => {}
+        }
+    }
+    all
+}
+
+fn every_wait_error() -> Vec<WaitError> {
+    let mut all = vec![WaitError::Timeout {
+        awaited: "live",
+        limit: SECOND,
+        found: "down",
+    }];
+    all.extend(every_end_reason().into_iter().map(WaitError::Ended));
+    for error in &all {
+        match error {
+            WaitError::Timeout { .. } | WaitError::Ended(_) => {}
         }
     }
     all
@@ -328,6 +345,7 @@ fn every_explanation() -> Vec<Explanation> {
     all.extend(every_start_error().iter().map(StartError::explain));
     all.extend(every_subscribe_error().iter().map(SubscribeError::explain));
     all.extend(every_limit_error().iter().map(LimitError::explain));
+    all.extend(every_wait_error().iter().map(WaitError::explain));
     all.extend(every_unknown_cause().iter().map(UnknownCause::explain));
     all.extend(every_error_object().iter().map(ErrorObject::explain));
     all.extend(every_request_error().iter().map(RequestError::explain));
