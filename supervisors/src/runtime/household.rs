@@ -1,8 +1,9 @@
 //! What a supervisor and the keepers of its children share.
 //!
-//! Apart from both because it belongs to neither: a keeper that has something to report does the
-//! supervisor's work itself where nobody else is at it, and so an end is followed by a start without a
-//! way through a mailbox.
+//! Apart from both because it belongs to neither: whoever has something for the supervisor (a keeper its
+//! report, a caller its question) does the supervisor's work itself where nobody else is at it. So an end is
+//! followed by a start without a way through a mailbox, and a supervisor whose own task is queued behind
+//! a callback that blocks is not deaf.
 //!
 //! Invariants: one at a time is at work, and never while it waits for something; what nobody could deal
 //! with is left to the supervisor's own task, which is woken; a supervisor that is gone is nobody's
@@ -24,7 +25,7 @@ use crate::runtime::record::{Record, lock};
 use crate::runtime::supervisor::State;
 use crate::shutdown::{Parting, ShutdownReport};
 
-/// After how many letters a keeper leaves the rest to the supervisor.
+/// After how many letters somebody else leaves the rest to the supervisor.
 const LETTERS_PER_REPORT: u32 = 16;
 
 /// Ends when every token was dropped: when all keepers of a supervisor are done.
@@ -118,20 +119,13 @@ impl Household {
     pub(crate) fn serve(&self) {
         let at_home = Handle::try_current().is_ok_and(|here| here.id() == self.runtime.id());
         let office = if at_home { self.enter() } else { None };
-        let Some(mut office) = office else {
-            self.inbox.wake();
-            return;
-        };
-        let Some(state) = office.as_mut() else {
-            return;
-        };
-        let Attended { more, ended } = state.attend(Reader::Keeper, LETTERS_PER_REPORT);
-        for keeper in state.births() {
-            tokio::spawn(keeper);
-        }
-        drop(office);
-        if more || ended {
-            self.inbox.wake();
+        match office {
+            Some(office) => {
+                if let Some(keeper) = self.work(office, None) {
+                    tokio::spawn(keeper);
+                }
+            }
+            None => self.inbox.wake(),
         }
     }
 
@@ -146,13 +140,25 @@ impl Household {
 
     /// Has the supervisor know. A keeper that has nothing else to do goes on as the one that comes back.
     pub(crate) fn report(&self, letter: Letter) -> Option<Minding> {
-        let Some(mut office) = self.enter() else {
-            self.inbox.put(letter);
-            return None;
-        };
+        match self.enter() {
+            Some(office) => self.work(office, Some(letter)),
+            None => {
+                self.inbox.put(letter);
+                None
+            }
+        }
+    }
+
+    /// Reads `report`, unless others are before it, and what else is there; what is left is the supervisor's.
+    /// The first keeper that is to begin is the caller's to run.
+    fn work(
+        &self,
+        mut office: MutexGuard<'_, Option<State>>,
+        report: Option<Letter>,
+    ) -> Option<Minding> {
         let state = office.as_mut()?;
-        if let Some(letter) = state.take(letter) {
-            self.inbox.leave(letter);
+        if let Some(report) = report.and_then(|report| state.take(report)) {
+            self.inbox.leave(report);
         }
         let Attended { more, ended } = state.attend(Reader::Keeper, LETTERS_PER_REPORT);
         let mut births = state.births();
