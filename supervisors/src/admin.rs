@@ -4,8 +4,8 @@
 //! handle is about the supervisor itself.
 //!
 //! Invariants: one error type per call; an error of `start_child` means that nothing of it is kept;
-//! a call whose future is dropped after its first poll is carried out all the same, and dropping a question
-//! changes nothing; none has a limit of its own, beyond
+//! a call whose future is dropped after its first poll is carried out all the same, unless it still waited
+//! for room (1024 calls may wait to be read), and dropping a question changes nothing; none has a limit of its own, beyond
 //! the start and stop limits of the child it is about.
 
 use std::sync::Arc;
@@ -34,7 +34,7 @@ impl SupervisorRef {
     /// spec alone. A clone of a spec goes on numbering incarnations, a new one of the same id begins
     /// anew.
     ///
-    /// Dropped midway, the call is carried out all the same.
+    /// Dropped midway, the call is carried out all the same, if there was room for it.
     ///
     /// # Errors
     /// See [`StartChildError`]. Nothing of the child is kept then, and no intensity is used.
@@ -50,7 +50,7 @@ impl SupervisorRef {
     ///
     /// That a child has no process is fine. It never counts as the end of a significant child.
     ///
-    /// Dropped midway, the call is carried out all the same.
+    /// Dropped midway, the call is carried out all the same, if there was room for it.
     ///
     /// [`restart_child`]: Self::restart_child
     ///
@@ -64,7 +64,7 @@ impl SupervisorRef {
 
     /// Starts a child that has a spec and no process, and waits until it is ready.
     ///
-    /// Dropped midway, the call is carried out all the same.
+    /// Dropped midway, the call is carried out all the same, if there was room for it.
     ///
     /// # Errors
     /// See [`RestartChildError`]. The spec stays, and no intensity is used.
@@ -76,7 +76,7 @@ impl SupervisorRef {
 
     /// Forgets a child that has no process.
     ///
-    /// Dropped midway, the call is carried out all the same.
+    /// Dropped midway, the call is carried out all the same, if there was room for it.
     ///
     /// # Errors
     /// See [`DeleteChildError`]. The child stays as it is.
@@ -98,7 +98,7 @@ impl SupervisorRef {
     ///
     /// While children are started or restarted in order it is refused as [`ReconfigureError::Busy`].
     ///
-    /// Dropped midway, the call is carried out all the same.
+    /// Dropped midway, the call is carried out all the same, if there was room for it.
     ///
     /// # Errors
     /// See [`ReconfigureError`]. Everything stays as it was.

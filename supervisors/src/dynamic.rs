@@ -227,7 +227,7 @@ impl DynamicRef {
     ///
     /// A child that ends and is not restarted is forgotten, and so is one that declines to start; its key
     /// is not found from then on. The children of a supervisor that is itself restarted do not come back.
-    /// A call whose future is dropped is carried out all the same.
+    /// A call whose future is dropped is carried out all the same, if there was room for it.
     ///
     /// # Errors
     /// See [`StartChildError`]. Nothing of the child is kept then, and no intensity is used.
@@ -252,7 +252,7 @@ impl DynamicRef {
     }
 
     /// Starts one more actor with the defaults of [`ChildSpec::actor`], and gives its address. A call whose
-    /// future is dropped is carried out all the same.
+    /// future is dropped is carried out all the same, if there was room for it.
     ///
     /// # Errors
     /// As [`start_child`](Self::start_child).
@@ -272,7 +272,7 @@ impl DynamicRef {
     }
 
     /// Ends a child as its spec says, waits for its end, and forgets it. One that waits for its restart
-    /// does not come back. A call whose future is dropped is carried out all the same.
+    /// does not come back. A call whose future is dropped is carried out all the same, if there was room for it.
     ///
     /// # Errors
     /// When there is no such child, or no supervisor.

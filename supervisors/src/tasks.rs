@@ -255,7 +255,7 @@ impl TaskRef {
     }
 
     /// Runs what `make` makes, for nobody in particular, again and again as `restart` says. A call whose
-    /// future is dropped is carried out all the same.
+    /// future is dropped is carried out all the same, if there was room for it.
     ///
     /// # Errors
     /// See [`StartTaskError`].

@@ -5,7 +5,7 @@
 //! mailbox only carries wake-ups.
 //!
 //! Invariants: what was put in is handled, or dropped with the supervisor's state, and nothing else; at
-//! most one wake-up is in the mailbox; there are at most two reports for each incarnation and one order
+//! most one wake-up is in the mailbox; there are at most two reports for each incarnation, one tick and one order
 //! to end, and whoever asks while [`CALLS`] others wait for an answer waits for room.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -217,7 +217,7 @@ impl Inbox {
 /// Who reads a letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reader {
-    /// The supervisor's own task, with ractor's events before this behind it.
+    /// The supervisor's own task: ractor's events that came before were seen.
     Mailbox,
     /// Anybody else: it may be that ractor's event of an end was not seen yet.
     Keeper,

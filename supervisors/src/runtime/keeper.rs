@@ -10,8 +10,8 @@
 //! Invariants: it reports `Started` at most once, and exactly one of `Refused` and `Exited`, when the
 //! task has ended, the state is dropped and no descendant is left, or when the grace for that has passed:
 //! a child that does not die is abandoned, a start that does not yield and a drop that takes too long are
-//! logged; it runs no code of the user's itself; each of its waits has a limit, except those the spec
-//! asks for.
+//! logged; it runs the user's code only while it launches, and is lent to the record meanwhile, so that
+//! another task can go on as it; each of its waits has a limit, except those the spec asks for.
 
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
