@@ -60,7 +60,9 @@ pub use frame::Frame;
 pub use platform::{Channel, Message, Platform};
 pub use protocol::call::Call;
 pub use protocol::continuity::{Epoch, Gap, Resynced};
+pub use protocol::rpc::TypedCall;
 pub use protocol::status::{Status, Transition, Why};
+pub use protocol::venue_time::VenueTime;
 #[cfg(feature = "testing")]
 pub use session::Part;
 pub use session::Session;

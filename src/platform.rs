@@ -19,8 +19,10 @@ use crate::error::{DecodeError, ErrorObject, Recovery};
 use crate::frame::Frame;
 pub use crate::protocol::call::{Batch, Call, Grant, Step};
 use crate::protocol::envelope::{self, Envelope};
+pub use crate::protocol::establish::Failure;
 use crate::protocol::json_rpc;
 use crate::protocol::sequence;
+pub use crate::protocol::venue_time::{Reading, TimeQuestion};
 
 /// Where an inbound frame goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,6 +139,35 @@ pub trait Platform: fmt::Debug + Send + Sync + 'static {
         Vec::new()
     }
 
+    /// Whether the result of an opening step is good enough to go on. `step` is the step's method; an
+    /// authentication is judged by [`Platform::granted`] instead. Default: any result is.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong and whether another attempt can help; the connection is given up, and the error of the
+    /// start names the step.
+    fn accepts(&self, step: &str, result: &RawValue) -> Result<(), Failure> {
+        let _ = (step, result);
+        Ok(())
+    }
+
+    /// What to ask for the venue's time, and how often. An opening step of the same method is used too.
+    /// Default: nothing, and [`Session::venue_time`](crate::Session::venue_time) knows none.
+    fn time_question(&self) -> Option<TimeQuestion> {
+        None
+    }
+
+    /// Reads the answer to [`Platform::time_question`]. Default: milliseconds since the Unix epoch.
+    ///
+    /// # Errors
+    ///
+    /// A [`DecodeError`] if it is no time.
+    fn time(&self, result: &RawValue) -> Result<Reading, DecodeError> {
+        serde_json::from_str(result.get())
+            .map(Reading::milliseconds)
+            .map_err(|error| DecodeError::json("time in milliseconds", &error))
+    }
+
     /// The request that authenticates, made anew for each attempt. Default: none, and
     /// [`Step::Authenticate`] is skipped.
     fn authenticate(&self, moment: &Moment) -> Option<Call> {
@@ -144,7 +175,8 @@ pub trait Platform: fmt::Debug + Send + Sync + 'static {
         None
     }
 
-    /// What an accepted authentication or renewal granted. Default: for ever.
+    /// What an accepted authentication, its completion ([`Grant::then`]) or a renewal granted. Default: for
+    /// ever.
     ///
     /// # Errors
     ///

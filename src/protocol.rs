@@ -16,6 +16,8 @@ pub mod latency;
 pub mod limiter;
 pub mod liveness;
 pub mod recording;
+pub mod rpc;
 pub mod sequence;
 pub mod status;
 pub mod subscriptions;
+pub mod venue_time;

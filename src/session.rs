@@ -14,6 +14,7 @@ mod connection;
 mod dial;
 pub(crate) mod handshake;
 mod heartbeat_manager;
+mod invoke;
 mod life;
 pub(crate) mod limiter;
 mod line;
@@ -53,6 +54,7 @@ use crate::frame::Frame;
 use crate::platform::{Channel, ChannelKind, Message, Platform};
 use crate::protocol::call::Call;
 use crate::protocol::latency::RecentLatency;
+use crate::protocol::venue_time::VenueTime;
 use adapter::AdapterMessage;
 use clock::from_now;
 use handshake::Handshake;
@@ -371,6 +373,13 @@ impl Session {
     #[must_use]
     pub fn handshake(&self) -> Option<Arc<Handshake>> {
         self.shared.plane.handshake()
+    }
+
+    /// How far the venue's clock is from ours, where the platform knows how to ask: measured on every new
+    /// connection and every so often while the session is live. `None` before the first measurement.
+    #[must_use]
+    pub fn venue_time(&self) -> Option<VenueTime> {
+        self.shared.plane.venue_time()
     }
 
     /// What the session has counted so far.

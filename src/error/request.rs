@@ -152,6 +152,18 @@ pub enum RequestError {
 }
 
 impl RequestError {
+    /// The same error, of a request of this method.
+    pub(crate) fn of(mut self, name: &str) -> Self {
+        match &mut self {
+            Self::Answered { method, .. }
+            | Self::Undecodable { method, .. }
+            | Self::NotSent { method, .. }
+            | Self::Unknown { method, .. }
+            | Self::Unencodable { method, .. } => name.clone_into(method),
+        }
+        self
+    }
+
     /// What to do about it. The venue's own error codes are judged by its `Platform`.
     #[must_use]
     pub fn recovery(&self) -> Recovery {

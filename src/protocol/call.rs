@@ -112,13 +112,29 @@ pub struct Grant {
     pub lasts: Option<Duration>,
     /// The request that renews it; without one the session authenticates afresh.
     pub renewal: Option<Call>,
+    /// A request that completes the authentication, such as an exchange of the token for another
+    /// account's. Its answer grants what counts, and needs no completion itself; a renewal needs none either.
+    pub then: Option<Call>,
 }
 
 impl Grant {
     /// A grant that lasts this long and is renewed by this request.
     #[must_use]
     pub fn new(lasts: Option<Duration>, renewal: Option<Call>) -> Self {
-        Self { lasts, renewal }
+        Self {
+            lasts,
+            renewal,
+            then: None,
+        }
+    }
+
+    /// The same grant, which only counts when `call` has been answered too.
+    #[must_use]
+    pub fn then(self, call: Call) -> Self {
+        Self {
+            then: Some(call),
+            ..self
+        }
     }
 }
 

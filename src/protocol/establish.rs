@@ -120,6 +120,11 @@ enum Purpose {
     Authenticate,
     /// Authentication on a connection that is already in use.
     Regrant,
+    /// What completes one of the two.
+    Complete {
+        step: String,
+        regrant: bool,
+    },
     Renew,
     Subscribe(Batch),
     Unsubscribe,
@@ -221,9 +226,14 @@ impl Establish {
         match self.in_flight.remove(&tag) {
             None | Some(Purpose::Unsubscribe) => Vec::new(),
             Some(Purpose::Step(_)) => self.next_step(),
-            Some(Purpose::Authenticate) => {
-                self.hold(grant, now);
-                self.next_step()
+            Some(Purpose::Authenticate) => self.granted(grant, false, now),
+            Some(Purpose::Regrant) => self.granted(grant, true, now),
+            Some(Purpose::Complete { regrant, .. }) => {
+                let grant = grant.map(|grant| Grant {
+                    then: None,
+                    ..grant
+                });
+                self.granted(grant, regrant, now)
             }
             Some(Purpose::Renew) => {
                 let late = self.expired(now);
@@ -242,10 +252,6 @@ impl Establish {
                     _ => Vec::new(),
                 }
             }
-            Some(Purpose::Regrant) => {
-                self.hold(grant, now);
-                vec![Action::AskPrivateWishes]
-            }
             Some(Purpose::Subscribe(batch)) => self.subscribed(batch, confirmed),
         }
     }
@@ -260,7 +266,9 @@ impl Establish {
         };
         match purpose {
             Purpose::Unsubscribe => Vec::new(),
-            Purpose::Step(step) => self.abandon(epoch, step, failure),
+            Purpose::Step(step) | Purpose::Complete { step, .. } => {
+                self.abandon(epoch, step, failure)
+            }
             Purpose::Authenticate | Purpose::Regrant => {
                 self.abandon(epoch, Step::Authenticate.name().to_owned(), failure)
             }
@@ -368,8 +376,22 @@ impl Establish {
     pub fn grants(&self, tag: Tag) -> bool {
         matches!(
             self.in_flight.get(&tag),
-            Some(Purpose::Authenticate | Purpose::Regrant | Purpose::Renew)
+            Some(
+                Purpose::Authenticate
+                    | Purpose::Regrant
+                    | Purpose::Complete { .. }
+                    | Purpose::Renew
+            )
         )
+    }
+
+    /// The opening step whose answer comes under this tag, by its name.
+    #[must_use]
+    pub fn step(&self, tag: Tag) -> Option<&str> {
+        match self.in_flight.get(&tag) {
+            Some(Purpose::Step(step)) => Some(step),
+            _ => None,
+        }
     }
 
     /// The batch whose answer comes under this tag.
@@ -386,7 +408,10 @@ impl Establish {
     pub fn mark(&self, tag: Tag) -> Option<Mark> {
         match self.in_flight.get(&tag)? {
             Purpose::Step(_) => Some(Mark::Opening),
-            Purpose::Authenticate | Purpose::Regrant | Purpose::Renew => Some(Mark::Authentication),
+            Purpose::Authenticate
+            | Purpose::Regrant
+            | Purpose::Complete { .. }
+            | Purpose::Renew => Some(Mark::Authentication),
             Purpose::Subscribe(_) if !self.is_live() => Some(Mark::Restore),
             Purpose::Subscribe(_) | Purpose::Unsubscribe => None,
         }
@@ -468,6 +493,20 @@ impl Establish {
         Some(Action::Live { epoch })
     }
 
+    /// Credentials were accepted, on a fresh connection or on one in use.
+    fn granted(&mut self, grant: Option<Grant>, regrant: bool, now: Instant) -> Vec<Action> {
+        let mut grant = grant.unwrap_or_default();
+        if let Some(call) = grant.then.take() {
+            let step = call.method().to_owned();
+            return vec![self.call(call, Purpose::Complete { step, regrant })];
+        }
+        self.hold(Some(grant), now);
+        match regrant {
+            true => vec![Action::AskPrivateWishes],
+            false => self.next_step(),
+        }
+    }
+
     fn hold(&mut self, grant: Option<Grant>, now: Instant) {
         let grant = grant.unwrap_or_default();
         self.ever_granted = true;
@@ -510,7 +549,7 @@ impl Establish {
         if self
             .in_flight
             .values()
-            .any(|purpose| matches!(purpose, Purpose::Regrant))
+            .any(|purpose| matches!(purpose, Purpose::Regrant | Purpose::Complete { .. }))
         {
             return Vec::new();
         }

@@ -31,6 +31,8 @@ use crate::platform::{Moment, Platform};
 use crate::protocol::call::{Call, Grant};
 use crate::protocol::continuity::Epoch;
 use crate::protocol::establish::{Action, Establish, Failure, Tag};
+use crate::protocol::recording::Mark;
+use crate::protocol::venue_time::VenueClock;
 
 /// Speaks for the venue `P`.
 pub(crate) struct Adapter<P>(std::marker::PhantomData<fn() -> P>);
@@ -49,7 +51,9 @@ pub(crate) enum AdapterMessage {
     /// From the monitor on the Client.
     ClientDown(Down),
     /// A call of its own has ended.
-    Ended(Tag, Result<Frame, RequestError>),
+    Ended(Tag, Result<Frame, RequestError>, Timing),
+    /// The venue was asked for its time, and that has ended.
+    TimeEnded(Result<Frame, RequestError>, Timing),
     /// Channels to subscribe on the connection of this epoch.
     Subscribe(Epoch, Vec<Arc<str>>),
     /// Channels that nobody wants any more.
@@ -69,6 +73,14 @@ impl From<Down> for AdapterMessage {
     fn from(down: Down) -> Self {
         Self::ClientDown(down)
     }
+}
+
+/// When a call of the Adapter's own was made, and how long it took.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Timing {
+    /// By the wall clock, when it was submitted.
+    sent: SystemTime,
+    round_trip: Duration,
 }
 
 /// What an Adapter reports to the keeper of the wishes.
@@ -101,6 +113,8 @@ pub(crate) struct AdapterArguments<P> {
 pub(crate) struct AdapterState<P> {
     arguments: AdapterArguments<P>,
     establish: Establish,
+    /// Keeps the venue's time, where the platform knows how to ask for it.
+    clock: Option<VenueClock>,
     /// Calls under way; ended with the actor.
     calls: JoinSet<()>,
     /// The only timer.
@@ -120,9 +134,11 @@ impl<P: Platform> Actor for Adapter<P> {
         _myself: ActorRef<Self::Msg>,
         arguments: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
+        let question = arguments.platform.time_question();
         Ok(AdapterState {
             arguments,
             establish: Establish::new(),
+            clock: question.map(|question| VenueClock::new(question.every)),
             calls: JoinSet::new(),
             timer: None,
             monitor: None,
@@ -148,7 +164,14 @@ impl<P: Platform> Actor for Adapter<P> {
             }
             AdapterMessage::Client(ClientEvent::Closed) => state.closed(),
             AdapterMessage::ClientDown(down) => state.client_down(down),
-            AdapterMessage::Ended(tag, result) => state.ended(tag, result),
+            AdapterMessage::Ended(tag, result, timing) => state.ended(tag, result, timing),
+            AdapterMessage::TimeEnded(result, timing) => {
+                match state.read(result) {
+                    Ok(result) => state.keep_time(&result, timing),
+                    Err(_) => state.time_failed(),
+                }
+                Vec::new()
+            }
             AdapterMessage::Subscribe(epoch, channels) => state.subscribe(epoch, channels),
             AdapterMessage::Release(channels) => {
                 let batches = state.arguments.platform.unsubscribe(&channels);
@@ -157,7 +180,10 @@ impl<P: Platform> Actor for Adapter<P> {
             AdapterMessage::Unauthorized(detail) => {
                 state.establish.on_unauthorized(detail, clock::now())
             }
-            AdapterMessage::Tick => state.establish.on_tick(clock::now()),
+            AdapterMessage::Tick => {
+                state.ask_time(&myself);
+                state.establish.on_tick(clock::now())
+            }
             #[cfg(feature = "testing")]
             AdapterMessage::Crash => panic!("the adapter was told to panic"),
         };
@@ -190,6 +216,9 @@ impl<P: Platform> AdapterState<P> {
     fn closed(&mut self) -> Vec<Action> {
         self.calls.abort_all();
         self.establish.on_closed();
+        if let Some(clock) = &mut self.clock {
+            clock.on_closed();
+        }
         (self.arguments.events)(AdapterEvent::Closed);
         Vec::new()
     }
@@ -209,12 +238,28 @@ impl<P: Platform> AdapterState<P> {
         self.closed()
     }
 
-    fn ended(&mut self, tag: Tag, result: Result<Frame, RequestError>) -> Vec<Action> {
+    fn ended(
+        &mut self,
+        tag: Tag,
+        result: Result<Frame, RequestError>,
+        timing: Timing,
+    ) -> Vec<Action> {
         let now = clock::now();
         let result = match self.read(result) {
             Ok(result) => result,
             Err(failure) => return self.establish.on_failure(tag, failure, now),
         };
+        if let Some(step) = self.establish.step(tag) {
+            let platform = &self.arguments.platform;
+            let question = platform.time_question();
+            let tells_time = question.is_some_and(|question| question.call.method() == step);
+            if let Err(failure) = platform.accepts(step, &result) {
+                return self.establish.on_failure(tag, failure, now);
+            }
+            if tells_time {
+                self.keep_time(&result, timing);
+            }
+        }
         if self.establish.grants(tag) {
             return match self.arguments.platform.granted(&result) {
                 Ok(grant) => self.establish.on_result(tag, Some(grant), &[], now),
@@ -275,7 +320,12 @@ impl<P: Platform> AdapterState<P> {
             }
             Action::AskWishes { epoch } => (self.arguments.events)(AdapterEvent::Ready(epoch)),
             Action::AskPrivateWishes => (self.arguments.events)(AdapterEvent::PrivateLost),
-            Action::Live { epoch } => self.arguments.plane.live(epoch, true),
+            Action::Live { epoch } => {
+                if let Some(clock) = &mut self.clock {
+                    clock.on_live(clock::now());
+                }
+                self.arguments.plane.live(epoch, true);
+            }
             Action::Confirm { epoch, channels } => {
                 (self.arguments.events)(AdapterEvent::Confirmed(epoch, channels));
             }
@@ -324,19 +374,59 @@ impl<P: Platform> AdapterState<P> {
         }
     }
 
+    /// Asks for the venue's time if it is time for that.
+    fn ask_time(&mut self, myself: &ActorRef<AdapterMessage>) {
+        let due = self
+            .clock
+            .as_mut()
+            .is_some_and(|clock| clock.on_tick(clock::now()));
+        if due && let Some(question) = self.arguments.platform.time_question() {
+            self.submit(myself, question.call, None, AdapterMessage::TimeEnded);
+        }
+    }
+
+    fn keep_time(&mut self, result: &RawValue, timing: Timing) {
+        let Ok(reading) = self.arguments.platform.time(result) else {
+            return self.time_failed();
+        };
+        if let Some(clock) = &mut self.clock {
+            clock.on_reading(timing.sent, timing.round_trip, reading, clock::now());
+            self.arguments.plane.keep_venue_time(clock.known());
+        }
+    }
+
+    fn time_failed(&mut self) {
+        if let Some(clock) = &mut self.clock {
+            clock.on_failure(clock::now());
+        }
+    }
+
+    fn call(&mut self, myself: &ActorRef<AdapterMessage>, tag: Tag, call: Call) {
+        let mark = self.establish.mark(tag);
+        self.submit(myself, call, mark, move |result, timing| {
+            AdapterMessage::Ended(tag, result, timing)
+        });
+    }
+
     /// Submits a call at once, so that calls leave in the order in which they were decided, and has a
     /// task of its own wait for the answer and bring it back as a message.
-    fn call(&mut self, myself: &ActorRef<AdapterMessage>, tag: Tag, call: Call) {
+    fn submit(
+        &mut self,
+        myself: &ActorRef<AdapterMessage>,
+        call: Call,
+        mark: Option<Mark>,
+        message: impl FnOnce(Result<Frame, RequestError>, Timing) -> AdapterMessage + Send + 'static,
+    ) {
         // What has ended is cleared away, so that the set stays as small as what is under way.
         while self.calls.try_join_next().is_some() {}
         let plane = Arc::clone(&self.arguments.plane);
         let limit = self.arguments.config.limits.auth;
         let myself = myself.clone();
-        let mark = self.establish.mark(tag);
+        let (sent, at) = (SystemTime::now(), clock::now());
         let submitted = match plane.line() {
             Some(line) => {
                 let mut toll = request::toll(&plane, &*self.arguments.platform, &call);
-                if self.establish.grants(tag)
+                if mark == Some(Mark::Authentication)
                     && let Some((_, weight)) = &mut toll
                 {
                     // Nothing goes well without authorization.
@@ -354,13 +444,19 @@ impl<P: Platform> AdapterState<P> {
                 Ok(submitted) => request::settle(&plane, submitted, limit).await,
                 Err(error) => Err(error),
             };
+            let round_trip = clock::now().saturating_duration_since(at);
             // An actor that is gone has no use for the answer.
-            let _ = myself.cast(AdapterMessage::Ended(tag, result));
+            let _ = myself.cast(message(result, Timing { sent, round_trip }));
         });
     }
 
     fn arm(&mut self, myself: &ActorRef<AdapterMessage>) {
-        self.timer = self.establish.next_timeout().map(|at| {
+        let time = self.clock.as_ref().and_then(VenueClock::next_timeout);
+        let next = [self.establish.next_timeout(), time]
+            .into_iter()
+            .flatten()
+            .min();
+        self.timer = next.map(|at| {
             let myself = myself.clone();
             OwnedTask::spawn(async move {
                 tokio::time::sleep_until(Instant::from_std(at)).await;

@@ -31,6 +31,7 @@ use crate::config::Record;
 use crate::error::{EndReason, Recovery};
 use crate::protocol::continuity::Epoch;
 use crate::protocol::status::{Status, StatusHistory, Transition, Why};
+use crate::protocol::venue_time::VenueTime;
 use crate::telemetry;
 
 /// Steps of a session's life that are remembered.
@@ -112,6 +113,8 @@ pub(crate) struct Plane {
     line: ArcSwapOption<Line>,
     /// How the present connection was opened, or the last one.
     handshake: ArcSwapOption<Handshake>,
+    /// How far the venue's clock is from ours.
+    venue_time: ArcSwapOption<VenueTime>,
     /// The epoch that opened last.
     opened: AtomicU64,
     /// The epoch that closed last.
@@ -153,6 +156,7 @@ impl Plane {
             control_backlog: AtomicUsize::new(0),
             line: ArcSwapOption::empty(),
             handshake: ArcSwapOption::empty(),
+            venue_time: ArcSwapOption::empty(),
             closed: AtomicU64::new(0),
             opened: AtomicU64::new(0),
             barred: AtomicU64::new(0),
@@ -183,6 +187,16 @@ impl Plane {
     /// How the present connection was opened, or the last one.
     pub(crate) fn handshake(&self) -> Option<Arc<Handshake>> {
         self.handshake.load_full()
+    }
+
+    /// The venue's clock was asked.
+    pub(crate) fn keep_venue_time(&self, time: Option<VenueTime>) {
+        self.venue_time.store(time.map(Arc::new));
+    }
+
+    /// How far the venue's clock is from ours.
+    pub(crate) fn venue_time(&self) -> Option<VenueTime> {
+        self.venue_time.load().as_deref().copied()
     }
 
     /// The epoch that opened last.

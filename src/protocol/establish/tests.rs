@@ -437,3 +437,62 @@ fn a_grant_of_nothing_makes_no_storm_and_one_of_ages_no_overflow() {
         assert_eq!(machine.next_timeout(), None);
     }
 }
+
+#[test]
+fn an_authentication_that_needs_completion_counts_only_with_it() {
+    let now = Instant::now();
+    let incomplete = || Some(grant(10).unwrap().then(Call::bare("exchange")));
+    let mut machine = Establish::new();
+    let login = authenticating(&machine.on_opened(first(), vec![Step::Authenticate]));
+    let exchange = called(
+        &machine.on_result(login, incomplete(), &[], now),
+        "exchange",
+    );
+    assert!(machine.grants(exchange));
+    assert_eq!(machine.next_timeout(), None, "nothing is granted yet");
+    // The platform reads every grant alike: this one's completion is itself.
+    let actions = machine.on_result(exchange, incomplete(), &[], now);
+    assert!(matches!(actions[..], [Action::AskWishes { .. }]));
+    let at = machine
+        .next_timeout()
+        .expect("a grant that ends is renewed");
+    let renewal = called(&machine.on_tick(at), "renew");
+    assert!(machine.on_result(renewal, incomplete(), &[], at).is_empty());
+}
+
+#[test]
+fn a_refused_completion_gives_the_connection_up_under_its_own_name() {
+    let now = Instant::now();
+    let mut machine = Establish::new();
+    let login = authenticating(&machine.on_opened(first(), vec![Step::Authenticate]));
+    let granted = Some(grant(10).unwrap().then(Call::bare("exchange")));
+    let exchange = called(&machine.on_result(login, granted, &[], now), "exchange");
+    let actions = machine.on_failure(exchange, failure(Recovery::Stop), now);
+    let [Action::Abandon { step, .. }] = &actions[..] else {
+        panic!("{actions:?}");
+    };
+    assert_eq!(step, "exchange");
+}
+
+#[test]
+fn an_authentication_on_a_connection_in_use_is_completed_too_and_made_once() {
+    let now = Instant::now();
+    let mut machine = live(now);
+    let actions = machine.on_unauthorized("expired".to_owned(), now);
+    let [
+        Action::AuthorizationLost { .. },
+        Action::Authenticate { tag },
+    ] = actions[..]
+    else {
+        panic!("{actions:?}");
+    };
+    let granted = Some(grant(10).unwrap().then(Call::bare("exchange")));
+    let exchange = called(&machine.on_result(tag, granted, &[], now), "exchange");
+    assert!(
+        machine
+            .on_unauthorized("expired".to_owned(), now)
+            .is_empty()
+    );
+    let actions = machine.on_result(exchange, grant(10), &[], now);
+    assert!(matches!(actions[..], [Action::AskPrivateWishes]));
+}

@@ -1,0 +1,95 @@
+//! Typed requests: deadline, class and type of the result come with the call.
+//!
+//! Apart from the plain requests because only here something may be written twice.
+//!
+//! Invariants: a call that is `AtMostOnce` is written at most once; an idempotent one is written again
+//! only when the connection that it was written on has ended, and never after its deadline.
+
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use tokio::time::{Instant, sleep_until};
+
+use super::Session;
+use super::clock::from_now;
+use super::plane::SessionState;
+use crate::error::{RequestError, UnknownCause};
+use crate::frame::Frame;
+use crate::protocol::rpc::{Class, TypedCall};
+
+/// The id of a call whose answer nobody awaits: the largest that a venue's numbers hold exactly.
+const LAST_ID: u64 = (1 << 53) - 1;
+
+/// The pause before an idempotent call is written again.
+const AGAIN: Duration = Duration::from_millis(10);
+
+impl Session {
+    /// Sends a typed call and reads its result, within the call's own deadline or else the configured
+    /// request timeout.
+    ///
+    /// While the session is not live it waits for that, up to the same deadline. A call that is
+    /// [`Class::Idempotent`] is asked again on the next connection if the one it was written on ended
+    /// without an answer; one that is [`Class::AtMostOnce`] is not, and its error says whether it may have
+    /// been executed.
+    ///
+    /// # Errors
+    ///
+    /// [`RequestError`] says whether it was answered, not sent, or of unknown fate.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future withdraws a request that has not been written; one that has is forgotten.
+    pub async fn invoke<R: DeserializeOwned>(&self, call: TypedCall<R>) -> Result<R, RequestError> {
+        let limit = call
+            .deadline()
+            .unwrap_or(self.shared.config.request_timeout);
+        let deadline = from_now(limit);
+        loop {
+            let within = deadline.saturating_duration_since(Instant::now());
+            let error = match self.call(call.call()?, within).await {
+                Ok(result) => return call.read(&result),
+                Err(error) => error,
+            };
+            let over = matches!(self.state(), SessionState::Ended(_));
+            if over || !may_repeat(call.class(), &error) || Instant::now() + AGAIN >= deadline {
+                return Err(error);
+            }
+            sleep_until(Instant::now() + AGAIN).await;
+        }
+    }
+}
+
+impl Session {
+    /// Has a last call written and shuts the session down without waiting for an answer: for calls that the
+    /// venue answers by ending the connection, such as a logout. It does not reconnect.
+    ///
+    /// # Errors
+    ///
+    /// [`RequestError`] if the call was not written within the request timeout; the session is shut down
+    /// all the same.
+    pub async fn shutdown_after<R>(&self, call: TypedCall<R>) -> Result<(), RequestError> {
+        let written = match call.call() {
+            Ok(call) => {
+                let text = self.shared.platform.encode(LAST_ID, &call);
+                self.send(Frame::text(text)).await
+            }
+            Err(error) => Err(error),
+        };
+        self.shutdown().await;
+        written.map_err(|error| error.of(call.method()))
+    }
+}
+
+fn may_repeat(class: Class, error: &RequestError) -> bool {
+    let lost = match error {
+        RequestError::NotSent { .. } => true,
+        RequestError::Unknown { cause, .. } => match cause {
+            UnknownCause::ConnectionLost(_) => true,
+            UnknownCause::Deadline(_) => false,
+        },
+        RequestError::Answered { .. }
+        | RequestError::Undecodable { .. }
+        | RequestError::Unencodable { .. } => false,
+    };
+    lost && class == Class::Idempotent
+}
