@@ -14,6 +14,10 @@ mod authorization;
 mod establishing;
 #[path = "deribit/heartbeats.rs"]
 mod heartbeats;
+#[path = "deribit/identity.rs"]
+mod identity;
+#[path = "deribit/methods.rs"]
+mod methods;
 #[path = "deribit/misconduct.rs"]
 mod misconduct;
 #[path = "deribit/sequences.rs"]
@@ -34,6 +38,14 @@ const LONG: Duration = Duration::from_secs(20);
 const BTC: &str = "BTC-PERPETUAL";
 const ETH: &str = "ETH-PERPETUAL";
 const OWNERS: [ReconnectOwner; 2] = [ReconnectOwner::Client, ReconnectOwner::Adapter];
+
+/// What every session asks before it logs in.
+const GREETING: [&str; 4] = [
+    "public/hello",
+    "public/get_time",
+    "public/status",
+    "public/set_heartbeat",
+];
 
 /// A venue whose public channels speak every 10 ms and whose private ones every 100 ms.
 fn simulator() -> DeribitSimulatorBuilder {
@@ -137,4 +149,12 @@ fn channels(venue: &DeribitSimulator, connection: u64, method: &str) -> Vec<Valu
         .filter(|(found, _)| found == method)
         .map(|(_, params)| params["channels"].clone())
         .collect()
+}
+
+/// The methods of one connection behind [`GREETING`].
+fn behind_greeting(venue: &DeribitSimulator, connection: u64) -> Vec<String> {
+    let mut methods = methods(venue, connection);
+    let rest = methods.split_off(GREETING.len().min(methods.len()));
+    assert_eq!(methods, GREETING);
+    rest
 }

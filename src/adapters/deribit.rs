@@ -7,20 +7,20 @@
 //!
 //! Invariants: credentials and tokens live in values without `Debug` and in [`Call`]s, which never
 //! show them; no text of an error repeats what the venue sent; an error is judged by its number,
-//! never by its message. Deliberately absent: orders (send `private/buy` as a request of your own) and
-//! signed authentication.
+//! never by its message. Deliberately absent: signed authentication.
 
 mod authorization;
 mod book;
 mod builder;
 mod channels;
 mod decode;
+mod error_code;
 mod limits;
 mod order_book;
 mod orders;
 mod portfolio;
 mod quote;
-mod recovery;
+pub mod rpc;
 mod ticker;
 mod trades;
 
@@ -35,17 +35,18 @@ use serde_json::value::RawValue;
 use crate::config::Settings;
 use crate::config::limits::{Lane, RateLimits, Weight};
 use crate::error::{DecodeError, ErrorObject, Recovery};
-use crate::platform::{ChannelKind, Moment, Platform, Route};
+use crate::platform::{ChannelKind, Failure, Moment, Platform, Route, TimeQuestion};
 use crate::protocol::call::{Batch, Call, Grant, Step};
 use crate::protocol::envelope::{self, Envelope};
-use authorization::Credentials;
+use authorization::{Credentials, Identity};
 
 pub use book::{Action, Book, BookChange, BookKind, GroupedBook, Level};
-pub use builder::{DeribitBuilder, Scope};
+pub use builder::{DeribitBuilder, Scope, WhenLocked};
 pub use channels::{
     Interval, book, grouped_book, portfolio, quote, ticker, trades, user_changes, user_orders,
     user_trades,
 };
+pub use error_code::{Category, ErrorCode};
 pub use limits::{Tier, rate_limits};
 pub use order_book::{BookError, OrderBook};
 pub use orders::{Direction, Order, OrderState, Position, UserChanges, UserOrders};
@@ -59,6 +60,12 @@ pub const TEST_URL: &str = "wss://test.deribit.com/ws/api/v2";
 
 /// The real one.
 pub const PRODUCTION_URL: &str = "wss://www.deribit.com/ws/api/v2";
+
+/// The steps of the opening whose results say more than that they were answered.
+const TIME: &str = "public/get_time";
+const STATUS: &str = "public/status";
+const HEARTBEAT: &str = "public/set_heartbeat";
+const CANCEL_ON_DISCONNECT: &str = "private/enable_cancel_on_disconnect";
 
 /// Channels in one subscribe request. The venue charges for requests, not for channels (3,000 of
 /// 30,000 credits each), so that few requests with many channels restore a session soonest; the
@@ -85,12 +92,17 @@ const CHANNELS_IN_A_BATCH: usize = 100;
 /// ```
 #[derive(Clone)]
 pub struct Deribit {
-    client: Option<Client>,
+    client: Client,
     /// Whole seconds, which is all that the venue knows.
     heartbeat: Duration,
     credentials: Option<Credentials>,
+    /// Whom the session becomes once it has logged in.
+    identity: Option<Identity>,
     cancel_on_disconnect: Option<Scope>,
     tier: Tier,
+    when_locked: WhenLocked,
+    /// How often the venue's clock is asked.
+    time_sync: Duration,
 }
 
 /// How the program introduces itself.
@@ -102,16 +114,29 @@ struct Client {
     version: String,
 }
 
+impl Client {
+    /// This library.
+    fn ours() -> Self {
+        Self {
+            name: env!("CARGO_PKG_NAME").to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+}
+
 impl Deribit {
     /// Public data only, a heartbeat every 30 s. [`Deribit::builder`] has the options.
     #[must_use]
     pub fn new() -> Self {
         Self {
-            client: None,
+            client: Client::ours(),
             heartbeat: builder::DEFAULT_HEARTBEAT,
             credentials: None,
+            identity: None,
             cancel_on_disconnect: None,
             tier: Tier::Fourth,
+            when_locked: WhenLocked::Proceed,
+            time_sync: builder::DEFAULT_TIME_SYNC,
         }
     }
 
@@ -168,8 +193,11 @@ impl fmt::Debug for Deribit {
                 "credentials",
                 &self.credentials.as_ref().map(|_| "[redacted]"),
             )
+            .field("identity", &self.identity)
             .field("cancel_on_disconnect", &self.cancel_on_disconnect)
             .field("tier", &self.tier)
+            .field("when_locked", &self.when_locked)
+            .field("time_sync", &self.time_sync)
             .finish()
     }
 }
@@ -217,30 +245,59 @@ impl Platform for Deribit {
         }
     }
 
-    /// Greeting (if a name was given), heartbeat, authentication, cancel-on-disconnect (if chosen).
+    /// Greeting, clock, status, heartbeat, authentication (with credentials), cancel-on-disconnect (if
+    /// chosen). The first that fails gives its name to the error.
     ///
     /// The heartbeat comes before the rest so that a line that dies meanwhile is noticed.
     fn opening(&self) -> Vec<Step> {
-        let hello = self
-            .client
-            .as_ref()
-            .map(|client| Step::Call(request("public/hello", client)));
         let heartbeat = Heartbeat {
             interval: self.heartbeat.as_secs(),
         };
         let authenticate = self.credentials.as_ref().map(|_| Step::Authenticate);
-        let cancel = self.cancel_on_disconnect.map(|scope| {
-            Step::Call(request(
-                "private/enable_cancel_on_disconnect",
-                &CancelOnDisconnect { scope },
-            ))
-        });
-        hello
-            .into_iter()
-            .chain([Step::Call(request("public/set_heartbeat", &heartbeat))])
-            .chain(authenticate)
-            .chain(cancel)
-            .collect()
+        let cancel = self
+            .cancel_on_disconnect
+            .map(|scope| Step::Call(request(CANCEL_ON_DISCONNECT, &CancelOnDisconnect { scope })));
+        [
+            Step::Call(request("public/hello", &self.client)),
+            Step::Call(request(TIME, &NoParams {})),
+            Step::Call(request(STATUS, &NoParams {})),
+            Step::Call(request(HEARTBEAT, &heartbeat)),
+        ]
+        .into_iter()
+        .chain(authenticate)
+        .chain(cancel)
+        .collect()
+    }
+
+    /// A platform that is locked is waited for, if that was chosen; and what is to be switched on has to be
+    /// on.
+    fn accepts(&self, step: &str, result: &RawValue) -> Result<(), Failure> {
+        match step {
+            STATUS if self.when_locked == WhenLocked::Wait => {
+                // A status of another form says nothing of a lock.
+                let locked = serde_json::from_str::<rpc::PlatformStatus>(result.get())
+                    .is_ok_and(|status| status.locked == rpc::Locked::Wholly);
+                match locked {
+                    true => Err(Failure {
+                        detail: "the platform is locked".to_owned(),
+                        recovery: Recovery::RetryAfter(error_code::MAINTENANCE),
+                    }),
+                    false => Ok(()),
+                }
+            }
+            HEARTBEAT | CANCEL_ON_DISCONNECT if result.get() != "\"ok\"" => Err(Failure {
+                detail: "the venue did not answer \"ok\"".to_owned(),
+                recovery: Recovery::Retry,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn time_question(&self) -> Option<TimeQuestion> {
+        Some(TimeQuestion::new(
+            request(TIME, &NoParams {}),
+            self.time_sync,
+        ))
     }
 
     fn authenticate(&self, _: &Moment) -> Option<Call> {
@@ -248,7 +305,7 @@ impl Platform for Deribit {
     }
 
     fn granted(&self, result: &RawValue) -> Result<Grant, DecodeError> {
-        authorization::granted(result)
+        authorization::granted(result, self.identity.as_ref())
     }
 
     fn subscribe(&self, channels: &[Arc<str>]) -> Vec<Batch> {
@@ -290,7 +347,7 @@ impl Platform for Deribit {
     }
 
     fn recovery(&self, error: &ErrorObject) -> Recovery {
-        match recovery::recovery(error.code) {
+        match error_code::recovery(error.code) {
             // There is nothing to authenticate with: another attempt cannot help.
             Recovery::Reauthenticate if self.credentials.is_none() => Recovery::Stop,
             recovery => recovery,

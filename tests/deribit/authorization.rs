@@ -9,8 +9,8 @@ use mainstay::testing::deribit::{Fault, LogEntry, LogEvent};
 use serde_json::{Value, json};
 
 use crate::{
-    BTC, LONG, OWNERS, channels, config, data, gap, logged_in, methods, next, requests, restored,
-    resynced, simulator, start, venue, with_credentials,
+    BTC, GREETING, LONG, OWNERS, behind_greeting, channels, config, data, gap, logged_in, methods,
+    next, requests, restored, resynced, simulator, start, venue, with_credentials,
 };
 
 fn is_grant(entry: &LogEntry, kind: &str) -> bool {
@@ -32,10 +32,10 @@ async fn a_session_logs_in_before_it_subscribes_to_anything_private() {
         .expect("a subscription");
     let _ = data(&mut orders).await;
     assert_eq!(
-        methods(&venue, 1),
-        ["public/set_heartbeat", "public/auth", "private/subscribe"]
+        behind_greeting(&venue, 1),
+        ["public/auth", "private/subscribe"]
     );
-    let (_, auth) = requests(&venue, 1).swap_remove(1);
+    let (_, auth) = requests(&venue, 1).swap_remove(GREETING.len());
     assert_eq!(auth["grant_type"], "client_credentials");
     assert_eq!(auth["client_id"], "id");
 }
@@ -46,7 +46,7 @@ async fn a_session_without_credentials_does_not_log_in() {
     let config = config(&venue, OWNERS[1]);
     let session = start(deribit::Deribit::builder(), config).await;
     assert!(session.state().is_live());
-    assert_eq!(methods(&venue, 1), ["public/set_heartbeat"]);
+    assert_eq!(methods(&venue, 1), GREETING);
 }
 
 #[tokio::test]
@@ -117,9 +117,8 @@ async fn a_refused_renewal_interrupts_private_data_alone_and_leads_to_a_fresh_lo
     while data(&mut ticker).await.received < again {}
 
     assert_eq!(
-        methods(&venue, 1)[..7],
+        behind_greeting(&venue, 1)[..6],
         [
-            "public/set_heartbeat",
             "public/auth",
             "public/subscribe",
             "private/subscribe",
@@ -129,8 +128,8 @@ async fn a_refused_renewal_interrupts_private_data_alone_and_leads_to_a_fresh_lo
         ]
     );
     let requests = requests(&venue, 1);
-    assert_eq!(requests[4].1["grant_type"], "refresh_token");
-    assert_eq!(requests[5].1["grant_type"], "client_credentials");
+    assert_eq!(requests[7].1["grant_type"], "refresh_token");
+    assert_eq!(requests[8].1["grant_type"], "client_credentials");
     assert_eq!(venue.accepted(), 1);
 }
 

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use mainstay::adapters::deribit::{self, Deribit, DeribitBuilder, Interval, Scope};
+use mainstay::adapters::deribit::rpc::Locked;
+use mainstay::adapters::deribit::{self, Deribit, DeribitBuilder, Interval, Scope, WhenLocked};
 use mainstay::config::{PhaseLimits, Tls};
 use mainstay::error::{ConnectError, Recovery, StartError};
 use mainstay::testing::deribit::{DeribitSimulator, Fault, LogEvent};
@@ -15,8 +16,10 @@ use crate::{
 };
 
 /// Every request that leads to a live session with a private subscription.
-const STEPS: [&str; 5] = [
+const STEPS: [&str; 7] = [
     "public/hello",
+    "public/get_time",
+    "public/status",
     "public/set_heartbeat",
     "public/auth",
     "private/enable_cancel_on_disconnect",
@@ -90,7 +93,7 @@ async fn again<M: mainstay::Message + std::fmt::Debug>(
 
 #[tokio::test]
 async fn an_answer_that_does_not_come_at_any_step_leads_to_another_attempt_that_comes_live() {
-    for step in &STEPS[..4] {
+    for step in &STEPS[..6] {
         let venue = venue().await;
         venue.inject(Fault::IgnoreMethod((*step).to_owned()));
         let mut limits = PhaseLimits::default();
@@ -112,7 +115,7 @@ async fn an_answer_that_does_not_come_at_any_step_leads_to_another_attempt_that_
 async fn a_passing_error_at_any_step_leads_to_another_attempt_that_comes_live() {
     /// temporarily_unavailable
     const PASSING: i64 = 13028;
-    for step in &STEPS[..4] {
+    for step in &STEPS[..6] {
         let venue = venue().await;
         venue.inject(Fault::FailMethod {
             method: (*step).to_owned(),
@@ -256,4 +259,67 @@ async fn a_venue_whose_authority_is_not_trusted_is_refused_at_once() {
     );
     assert_eq!(error.recovery(), Recovery::Stop);
     assert_eq!(venue.accepted(), 1);
+}
+
+#[tokio::test]
+async fn the_step_that_fails_gives_its_name_to_the_error() {
+    for step in &STEPS[..6] {
+        let venue = venue().await;
+        venue.inject(Fault::FailMethod {
+            method: (*step).to_owned(),
+            code: 11050,
+        });
+        let deribit = thorough().build().expect("valid");
+        let config = config(&venue, OWNERS[1]).build().expect("valid");
+        let error = Session::start(deribit, config).await.expect_err("refused");
+        let StartError::Refused { step: named, .. } = &error else {
+            panic!("{error:?}");
+        };
+        let expected = match *step {
+            "public/auth" => "authenticate",
+            step => step,
+        };
+        assert_eq!(named, expected);
+        let asked = methods(&venue, 1);
+        assert_eq!(
+            asked.last().map(String::as_str),
+            Some(*step),
+            "nothing after it"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_platform_that_is_locked_fails_the_start_and_names_the_step() {
+    let venue = venue().await;
+    venue.inject(Fault::LockPlatform { partly: false });
+    let deribit = with_credentials().build().expect("valid");
+    let config = config(&venue, OWNERS[1]).build().expect("valid");
+    let error = Session::start(deribit, config).await.expect_err("locked");
+    assert!(
+        matches!(&error, StartError::Refused { step, detail, .. }
+            if step == "public/status" && detail.contains("locked")),
+        "{error:?}"
+    );
+    let pause = Duration::from_secs(30);
+    assert_eq!(error.recovery(), Recovery::RetryAfter(pause));
+}
+
+#[tokio::test]
+async fn a_platform_that_is_locked_in_part_or_for_listeners_only_stops_nobody() {
+    for (partly, deribit) in [
+        (true, with_credentials()),
+        (false, Deribit::builder()),
+        (false, with_credentials().when_locked(WhenLocked::Proceed)),
+    ] {
+        let venue = venue().await;
+        venue.inject(Fault::LockPlatform { partly });
+        let session = start(deribit, config(&venue, OWNERS[1])).await;
+        let status = session.invoke(deribit::rpc::status()).await;
+        let expected = match partly {
+            true => Locked::Partly,
+            false => Locked::Wholly,
+        };
+        assert_eq!(status.expect("a status").locked, expected);
+    }
 }

@@ -8,7 +8,9 @@ use mainstay::testing::deribit::{DeribitSimulator, Fault};
 use mainstay::{Client, Session};
 use serde_json::json;
 
-use crate::{BTC, LONG, OWNERS, config, gap, requests, simulator, start, with_credentials};
+use crate::{
+    BTC, GREETING, LONG, OWNERS, config, gap, requests, simulator, start, with_credentials,
+};
 
 /// A venue that asks every 50 ms and waits a second for the answer.
 async fn asking() -> DeribitSimulator {
@@ -26,10 +28,10 @@ async fn answering(venue: &DeribitSimulator) -> Session {
 }
 
 #[tokio::test]
-async fn heartbeats_are_asked_for_first_with_the_chosen_interval() {
+async fn heartbeats_are_asked_for_before_logging_in_with_the_chosen_interval() {
     let venue = asking().await;
     let _session = answering(&venue).await;
-    let (method, params) = requests(&venue, 1).swap_remove(0);
+    let (method, params) = requests(&venue, 1).swap_remove(GREETING.len() - 1);
     assert_eq!(method, "public/set_heartbeat");
     assert_eq!(params, json!({ "interval": 10 }));
 }

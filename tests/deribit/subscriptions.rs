@@ -10,8 +10,8 @@ use mainstay::{Event, SessionState};
 use serde_json::json;
 
 use crate::{
-    BTC, ETH, LONG, OWNERS, channels, config, data, gap, logged_in, methods, next, restored,
-    resynced, start, venue, with_credentials,
+    BTC, ETH, LONG, OWNERS, behind_greeting, channels, config, data, gap, logged_in, next,
+    restored, resynced, start, venue, with_credentials,
 };
 
 const TICKER: &str = "ticker.BTC-PERPETUAL.100ms";
@@ -131,13 +131,8 @@ async fn after_a_reconnect_all_is_restored_in_the_order_of_the_wishes() {
         let _ = restored(&mut portfolio).await;
 
         assert_eq!(
-            methods(&venue, 2),
-            [
-                "public/set_heartbeat",
-                "public/auth",
-                "public/subscribe",
-                "private/subscribe"
-            ]
+            behind_greeting(&venue, 2),
+            ["public/auth", "public/subscribe", "private/subscribe"]
         );
         assert_eq!(
             channels(&venue, 2, "public/subscribe"),

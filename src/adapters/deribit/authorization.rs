@@ -25,6 +25,10 @@ impl Secret {
         Self(text)
     }
 
+    pub(super) fn reveal(&self) -> &str {
+        &self.0
+    }
+
     pub(super) fn is_blank(&self) -> bool {
         self.0.trim().is_empty()
     }
@@ -60,8 +64,42 @@ impl Credentials {
     }
 }
 
-/// Reads the result of `public/auth`, whether of credentials or of a renewal: both have one form.
-pub(super) fn granted(result: &RawValue) -> Result<Grant, DecodeError> {
+/// Whom a session becomes with the token that its credentials brought.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Identity {
+    /// A subaccount, by its number.
+    Subaccount(u64),
+    /// A session of this name, which outlives connections.
+    Fork(String),
+}
+
+impl Identity {
+    fn request(&self, refresh_token: &Secret) -> Call {
+        match self {
+            Self::Subaccount(subject_id) => request(
+                "public/exchange_token",
+                &Exchange {
+                    refresh_token,
+                    subject_id: *subject_id,
+                },
+            ),
+            Self::Fork(session_name) => request(
+                "public/fork_token",
+                &Fork {
+                    refresh_token,
+                    session_name,
+                },
+            ),
+        }
+    }
+}
+
+/// Reads the result of `public/auth`, whether of credentials or of a renewal, or of what made another
+/// identity of it: all have one form.
+pub(super) fn granted(
+    result: &RawValue,
+    identity: Option<&Identity>,
+) -> Result<Grant, DecodeError> {
     // Raw first: the decoder's own texts would repeat a value of the wrong type.
     let answer: Answer<'_> = serde_json::from_str(result.get())
         .map_err(|_| DecodeError::new(EXPECTED, "not an object, or a field twice"))?;
@@ -83,10 +121,12 @@ pub(super) fn granted(result: &RawValue) -> Result<Grant, DecodeError> {
             refresh_token: &refresh_token,
         },
     );
-    Ok(Grant::new(
-        Some(Duration::from_secs(u64::from(expires_in))),
-        Some(renewal),
-    ))
+    let lasts = Duration::from_secs(u64::from(expires_in));
+    let grant = Grant::new(Some(lasts), Some(renewal));
+    Ok(match identity {
+        Some(identity) => grant.then(identity.request(&refresh_token)),
+        None => grant,
+    })
 }
 
 const AUTH: &str = "public/auth";
@@ -104,6 +144,18 @@ enum Auth<'a> {
     RefreshToken {
         refresh_token: &'a Secret,
     },
+}
+
+#[derive(Serialize)]
+struct Exchange<'a> {
+    refresh_token: &'a Secret,
+    subject_id: u64,
+}
+
+#[derive(Serialize)]
+struct Fork<'a> {
+    refresh_token: &'a Secret,
+    session_name: &'a str,
 }
 
 #[derive(Deserialize)]
@@ -126,6 +178,33 @@ mod tests {
 
     fn raw(json: &str) -> Box<RawValue> {
         RawValue::from_string(json.to_owned()).unwrap()
+    }
+
+    fn granted_to(result: &RawValue) -> Result<Grant, DecodeError> {
+        granted(result, None)
+    }
+
+    #[test]
+    fn another_identity_is_asked_for_with_the_token_that_came() {
+        let answer = raw(r#"{"expires_in":9,"refresh_token":"t0ken"}"#);
+        for (identity, method, params) in [
+            (
+                Identity::Subaccount(7),
+                "public/exchange_token",
+                r#"{"refresh_token":"t0ken","subject_id":7}"#,
+            ),
+            (
+                Identity::Fork("maker".to_owned()),
+                "public/fork_token",
+                r#"{"refresh_token":"t0ken","session_name":"maker"}"#,
+            ),
+        ] {
+            let grant = granted(&answer, Some(&identity)).unwrap();
+            let then = grant.then.unwrap();
+            assert_eq!(then.method(), method);
+            assert_eq!(then.params().unwrap().get(), params);
+            assert!(!format!("{then:?}").contains("t0ken"));
+        }
     }
 
     fn credentials(scope: Option<&str>) -> Credentials {
@@ -157,7 +236,7 @@ mod tests {
     #[test]
     fn a_grant_lasts_as_long_as_the_venue_says_and_is_renewed_with_its_token() {
         for seconds in [4, 900, 31_536_000, 315_360_000] {
-            let grant = granted(&raw(&format!(
+            let grant = granted_to(&raw(&format!(
                 r#"{{"access_token":"a","expires_in":{seconds},"refresh_token":"r3fresh\n",
                     "scope":"connection mainaccount","token_type":"bearer","enabled_features":[]}}"#
             )))
@@ -186,26 +265,26 @@ mod tests {
             let answer = raw(&format!(
                 r#"{{"expires_in":{life},"refresh_token":"t0ken"}}"#
             ));
-            let error = granted(&answer).unwrap_err();
+            let error = granted_to(&answer).unwrap_err();
             assert!(error.detail.starts_with("expires_in "), "{life}: {error}");
         }
-        assert!(granted(&raw(r#"{"refresh_token":"t0ken"}"#)).is_err());
+        assert!(granted_to(&raw(r#"{"refresh_token":"t0ken"}"#)).is_err());
     }
 
     #[test]
     fn a_missing_or_odd_refresh_token_is_an_error_that_names_the_field() {
         for token in ["null", "17", "\"\"", "[\"t0ken\"]"] {
             let answer = raw(&format!(r#"{{"expires_in":900,"refresh_token":{token}}}"#));
-            let error = granted(&answer).unwrap_err();
+            let error = granted_to(&answer).unwrap_err();
             assert_eq!(error.detail, "refresh_token is not a text", "{token}");
         }
-        assert!(granted(&raw(r#"{"expires_in":900}"#)).is_err());
+        assert!(granted_to(&raw(r#"{"expires_in":900}"#)).is_err());
     }
 
     #[test]
     fn a_result_that_is_no_object_is_an_error() {
         for result in ["null", "\"ok\"", "[]", "900"] {
-            assert!(granted(&raw(result)).is_err(), "{result}");
+            assert!(granted_to(&raw(result)).is_err(), "{result}");
         }
     }
 
@@ -218,10 +297,10 @@ mod tests {
             r#""t0ken""#,
         ];
         for answer in answers {
-            let error = granted(&raw(answer)).unwrap_err();
+            let error = granted_to(&raw(answer)).unwrap_err();
             assert!(!format!("{error} {error:?}").contains("t0ken"));
         }
-        let grant = granted(&raw(r#"{"expires_in":9,"refresh_token":"t0ken"}"#)).unwrap();
+        let grant = granted_to(&raw(r#"{"expires_in":9,"refresh_token":"t0ken"}"#)).unwrap();
         assert!(!format!("{grant:?} {:?}", grant.renewal).contains("t0ken"));
         assert!(!format!("{:?}", credentials(None).authenticate()).contains("s3cret"));
     }

@@ -9,9 +9,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::authorization::{Credentials, Secret};
+use super::authorization::{Credentials, Identity, Secret};
 use super::{Client, Deribit, Tier};
 use crate::error::ConfigError;
 
@@ -21,8 +21,25 @@ pub(super) const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(30);
 /// The venue refuses less (`public/set_heartbeat`).
 const SHORTEST_HEARTBEAT: Duration = Duration::from_secs(10);
 
+/// How often the venue's clock is asked.
+pub(super) const DEFAULT_TIME_SYNC: Duration = Duration::from_secs(300);
+
+/// More often than this the venue's clock is not asked.
+const SHORTEST_TIME_SYNC: Duration = Duration::from_secs(1);
+
+/// What to do when the whole platform is locked (`public/status`), as it is during maintenance. A part
+/// that is locked stops nobody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum WhenLocked {
+    /// The connection is given up and tried again every 30 s; a start fails, naming `public/status`,
+    /// unless the configuration retries the first connection.
+    Wait,
+    /// Go on: market data may flow, orders will be refused.
+    Proceed,
+}
+
 /// Which orders are cancelled when the connection is lost (`private/enable_cancel_on_disconnect`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Scope {
@@ -36,23 +53,29 @@ pub enum Scope {
 #[derive(Clone)]
 #[must_use = "a builder does nothing until `build`"]
 pub struct DeribitBuilder {
-    client: Option<Client>,
+    client: Client,
     heartbeat: Duration,
     credentials: Option<(String, Secret)>,
     authorization_scope: Option<String>,
+    identity: Option<Identity>,
     cancel_on_disconnect: Option<Scope>,
     tier: Tier,
+    when_locked: Option<WhenLocked>,
+    time_sync: Duration,
 }
 
 impl Default for DeribitBuilder {
     fn default() -> Self {
         Self {
-            client: None,
+            client: Client::ours(),
             heartbeat: DEFAULT_HEARTBEAT,
             credentials: None,
             authorization_scope: None,
+            identity: None,
             cancel_on_disconnect: None,
             tier: Tier::Fourth,
+            when_locked: None,
+            time_sync: DEFAULT_TIME_SYNC,
         }
     }
 }
@@ -106,12 +129,40 @@ impl DeribitBuilder {
         self
     }
 
-    /// Introduces the program to the venue (`public/hello`). Default: no introduction.
+    /// Makes the session act for a subaccount, by its number (`public/exchange_token`), on every connection
+    /// and after every login. Default: for the account of the key. Excludes [`DeribitBuilder::fork`].
+    pub fn subaccount(mut self, subject_id: u64) -> Self {
+        self.identity = Some(Identity::Subaccount(subject_id));
+        self
+    }
+
+    /// Makes the session a named one, which outlives connections (`public/fork_token`), on every connection
+    /// and after every login. The venue allows 16 names per key. Default: none. Excludes
+    /// [`DeribitBuilder::subaccount`]; the later call counts.
+    pub fn fork(mut self, session_name: impl Into<String>) -> Self {
+        self.identity = Some(Identity::Fork(session_name.into()));
+        self
+    }
+
+    /// What to do when the whole platform is locked. Default: wait if there are credentials, else proceed.
+    pub fn when_locked(mut self, when_locked: WhenLocked) -> Self {
+        self.when_locked = Some(when_locked);
+        self
+    }
+
+    /// How often the venue's clock is asked (`public/get_time`), beside once per connection. Default: every 5
+    /// minutes; at least 1 s. Read the result from [`Session::venue_time`](crate::Session::venue_time).
+    pub fn time_sync(mut self, every: Duration) -> Self {
+        self.time_sync = every;
+        self
+    }
+
+    /// Introduces the program to the venue (`public/hello`). Default: as this library.
     pub fn client(mut self, name: impl Into<String>, version: impl Into<String>) -> Self {
-        self.client = Some(Client {
+        self.client = Client {
             name: name.into(),
             version: version.into(),
-        });
+        };
         self
     }
 
@@ -130,9 +181,15 @@ impl DeribitBuilder {
     /// ```
     pub fn build(self) -> Result<Deribit, ConfigError> {
         check_heartbeat(self.heartbeat)?;
-        if let Some(client) = &self.client {
-            check_not_blank("client name", &client.name)?;
-            check_not_blank("client version", &client.version)?;
+        check_not_blank("client name", &self.client.name)?;
+        check_not_blank("client version", &self.client.version)?;
+        if self.time_sync < SHORTEST_TIME_SYNC {
+            let remedy = format!("give at least {SHORTEST_TIME_SYNC:?}");
+            let value = format!("{:?}", self.time_sync);
+            return Err(ConfigError::new("time_sync", value, remedy));
+        }
+        if let Some(Identity::Fork(name)) = &self.identity {
+            check_not_blank("fork", name)?;
         }
         if let Some(scope) = &self.authorization_scope {
             check_not_blank("authorization_scope", scope)?;
@@ -154,6 +211,14 @@ impl DeribitBuilder {
             }
             (None, None) => None,
         };
+        if let (Some(identity), None) = (&self.identity, &credentials) {
+            let (option, value) = match identity {
+                Identity::Subaccount(subject_id) => ("subaccount", subject_id.to_string()),
+                Identity::Fork(name) => ("fork", format!("{name:?}")),
+            };
+            let remedy = "give credentials too, or leave it out";
+            return Err(ConfigError::new(option, value, remedy));
+        }
         if let (Some(scope), None) = (self.cancel_on_disconnect, &credentials) {
             let remedy = "give credentials too, or leave it out";
             return Err(ConfigError::new(
@@ -162,12 +227,19 @@ impl DeribitBuilder {
                 remedy,
             ));
         }
+        let otherwise = match &credentials {
+            Some(_) => WhenLocked::Wait,
+            None => WhenLocked::Proceed,
+        };
         Ok(Deribit {
             client: self.client,
             heartbeat: self.heartbeat,
             credentials,
+            identity: self.identity,
             cancel_on_disconnect: self.cancel_on_disconnect,
             tier: self.tier,
+            when_locked: self.when_locked.unwrap_or(otherwise),
+            time_sync: self.time_sync,
         })
     }
 }
@@ -241,6 +313,32 @@ mod tests {
         assert_eq!(
             (&*error.option, error.value.as_str()),
             ("cancel_on_disconnect", "Account")
+        );
+    }
+
+    #[test]
+    fn another_identity_without_credentials_is_refused() {
+        let error = Deribit::builder().subaccount(7).build().unwrap_err();
+        assert_eq!((&*error.option, error.value.as_str()), ("subaccount", "7"));
+        let error = Deribit::builder().fork("maker").build().unwrap_err();
+        assert_eq!(error.option, "fork");
+        let error = Deribit::builder()
+            .credentials("i", "s")
+            .fork(" ")
+            .build()
+            .unwrap_err();
+        assert_eq!(error.option, "fork");
+    }
+
+    #[test]
+    fn the_venues_clock_is_not_asked_all_the_time() {
+        let error = Deribit::builder()
+            .time_sync(Duration::from_millis(999))
+            .build()
+            .unwrap_err();
+        assert_eq!(
+            (&*error.option, error.value.as_str()),
+            ("time_sync", "999ms")
         );
     }
 

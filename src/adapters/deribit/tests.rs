@@ -48,11 +48,19 @@ fn refused(code: i64) -> ErrorObject {
 }
 
 #[test]
-fn a_public_session_only_asks_for_heartbeats() {
+fn a_public_session_greets_and_asks_for_time_status_and_heartbeats() {
     let platform = Deribit::default();
     assert_eq!(
         steps(&platform),
-        [r#"public/set_heartbeat {"interval":30}"#]
+        [
+            &format!(
+                r#"public/hello {{"client_name":"mainstay","client_version":"{}"}}"#,
+                env!("CARGO_PKG_VERSION")
+            ),
+            "public/get_time {}",
+            "public/status {}",
+            r#"public/set_heartbeat {"interval":30}"#,
+        ]
     );
     assert!(platform.authenticate(&Moment::new(UNIX_EPOCH, 1)).is_none());
     assert_eq!(platform.name(), "deribit");
@@ -71,6 +79,8 @@ fn the_opening_greets_sets_the_heartbeat_authenticates_and_guards_the_orders() {
         steps(&platform),
         [
             r#"public/hello {"client_name":"maker","client_version":"2.1"}"#,
+            "public/get_time {}",
+            "public/status {}",
             r#"public/set_heartbeat {"interval":10}"#,
             "authenticate",
             r#"private/enable_cancel_on_disconnect {"scope":"connection"}"#,
@@ -252,6 +262,48 @@ fn secrets_are_never_shown() {
         assert!(!shown.contains(secret), "{shown}");
     }
     assert!(shown.contains("[redacted]"));
+}
+
+#[test]
+fn a_locked_platform_is_waited_for_or_not_as_chosen() {
+    let waits = |builder: DeribitBuilder, status: &str| {
+        let platform = builder.build().unwrap();
+        platform.accepts("public/status", &raw(status)).is_err()
+    };
+    let locked = r#"{"locked":"true","locked_indices":["btc_usd"]}"#;
+    let credentials = || Deribit::builder().credentials("i", "s");
+    assert!(waits(credentials(), locked));
+    assert!(!waits(
+        credentials().when_locked(WhenLocked::Proceed),
+        locked
+    ));
+    assert!(!waits(Deribit::builder(), locked));
+    assert!(waits(
+        Deribit::builder().when_locked(WhenLocked::Wait),
+        locked
+    ));
+    for open in [
+        r#"{"locked":"false"}"#,
+        r#"{"locked":"partial"}"#,
+        "{}",
+        "7",
+    ] {
+        assert!(!waits(credentials(), open), "{open}");
+    }
+}
+
+#[test]
+fn what_is_to_be_switched_on_has_to_be_on() {
+    let platform = Deribit::new();
+    for step in [
+        "public/set_heartbeat",
+        "private/enable_cancel_on_disconnect",
+    ] {
+        assert!(platform.accepts(step, &raw("\"ok\"")).is_ok());
+        let failure = platform.accepts(step, &raw("\"no\"")).unwrap_err();
+        assert_eq!(failure.recovery, Recovery::Retry);
+    }
+    assert!(platform.accepts("public/hello", &raw("7")).is_ok());
 }
 
 fn decode_all(frame: &Frame) {

@@ -105,6 +105,13 @@ pub enum Fault {
     SkipTestRequestCheck(bool),
     /// Until healed: no heartbeats and no test requests are sent.
     NoHeartbeats(bool),
+    /// Until healed: `public/status` says that the platform is locked, in part or wholly.
+    LockPlatform {
+        /// Whether only in part.
+        partly: bool,
+    },
+    /// Until healed: `public/get_time` is wrong by this many milliseconds; zero takes it back.
+    SkewClock(i64),
     /// For the next `times` connections, and only server-wide: the upgrade is refused.
     RefuseUpgrade {
         /// The HTTP status.
@@ -141,6 +148,9 @@ pub(super) struct Knobs {
     pub(super) muted: bool,
     pub(super) skip_test_request_check: bool,
     pub(super) no_heartbeats: bool,
+    /// Whether the platform is locked, and if so whether only in part.
+    pub(super) locked: Option<bool>,
+    pub(super) clock_skew: i64,
 }
 
 impl Knobs {
@@ -165,6 +175,8 @@ impl Knobs {
             Fault::Mute(on) => self.muted = *on,
             Fault::SkipTestRequestCheck(on) => self.skip_test_request_check = *on,
             Fault::NoHeartbeats(on) => self.no_heartbeats = *on,
+            Fault::LockPlatform { partly } => self.locked = Some(*partly),
+            Fault::SkewClock(milliseconds) => self.clock_skew = *milliseconds,
             Fault::Heal => *self = Self::default(),
             Fault::TcpReset
             | Fault::HangUp

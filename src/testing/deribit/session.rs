@@ -8,7 +8,9 @@
 //! while the access token is good; a channel's notifications follow its subscription; after
 //! [`Action::End`] nothing else is to be done.
 
+mod answers;
 mod faults;
+mod identity;
 mod requests;
 
 use std::collections::{HashMap, HashSet};
@@ -61,9 +63,35 @@ pub(super) struct Session {
     heartbeat: Option<Heartbeat>,
     /// When the client said something last; counts only without heartbeats.
     received: Instant,
-    cancel_on_disconnect: bool,
+    cancel_on_disconnect: Option<CancelScope>,
+    /// The subaccount that the connection acts for.
+    subject: Option<u64>,
     /// Whether the client has logged out, so that its orders stay.
     logged_out: bool,
+}
+
+/// Which orders go when the connection does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum CancelScope {
+    Connection,
+    Account,
+}
+
+impl CancelScope {
+    fn of(params: &Value) -> Result<Self, Failure> {
+        match params.get("scope").map(Value::as_str) {
+            None | Some(Some("connection")) => Ok(Self::Connection),
+            Some(Some("account")) => Ok(Self::Account),
+            Some(_) => Err(Failure::parameter("scope", "must be connection or account")),
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Connection => "connection",
+            Self::Account => "account",
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -156,7 +184,8 @@ impl Session {
             subscriptions: HashMap::new(),
             heartbeat: None,
             received: now,
-            cancel_on_disconnect: false,
+            cancel_on_disconnect: None,
+            subject: None,
             logged_out: false,
         }
     }
@@ -373,10 +402,15 @@ impl Session {
 impl Drop for Session {
     /// The connection is over, in whatever way: orders go where the client wished it so.
     fn drop(&mut self) {
-        if self.cancel_on_disconnect && !self.logged_out {
+        if let Some(scope) = self.cancel_on_disconnect
+            && !self.logged_out
+        {
             let id = self.id;
             let mut venue = self.shared.venue();
-            let (gone, tick) = venue.cancel(|order| order.connection == id);
+            let (gone, tick) = venue.cancel(|order| match scope {
+                CancelScope::Connection => order.connection == id,
+                CancelScope::Account => true,
+            });
             venue.note_cancelled_on_disconnect(gone.len());
             drop(venue);
             self.shared.publish(tick);

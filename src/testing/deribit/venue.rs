@@ -44,7 +44,8 @@ pub(super) struct Order {
     pub(super) id: String,
     /// The connection that placed it.
     pub(super) connection: u64,
-    instrument: String,
+    pub(super) instrument: String,
+    pub(super) label: String,
     direction: &'static str,
     amount: f64,
     price: f64,
@@ -179,6 +180,7 @@ impl Venue {
         direction: &'static str,
         amount: f64,
         price: Option<f64>,
+        label: &str,
     ) -> Option<(Value, Tick)> {
         if self.orders.len() >= MOST_ORDERS {
             return None;
@@ -191,6 +193,7 @@ impl Venue {
             id: format!("{}-{}", currency(instrument), self.next_order),
             connection,
             instrument: instrument.to_owned(),
+            label: label.to_owned(),
             direction,
             amount,
             price: price.unwrap_or(found.last_price),
@@ -207,6 +210,28 @@ impl Venue {
     pub(super) fn open_orders(&self, connection: Option<u64>) -> Vec<Value> {
         let ours = |order: &&Order| connection.is_none_or(|id| order.connection == id);
         self.orders.iter().filter(ours).map(Order::json).collect()
+    }
+
+    /// The resting order of this id.
+    pub(super) fn order(&self, id: &str) -> Option<Value> {
+        self.orders
+            .iter()
+            .find(|order| order.id == id)
+            .map(Order::json)
+    }
+
+    /// Changes a resting order; `None` if there is none of this id.
+    pub(super) fn edit(
+        &mut self,
+        id: &str,
+        amount: Option<f64>,
+        price: Option<f64>,
+    ) -> Option<(Value, Tick)> {
+        let order = self.orders.iter_mut().find(|order| order.id == id)?;
+        order.amount = amount.unwrap_or(order.amount);
+        order.price = price.unwrap_or(order.price);
+        let order = order.clone();
+        Some((order.json(), self.told(std::slice::from_ref(&order))))
     }
 
     /// Cancels the resting orders that `which` says.
@@ -260,6 +285,7 @@ impl Venue {
                 id: format!("{}-0", currency(&instrument.name)),
                 connection: 0,
                 instrument: instrument.name.clone(),
+                label: String::new(),
                 direction: "buy",
                 amount: 10.0,
                 price: instrument.low,
@@ -288,7 +314,7 @@ impl Order {
             "price": self.price,
             "creation_timestamp": self.created,
             "last_update_timestamp": milliseconds(),
-            "label": "",
+            "label": self.label,
             "api": true,
         })
     }
@@ -332,7 +358,7 @@ pub(super) fn portfolio(currency: &str, number: u64) -> Value {
     })
 }
 
-fn currency(instrument: &str) -> &str {
+pub(super) fn currency(instrument: &str) -> &str {
     let end = instrument.find(['-', '_']);
     end.map_or(instrument, |end| &instrument[..end])
 }

@@ -94,6 +94,8 @@ impl Session {
             | Fault::Mute(_)
             | Fault::SkipTestRequestCheck(_)
             | Fault::NoHeartbeats(_)
+            | Fault::LockPlatform { .. }
+            | Fault::SkewClock(_)
             | Fault::RefuseUpgrade { .. }
             | Fault::Handshake { .. }
             | Fault::Heal => Vec::new(),

@@ -11,22 +11,24 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::super::heartbeat::Heartbeat;
-use super::super::tokens::{Tokens, signature};
-use super::super::venue::{milliseconds, portfolio};
-use super::{End, Failure, Outcome, Session, Subscription};
+use super::super::venue::Order;
+use super::answers::of_currency;
+use super::{CancelScope, End, Failure, Outcome, Session, Subscription};
 
 /// The version that `public/hello` and `public/test` tell.
 const VERSION: &str = "1.2.26";
 
 impl Session {
     pub(super) fn carry_out(&mut self, method: &str, params: &Value, now: Instant) -> Outcome {
-        // The two methods of which more follows than an answer.
+        // Those of which more follows than an answer, and those about tokens.
         match method {
             "public/auth" => {
                 let mut outcome = Outcome::of(self.auth(params, now));
                 outcome.delay = self.knobs.delay_auth;
                 return outcome;
             }
+            "public/exchange_token" => return Outcome::of(self.exchange(params, now)),
+            "public/fork_token" => return Outcome::of(self.fork(params, now)),
             "public/subscribe" => return self.subscribe(params, false, now),
             "private/subscribe" => return self.subscribe(params, true, now),
             _ => {}
@@ -52,6 +54,9 @@ impl Session {
 
     /// The methods that are answered and no more.
     fn simple(&mut self, method: &str, params: &Value, now: Instant) -> Result<Value, Failure> {
+        if let Some(answer) = self.ask(method, params) {
+            return answer;
+        }
         match method {
             "public/hello" => Ok(json!({ "version": VERSION })),
             "public/test" => {
@@ -62,16 +67,6 @@ impl Session {
                     Some("exception") => Err(Failure::new(11094, "internal_server_error")),
                     _ => Ok(json!({ "version": VERSION })),
                 }
-            }
-            "public/get_time" => Ok(json!(milliseconds())),
-            "public/status" => Ok(json!({ "locked": "false", "locked_indices": [] })),
-            "public/get_instruments" => {
-                let names = self.shared.venue();
-                let names = names.instrument_names();
-                let all = names.iter().map(|name| {
-                    json!({ "instrument_name": name, "is_active": true, "kind": "future", "tick_size": 0.5 })
-                });
-                Ok(all.collect())
             }
             "public/set_heartbeat" => self.set_heartbeat(params, now),
             "public/disable_heartbeat" => {
@@ -89,26 +84,41 @@ impl Session {
                 self.subscriptions.clear();
                 Ok(json!("ok"))
             }
-            "private/enable_cancel_on_disconnect" => Ok(self.set_cancel_on_disconnect(true)),
-            "private/disable_cancel_on_disconnect" => Ok(self.set_cancel_on_disconnect(false)),
-            "private/get_cancel_on_disconnect" => Ok(json!({
-                "scope": "connection",
-                "enabled": self.cancel_on_disconnect,
-            })),
-            "private/get_account_summary" => {
-                let currency = params["currency"].as_str().unwrap_or("BTC");
-                Ok(portfolio(currency, self.shared.venue().number()))
+            "private/enable_cancel_on_disconnect" => self.set_cancel_on_disconnect(params, true),
+            "private/disable_cancel_on_disconnect" => self.set_cancel_on_disconnect(params, false),
+            "private/get_cancel_on_disconnect" => {
+                let scope = CancelScope::of(params)?;
+                let enabled = self.cancel_on_disconnect == Some(scope);
+                Ok(json!({ "scope": scope.word(), "enabled": enabled }))
             }
             "private/buy" => self.place("buy", params),
             "private/sell" => self.place("sell", params),
+            "private/edit" => self.edit(params),
+            "private/close_position" => Err(Failure::new(10010, "already_closed")),
             "private/cancel" => {
                 let id = params["order_id"].as_str().unwrap_or_default();
-                let mut gone = self.cancel_orders(Some(id));
+                let mut gone = self.cancel_orders(|order| order.id == id);
                 gone.pop()
                     .ok_or_else(|| Failure::new(10004, "order_not_found"))
             }
-            "private/cancel_all" => Ok(json!(self.cancel_orders(None).len())),
-            "private/get_open_orders" => Ok(self.shared.venue().open_orders(None).into()),
+            "private/cancel_all" => Ok(json!(self.cancel_orders(|_| true).len())),
+            "private/cancel_all_by_currency" => {
+                let wanted = params["currency"].as_str().unwrap_or_default();
+                let gone = self.cancel_orders(|order| of_currency(&order.instrument, wanted));
+                Ok(json!(gone.len()))
+            }
+            "private/cancel_all_by_instrument" => {
+                let wanted = params["instrument_name"].as_str().unwrap_or_default();
+                Ok(json!(
+                    self.cancel_orders(|order| order.instrument == wanted).len()
+                ))
+            }
+            "private/cancel_by_label" => {
+                let wanted = params["label"].as_str().unwrap_or_default();
+                Ok(json!(
+                    self.cancel_orders(|order| order.label == wanted).len()
+                ))
+            }
             _ => Err(Failure::new(-32601, "Method not found")),
         }
     }
@@ -133,65 +143,6 @@ impl Session {
         }
     }
 
-    fn auth(&mut self, params: &Value, now: Instant) -> Result<Value, Failure> {
-        let word = |name: &str| params[name].as_str().unwrap_or_default();
-        let settings = &self.shared.settings;
-        let unauthorized = || Failure::new(13009, "unauthorized");
-        let invalid = || Failure::new(13004, "invalid_credentials");
-        match word("grant_type") {
-            "client_credentials" => {
-                let known = word("client_id") == settings.client_id
-                    && word("client_secret") == settings.client_secret;
-                known.then_some(()).ok_or_else(invalid)?;
-            }
-            "client_signature" => {
-                if word("client_id") != settings.client_id {
-                    return Err(invalid());
-                }
-                let timestamp = match &params["timestamp"] {
-                    Value::Number(number) => number.to_string(),
-                    Value::String(text) => text.clone(),
-                    _ => return Err(Failure::parameter("timestamp", "must be a number")),
-                };
-                let (secret, nonce, data) = (&settings.client_secret, word("nonce"), word("data"));
-                let right = signature(secret, &timestamp, nonce, data);
-                if right.as_deref() != Some(word("signature")) {
-                    return Err(unauthorized());
-                }
-            }
-            "refresh_token" => {
-                let given = word("refresh_token");
-                let ours = self
-                    .tokens
-                    .as_ref()
-                    .is_some_and(|tokens| tokens.refresh == given);
-                if self.knobs.refuse_refresh || !ours {
-                    return Err(unauthorized());
-                }
-            }
-            _ => return Err(Failure::parameter("grant_type", "must be a known one")),
-        }
-        let life = settings.token_life;
-        let tokens = Tokens::new(self.id, life, now);
-        let scope = match word("scope") {
-            "" => "connection mainaccount",
-            scope => scope,
-        };
-        let mut result = json!({
-            "access_token": tokens.access,
-            "refresh_token": tokens.refresh,
-            "token_type": "bearer",
-            "expires_in": life.as_secs() + u64::from(life.subsec_nanos() > 0),
-            "scope": scope,
-            "enabled_features": [],
-        });
-        if let Some(state) = params.get("state") {
-            result["state"] = state.clone();
-        }
-        self.tokens = Some(tokens);
-        Ok(result)
-    }
-
     fn set_heartbeat(&mut self, params: &Value, now: Instant) -> Result<Value, Failure> {
         /// The least interval the venue accepts, in seconds.
         const LEAST: f64 = 10.0;
@@ -208,10 +159,11 @@ impl Session {
         Ok(json!("ok"))
     }
 
-    fn set_cancel_on_disconnect(&mut self, on: bool) -> Value {
-        self.cancel_on_disconnect = on;
+    fn set_cancel_on_disconnect(&mut self, params: &Value, on: bool) -> Result<Value, Failure> {
+        let scope = CancelScope::of(params)?;
+        self.cancel_on_disconnect = on.then_some(scope);
         self.shared.set_cancels_on_disconnect(self.id, on);
-        json!("ok")
+        Ok(json!("ok"))
     }
 
     fn subscribe(&mut self, params: &Value, private: bool, now: Instant) -> Outcome {
@@ -271,10 +223,11 @@ impl Session {
             return Err(Failure::parameter("amount", "must be above 0"));
         };
         let price = params["price"].as_f64();
+        let label = params["label"].as_str().unwrap_or_default();
         let placed = self
             .shared
             .venue()
-            .place(self.id, instrument, direction, amount, price);
+            .place(self.id, instrument, direction, amount, price, label);
         let Some((order, tick)) = placed else {
             return Err(Failure::new(10020, "invalid_or_unsupported_instrument"));
         };
@@ -282,10 +235,19 @@ impl Session {
         Ok(json!({ "order": order, "trades": [] }))
     }
 
-    /// Cancels the order of this id, or all.
-    fn cancel_orders(&self, id: Option<&str>) -> Vec<Value> {
-        let wanted = |order: &super::super::venue::Order| id.is_none_or(|id| order.id == id);
-        let (gone, tick) = self.shared.venue().cancel(wanted);
+    fn edit(&mut self, params: &Value) -> Result<Value, Failure> {
+        let id = params["order_id"].as_str().unwrap_or_default();
+        let (amount, price) = (params["amount"].as_f64(), params["price"].as_f64());
+        let edited = self.shared.venue().edit(id, amount, price);
+        let Some((order, tick)) = edited else {
+            return Err(Failure::new(10004, "order_not_found"));
+        };
+        self.shared.publish(tick);
+        Ok(json!({ "order": order, "trades": [] }))
+    }
+
+    fn cancel_orders(&self, which: impl Fn(&Order) -> bool) -> Vec<Value> {
+        let (gone, tick) = self.shared.venue().cancel(which);
         self.shared.publish(tick);
         gone
     }
