@@ -24,6 +24,7 @@ use crate::address::Binding;
 use crate::exit::{ExitReason, ShutdownCause, contained};
 use crate::id::{ChildId, Generation, SupervisorPath};
 use crate::monitor::Ended;
+use crate::runtime::inbox::Wake;
 use crate::runtime::keeper::{GRACE, Keeper};
 use crate::runtime::timesheet::{Meter, Sight, Timesheet};
 use crate::shutdown::StopOrder;
@@ -377,10 +378,21 @@ impl Record {
         self.cancelled.load(Ordering::SeqCst)
     }
 
+    /// Called by the wrapper. From here on ractor need not tell the supervisor anything: the keeper will,
+    /// and a second task that is woken costs more than the rest of a restart.
     pub(crate) fn note_failure(&self, reason: ExitReason) {
         self.leave();
-        let mut notes = lock(&self.notes);
-        notes.testimony().failure.get_or_insert(reason);
+        let cell = {
+            let mut notes = lock(&self.notes);
+            notes.testimony().failure.get_or_insert(reason);
+            notes.cell.clone()
+        };
+        if let Some(cell) = cell
+            && let Some(above) = cell.try_get_supervisor()
+            && above.is_message_type_of::<Wake>() == Some(true)
+        {
+            cell.unlink(above);
+        }
     }
 
     pub(crate) fn note_stopped(&self) {
