@@ -108,6 +108,19 @@ impl CloseReason {
 }
 
 impl CloseReason {
+    /// Whether one of the two sides wished it: our own close, or close codes 1000 and 1001.
+    pub(crate) fn is_on_purpose(&self) -> bool {
+        matches!(
+            self,
+            Self::Local { .. }
+                | Self::Reconnect
+                | Self::Peer {
+                    code: Some(1000 | 1001),
+                    ..
+                }
+        )
+    }
+
     /// The reason for a log, in which a peer's own words have no place: they may repeat a credential.
     pub(crate) fn without_peers_words(&self) -> impl fmt::Display + '_ {
         WithoutPeersWords(self)

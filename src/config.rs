@@ -31,11 +31,13 @@ pub(crate) mod tls;
 mod value;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName};
 
 use crate::error::{ConfigError, ConfigErrors};
+use crate::telemetry::Collector;
 pub use builder::ConfigBuilder;
 pub use endpoint::Endpoint;
 pub use explain::{Effective, Explanation, Layer};
@@ -89,6 +91,8 @@ pub struct Config {
     pub record: Option<Record>,
     /// How fast the venue lets itself be asked. Default none, or what the platform says.
     pub rate_limits: Option<RateLimits>,
+    /// Who hears of everything that happens, beside the session's own metrics. Default: nobody.
+    pub collectors: Vec<Arc<dyn Collector>>,
     /// What it was made of; for `explain`, and to put a platform's defaults beneath.
     layers: Layers,
 }
@@ -143,6 +147,8 @@ struct Layers {
     user: Settings,
     preset: Settings,
     platform: Settings,
+    /// Not an option that layers could differ in: all are told.
+    collectors: Vec<Arc<dyn Collector>>,
 }
 
 impl Layers {
@@ -151,6 +157,7 @@ impl Layers {
             user,
             preset,
             platform,
+            collectors: _,
         } = self.clone();
         user.or(preset).or(platform)
     }
@@ -192,6 +199,7 @@ impl Layers {
             max_message: 16 * 1024 * 1024,
             record: None,
             rate_limits: None,
+            collectors: self.collectors.clone(),
             layers: self,
         };
         said.apply(&mut config);
@@ -228,6 +236,7 @@ impl fmt::Debug for Config {
             .field("max_message", &self.max_message)
             .field("record", &self.record)
             .field("rate_limits", &self.rate_limits)
+            .field("collectors", &self.collectors.len())
             .finish()
     }
 }

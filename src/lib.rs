@@ -68,6 +68,7 @@ pub use session::Part;
 pub use session::Session;
 pub use session::handshake::Handshake;
 pub use session::limiter::{Limiter, LimiterStatus};
+pub use session::metrics::{Metrics, MetricsCollector};
 pub use session::observe::{Notice, Observer, Registration};
 pub use session::plane::SessionState;
 pub use session::start::Client;

@@ -18,10 +18,12 @@ mod invoke;
 mod life;
 pub(crate) mod limiter;
 mod line;
+pub(crate) mod metrics;
 pub(crate) mod observe;
 mod pending;
 pub(crate) mod plane;
 mod recorder;
+mod reporter;
 mod request;
 mod routes;
 mod send;
@@ -59,6 +61,7 @@ use adapter::AdapterMessage;
 use clock::from_now;
 use handshake::Handshake;
 use limiter::Limiter;
+use metrics::Metrics;
 use plane::{Plane, SessionState};
 use statistics::Statistics;
 use subscriber::Subscriber;
@@ -151,6 +154,18 @@ impl Session {
         channel: Channel<M>,
         queue: Queue,
     ) -> Result<Subscription<M>, SubscribeError> {
+        let subscribed = self.try_subscribe(channel, queue).await;
+        subscribed.inspect_err(|error| {
+            let reason = error.explain().code;
+            self.shared.plane.failed("subscription", reason);
+        })
+    }
+
+    async fn try_subscribe<M: Message>(
+        &self,
+        channel: Channel<M>,
+        queue: Queue,
+    ) -> Result<Subscription<M>, SubscribeError> {
         let name = channel.name();
         let limit = self.shared.config.request_timeout;
         let deadline = from_now(limit);
@@ -222,12 +237,14 @@ impl Session {
         method: impl Into<std::borrow::Cow<'static, str>>,
         params: &impl Serialize,
     ) -> Result<R, RequestError> {
-        let call = Call::new(method, params)?;
+        let call = Call::new(method, params).map_err(|error| self.failed_request(error))?;
         let method = call.method().to_owned();
         let result = self.call(call, self.shared.config.request_timeout).await?;
-        serde_json::from_str(result.get()).map_err(|error| RequestError::Undecodable {
-            method,
-            source: DecodeError::json("result", &error),
+        serde_json::from_str(result.get()).map_err(|error| {
+            self.failed_request(RequestError::Undecodable {
+                method,
+                source: DecodeError::json("result", &error),
+            })
         })
     }
 
@@ -237,6 +254,17 @@ impl Session {
     ///
     /// As [`Session::request`].
     pub async fn call(&self, call: Call, limit: Duration) -> Result<Box<RawValue>, RequestError> {
+        let answered = self.try_call(call, limit).await;
+        answered.map_err(|error| self.failed_request(error))
+    }
+
+    /// An error on its way to the caller.
+    fn failed_request(&self, error: RequestError) -> RequestError {
+        self.shared.plane.failed("request", error.explain().code);
+        error
+    }
+
+    async fn try_call(&self, call: Call, limit: Duration) -> Result<Box<RawValue>, RequestError> {
         let deadline = from_now(limit);
         let method = call.method().to_owned();
         let line = self.live_line(&method, deadline).await?;
@@ -267,6 +295,11 @@ impl Session {
     ///
     /// Dropping the future withdraws a frame that has not been written.
     pub async fn send(&self, frame: Frame) -> Result<(), RequestError> {
+        let sent = self.try_send(frame).await;
+        sent.map_err(|error| self.failed_request(error))
+    }
+
+    async fn try_send(&self, frame: Frame) -> Result<(), RequestError> {
         frame.check().map_err(|detail| RequestError::Unencodable {
             method: "frame".to_owned(),
             detail,
@@ -386,6 +419,12 @@ impl Session {
     #[must_use]
     pub fn statistics(&self) -> Statistics {
         self.shared.plane.counters.snapshot()
+    }
+
+    /// What the session's events have come to so far, by name. [`Config::builder`] takes further collectors.
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        self.shared.plane.reporter.metrics.snapshot()
     }
 
     /// How long the latest 100 requests took; `None` before the first answer.

@@ -1,22 +1,66 @@
-//! The names under which the library speaks to `tracing`: targets and fields.
+//! What the library tells of itself: the catalogue of its events, and the trait of those who count them.
 //!
-//! One place, because operators build searches and alerts on them; a name that stands here does not
-//! change without a line in the changelog.
+//! One place, because operators build searches and alerts on these names; a name that stands here does not
+//! change without a line in the changelog. Each event is one [`TelemetryEvent`]; it becomes one record of
+//! `tracing`, as the table says, and goes to every [`Collector`] of the session's configuration
+//! ([`ConfigBuilder::collector`](crate::config::ConfigBuilder::collector)). What a session has counted by
+//! itself is in [`Session::metrics`](crate::Session::metrics).
 //!
-//! | target | level | event | fields |
+//! Every record has the field `session`, the platform's name. Times end in `_us` and are in microseconds.
+//! Fields in parentheses are absent where there is nothing to say.
+//!
+//! | target | level | event | further fields |
 //! |---|---|---|---|
-//! | `mainstay::session` | info | state changed | `session`, `state` |
-//! | `mainstay::connection` | info | opened | `session`, `epoch` |
-//! | `mainstay::connection` | warn | closed | `session`, `epoch`, `cause`, `detail` |
-//! | `mainstay::connection` | warn | not opened | `session`, `cause`, `detail` |
-//! | `mainstay::limit` | info | pressure changed | `limiter`, `pool`, `level`, `previous`, `queued`, `capacity` |
-//! | `mainstay::limit` | warn | limited by the venue | `limiter`, `rest` |
-//! | `mainstay::recording` | warn | recording interrupted | `session`, `path`, `operation`, `error` |
-//! | `mainstay::gap` | warn | gap | `session`, `epoch`, `cause`, `subscriptions` |
+//! | `mainstay::session` | info | `state changed` | `state` (`epoch`) |
+//! | `mainstay::session` | info | `reconnected` | `epoch` `down_us` |
+//! | `mainstay::connection` | info | `upgraded` | `host` `port` `connect_time_us` `dns_us` `tcp_us` `tls_us` `upgrade_us` |
+//! | `mainstay::connection` | info | `opened` | `epoch` |
+//! | `mainstay::connection` | warn | `closed` | `epoch` `cause` `detail` `open_us` |
+//! | `mainstay::connection` | warn | `not opened` | `cause` `detail` |
+//! | `mainstay::message` | trace | `received` | `epoch` `frames` `bytes` |
+//! | `mainstay::message` | trace | `sent` | `epoch` `frames` `bytes` |
+//! | `mainstay::heartbeat` | debug | `pong` | `epoch` `rtt_us` |
+//! | `mainstay::heartbeat` | debug | `answered` | `epoch` |
+//! | `mainstay::heartbeat` | warn | `missed` | `epoch` `quiet_us` |
+//! | `mainstay::request` | debug | `tracked` | `epoch` `id` `method` `in_flight` (`limit_us`) |
+//! | `mainstay::request` | debug | `resolved` | `epoch` `id` `in_flight` `round_trip_us` |
+//! | `mainstay::request` | warn | `timed out` | `id` `method` `limit_us` |
+//! | `mainstay::request` | warn | `lost` | `epoch` `count` `cause` |
+//! | `mainstay::subscription` | debug | `added` | `channel` `count` |
+//! | `mainstay::subscription` | debug | `removed` | `channel` `count` |
+//! | `mainstay::subscription` | info | `restored` | `epoch` `count` `channels` |
+//! | `mainstay::subscription` | warn | `restoration failed` | `epoch` `channel` |
+//! | `mainstay::gap` | warn | `gap` | `epoch` `cause` `subscriptions` |
+//! | `mainstay::recording` | warn | `recording interrupted` | `path` `operation` `error` |
+//! | `mainstay::error` | debug | `occurred` | `context` `reason` |
+//! | `mainstay::telemetry` | error | `collector panicked` | `during` |
+//!
+//! Frames are told of in batches, those of one turn of the connection's loop, never one by one. `reason` is
+//! a heading of [`error::guide`](crate::error::guide), `cause` the label of a
+//! [`CloseReason`](crate::close::CloseReason) or [`GapCause`](crate::close::GapCause); both are constant words.
+//! Channels are shown by name: keep credentials out of names.
+//!
+//! A limiter may be shared by many sessions, so its events bear its own name instead of a session's, and go to
+//! `tracing` alone, under the target `mainstay::limit`:
+//!
+//! | level | event | fields |
+//! |---|---|---|
+//! | info | `pressure changed` | `limiter` `pool` `level` `previous` `queued` `capacity` |
+//! | warn | `limited by the venue` | `limiter` `rest` |
 //!
 //! The supervisors' own events have the target `supervisors`; see that crate.
 //!
-//! Invariants: no payload, no credential, no header value is ever a field.
+//! Invariants: no payload, no credential, no header value, no query of a url is ever a field; a collector
+//! that panics harms nobody.
+
+mod event;
+
+#[cfg(test)]
+mod catalogue;
+
+use std::fmt;
+
+pub use event::TelemetryEvent;
 
 /// Target of session-wide events.
 pub const SESSION: &str = "mainstay::session";
@@ -24,7 +68,45 @@ pub const SESSION: &str = "mainstay::session";
 pub const CONNECTION: &str = "mainstay::connection";
 /// Target of events about rate limits.
 pub const LIMIT: &str = "mainstay::limit";
+/// Target of batches of frames.
+pub const MESSAGE: &str = "mainstay::message";
+/// Target of events about a connection's heartbeats.
+pub const HEARTBEAT: &str = "mainstay::heartbeat";
+/// Target of events about requests.
+pub const REQUEST: &str = "mainstay::request";
+/// Target of events about subscriptions.
+pub const SUBSCRIPTION: &str = "mainstay::subscription";
 /// Target of events about a session's recording.
 pub const RECORDING: &str = "mainstay::recording";
 /// Target of announced gaps.
 pub const GAP: &str = "mainstay::gap";
+/// Target of errors, whether somebody was told of them or not.
+pub const ERROR: &str = "mainstay::error";
+/// Target of what goes wrong with telemetry itself.
+pub const TELEMETRY: &str = "mainstay::telemetry";
+
+/// Hears every event of the sessions that it is configured for, to count or to export it.
+///
+/// It is called where the thing happens, also in the connection's own loop, there once for a batch of
+/// frames: let it count and return, and do slow work elsewhere. Should it panic, the panic is contained
+/// and reported, and it is called again for the next event.
+///
+/// ```
+/// use std::sync::atomic::{AtomicU64, Ordering};
+/// use mainstay::telemetry::{Collector, TelemetryEvent};
+///
+/// #[derive(Debug, Default)]
+/// struct Losses(AtomicU64);
+///
+/// impl Collector for Losses {
+///     fn on_event(&self, _session: &str, event: &TelemetryEvent<'_>) {
+///         if let TelemetryEvent::Closed { .. } = event {
+///             self.0.fetch_add(1, Ordering::Relaxed);
+///         }
+///     }
+/// }
+/// ```
+pub trait Collector: fmt::Debug + Send + Sync + 'static {
+    /// Something has happened in the session of this name.
+    fn on_event(&self, session: &str, event: &TelemetryEvent<'_>);
+}

@@ -14,7 +14,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("error", &["close"]),
     ("frame", &[]),
     ("telemetry", &[]),
-    ("config", &["error"]),
+    ("config", &["error", "telemetry"]),
     ("protocol", &["close", "config", "error", "frame"]),
     ("platform", &["config", "error", "frame", "protocol"]),
     (

@@ -5,6 +5,7 @@
 //! Invariants: nothing is checked before `build`; a later call wins over an earlier one of the same layer.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_supervisors::backoff::Backoff;
@@ -15,6 +16,7 @@ use super::{
     Record, Tls,
 };
 use crate::error::ConfigErrors;
+use crate::telemetry::Collector;
 
 /// Collects the options of a [`Config`]; `build` checks them.
 #[derive(Clone, Default)]
@@ -190,6 +192,12 @@ impl ConfigBuilder {
     /// Records the session into a file. Default: it is not recorded.
     pub fn record(mut self, record: Record) -> Self {
         self.layers.user.record = Some(Some(record));
+        self
+    }
+
+    /// Adds a collector, which hears of everything that happens in the session.
+    pub fn collector(mut self, collector: Arc<dyn Collector>) -> Self {
+        self.layers.collectors.push(collector);
         self
     }
 

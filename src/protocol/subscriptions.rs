@@ -292,6 +292,12 @@ impl Ledger {
         self.wishes.contains_key(channel)
     }
 
+    /// How many channels are wanted.
+    #[must_use]
+    pub fn wanted(&self) -> usize {
+        self.wishes.len()
+    }
+
     /// How many channels are wanted, and how many of them are confirmed.
     #[must_use]
     pub fn counts(&self) -> (usize, usize) {

@@ -31,6 +31,7 @@ use crate::frame::Frame;
 use crate::platform::{Platform, Route};
 use crate::protocol::continuity::Epoch;
 use crate::protocol::recording::Mark;
+use crate::telemetry::TelemetryEvent;
 
 /// How long the closing handshake (RFC 6455, section 7.1.2) may take.
 const CLOSING: Duration = Duration::from_secs(1);
@@ -70,6 +71,8 @@ pub(crate) struct Connection<W> {
     sorter: Sorter,
     /// What the present batch has brought so far.
     tally: Tally,
+    /// Frames, and their bytes, handed to the wire and not yet told of.
+    sent: (u64, u64),
     /// Frames handed to the wire and not yet flushed.
     unflushed: Vec<ReplyPort>,
     flushing: bool,
@@ -165,6 +168,7 @@ impl<W: Wire> Connection<W> {
             pending: Pending::new(),
             sorter: Sorter::new(&plane.routes),
             tally: Tally::default(),
+            sent: (0, 0),
             unflushed: Vec::new(),
             flushing: false,
             stall: None,
@@ -279,6 +283,7 @@ impl<W: Wire> Connection<W> {
             }
             taken += 1;
         }
+        self.publish_sent();
         if self.flushing {
             match self.wire.poll_flush(cx) {
                 Poll::Ready(flushed) => {
@@ -317,7 +322,15 @@ impl<W: Wire> Connection<W> {
                 if !self.pending.has_room() || !port.begin_writing() {
                     return Ok(());
                 }
-                let id = self.pending.insert(port);
+                let limit = port.limit();
+                let id = self.pending.insert(port, clock::now());
+                self.plane.report(&TelemetryEvent::RequestTracked {
+                    epoch: self.guard.epoch.as_u64(),
+                    id,
+                    method: call.method(),
+                    in_flight: self.pending.len(),
+                    limit,
+                });
                 let frame = Frame::text(self.platform.encode(id, &call));
                 if let Some(tap) = &mut self.tap {
                     tap.request(&*self.platform, &frame, id, &call, mark);
@@ -357,11 +370,23 @@ impl<W: Wire> Connection<W> {
 
     fn send(&mut self, frame: Frame) -> Result<(), CloseReason> {
         self.flushing = true;
-        self.plane
-            .counters
-            .frames_out
-            .fetch_add(1, Ordering::Relaxed);
+        self.sent.0 += 1;
+        self.sent.1 += frame.payload().len() as u64;
         self.wire.start_send(frame)
+    }
+
+    fn publish_sent(&mut self) {
+        let (frames, bytes) = std::mem::take(&mut self.sent);
+        if frames == 0 {
+            return;
+        }
+        let counters = &self.plane.counters;
+        counters.frames_out.fetch_add(frames, Ordering::Relaxed);
+        self.plane.report(&TelemetryEvent::Sent {
+            epoch: self.guard.epoch.as_u64(),
+            frames,
+            bytes,
+        });
     }
 
     /// Nothing more is written from here on; whoever still waits to be is told at once.
@@ -470,7 +495,7 @@ impl<W: Wire> Connection<W> {
             self.record_placed(&frame, &place);
         }
         let wanted = match place {
-            Place::Reply(id) => self.pending.answer(id, frame),
+            Place::Reply(id) => self.answer(id, frame),
             Place::Bin(bin) => {
                 let wanted = self.sorter.put(bin, frame);
                 self.tally.delivered += u64::from(wanted);
@@ -482,6 +507,19 @@ impl<W: Wire> Connection<W> {
             }
         };
         self.tally.unwanted += u64::from(!wanted);
+    }
+
+    fn answer(&mut self, id: u64, frame: Frame) -> bool {
+        let Some(round_trip) = self.pending.answer(id, frame, clock::now()) else {
+            return false;
+        };
+        self.plane.report(&TelemetryEvent::RequestResolved {
+            epoch: self.guard.epoch.as_u64(),
+            id,
+            in_flight: self.pending.len(),
+            round_trip,
+        });
+        true
     }
 
     fn record_placed(&mut self, frame: &Frame, place: &Place) {
@@ -529,6 +567,11 @@ impl<W: Wire> Connection<W> {
         counters
             .delivered
             .fetch_add(tally.delivered, Ordering::Relaxed);
+        self.plane.report(&TelemetryEvent::Received {
+            epoch: self.guard.epoch.as_u64(),
+            frames: tally.frames as u64,
+            bytes: tally.bytes as u64,
+        });
         if tally.unwanted > 0 {
             counters
                 .unwanted
@@ -560,7 +603,15 @@ impl<W: Wire> Connection<W> {
     /// Tells everybody, with the reason.
     fn finish(&mut self, reason: &CloseReason) {
         self.guard.reason = Some(reason.clone());
-        self.pending.lose_all(reason);
+        self.publish_sent();
+        let lost = self.pending.lose_all(reason);
+        if lost > 0 {
+            self.plane.report(&TelemetryEvent::RequestsLost {
+                epoch: self.guard.epoch.as_u64(),
+                count: lost,
+                cause: reason.label(),
+            });
+        }
         for port in self.unflushed.drain(..) {
             port.lost(reason);
         }

@@ -27,6 +27,7 @@ use crate::platform::Platform;
 use crate::protocol::continuity::Epoch;
 use crate::protocol::liveness::{Liveness, LivenessAction};
 use crate::protocol::recording::Mark;
+use crate::telemetry::TelemetryEvent;
 
 /// Control frames that may wait for the actor.
 pub(crate) const BACKLOG: usize = 256;
@@ -171,6 +172,12 @@ impl HeartbeatState {
             LivenessAction::Lost { quiet } => {
                 let epoch = watched.epoch;
                 self.watched = None;
+                self.arguments
+                    .plane
+                    .report(&TelemetryEvent::HeartbeatMissed {
+                        epoch: epoch.as_u64(),
+                        quiet,
+                    });
                 (self.arguments.events)(HeartbeatEvent::Silent { epoch, quiet });
             }
         }
@@ -181,7 +188,12 @@ impl HeartbeatState {
             return;
         };
         if let Some(time) = watched.liveness.on_pong(frame.payload(), clock::now()) {
-            self.arguments.plane.counters.round_trip(time);
+            let plane = &self.arguments.plane;
+            plane.counters.round_trip(time);
+            plane.report(&TelemetryEvent::Pong {
+                epoch: watched.epoch.as_u64(),
+                rtt: time,
+            });
         }
     }
 
@@ -189,6 +201,11 @@ impl HeartbeatState {
         if let Some(call) = self.arguments.platform.heartbeat(frame.payload()) {
             let mark = Some(Mark::Heartbeat);
             self.send(|port| Outbound::Request { call, port, mark });
+            if let Some(watched) = &self.watched {
+                let epoch = watched.epoch.as_u64();
+                let plane = &self.arguments.plane;
+                plane.report(&TelemetryEvent::HeartbeatAnswered { epoch });
+            }
         }
     }
 

@@ -8,8 +8,9 @@
 //! not written.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -162,8 +163,14 @@ pub(crate) enum Fate {
 }
 
 /// What has become of a request so far; shared by its port and its caller.
-#[derive(Debug)]
-struct Progress(AtomicU8);
+#[derive(Debug, Default)]
+struct Progress {
+    stage: AtomicU8,
+    /// The request's id; zero until it has one.
+    id: AtomicU64,
+    /// In microseconds; zero if nobody has set one.
+    limit: AtomicU64,
+}
 
 /// In a queue of ours.
 const QUEUED: u8 = 0;
@@ -175,13 +182,13 @@ const WITHDRAWN: u8 = 2;
 impl Progress {
     /// From queued to `next`. Exactly one of writing and withdrawing succeeds.
     fn leave_queue(&self, next: u8) -> bool {
-        self.0
+        self.stage
             .compare_exchange(QUEUED, next, Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
     }
 
     fn is_written(&self) -> bool {
-        self.0.load(Ordering::Acquire) == WRITTEN
+        self.stage.load(Ordering::Acquire) == WRITTEN
     }
 }
 
@@ -204,7 +211,7 @@ impl ReplyPort {
     /// A port and its caller's end.
     pub(crate) fn new() -> (Self, Reply) {
         let (sender, receiver) = oneshot::channel();
-        let progress = Arc::new(Progress(AtomicU8::new(QUEUED)));
+        let progress = Arc::new(Progress::default());
         let reply = Reply {
             receiver,
             progress: Arc::clone(&progress),
@@ -223,6 +230,17 @@ impl ReplyPort {
     #[must_use]
     pub(crate) fn begin_writing(&self) -> bool {
         self.progress.leave_queue(WRITTEN)
+    }
+
+    /// The request has its id.
+    pub(crate) fn identify(&self, id: u64) {
+        self.progress.id.store(id, Ordering::Relaxed);
+    }
+
+    /// How long its caller waits, if that has been said.
+    pub(crate) fn limit(&self) -> Option<Duration> {
+        let limit = self.progress.limit.load(Ordering::Relaxed);
+        (limit > 0).then(|| Duration::from_micros(limit))
     }
 
     /// Whether nobody waits any more.
@@ -273,6 +291,17 @@ impl Drop for ReplyPort {
 }
 
 impl Reply {
+    /// Says how long the answer is waited for.
+    pub(crate) fn within(&self, limit: Duration) {
+        let limit = u64::try_from(limit.as_micros()).unwrap_or(u64::MAX);
+        self.progress.limit.store(limit, Ordering::Relaxed);
+    }
+
+    /// The request's id; zero until it is written.
+    pub(crate) fn id(&self) -> u64 {
+        self.progress.id.load(Ordering::Relaxed)
+    }
+
     /// Waits for the fate. Cancel safe.
     pub(crate) async fn fate(&mut self) -> Option<Fate> {
         (&mut self.receiver).await.ok()

@@ -5,6 +5,8 @@
 //!
 //! Invariants: each id is answered at most once; ids stay below 2^53, which every JSON peer can hold.
 
+use std::time::{Duration, Instant};
+
 use slab::Slab;
 
 use super::line::ReplyPort;
@@ -16,10 +18,17 @@ const PLACE_BITS: u32 = 16;
 pub(crate) const CAPACITY: usize = 1 << PLACE_BITS;
 const SERIAL_LIMIT: u64 = 1 << (53 - PLACE_BITS);
 
+#[derive(Debug)]
+struct Waiting {
+    serial: u64,
+    port: ReplyPort,
+    since: Instant,
+}
+
 /// The requests in flight.
 #[derive(Debug)]
 pub(crate) struct Pending {
-    slots: Slab<(u64, ReplyPort)>,
+    slots: Slab<Waiting>,
     serial: u64,
 }
 
@@ -35,37 +44,52 @@ impl Pending {
     /// Whether one more fits. Frees the places of callers that have gone when none does.
     pub(crate) fn has_room(&mut self) -> bool {
         if self.slots.len() >= CAPACITY {
-            self.slots.retain(|_, (_, port)| !port.is_abandoned());
+            self.slots.retain(|_, waiting| !waiting.port.is_abandoned());
         }
         self.slots.len() < CAPACITY
     }
 
     /// Takes a port in and returns the id of its request.
-    pub(crate) fn insert(&mut self, port: ReplyPort) -> u64 {
+    pub(crate) fn insert(&mut self, port: ReplyPort, now: Instant) -> u64 {
         self.serial = (self.serial + 1) % SERIAL_LIMIT;
-        let place = self.slots.insert((self.serial, port));
-        (self.serial << PLACE_BITS) | place as u64
+        let entry = self.slots.vacant_entry();
+        let id = (self.serial << PLACE_BITS) | entry.key() as u64;
+        port.identify(id);
+        entry.insert(Waiting {
+            serial: self.serial,
+            port,
+            since: now,
+        });
+        id
     }
 
-    /// Hands the answer to its caller. Whether anybody had asked.
-    pub(crate) fn answer(&mut self, id: u64, frame: Frame) -> bool {
+    /// How many wait.
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Hands the answer to its caller, and says how long that took. `None` if nobody had asked.
+    pub(crate) fn answer(&mut self, id: u64, frame: Frame, now: Instant) -> Option<Duration> {
         let place = (id & (CAPACITY as u64 - 1)) as usize;
         let serial = id >> PLACE_BITS;
         match self.slots.get(place) {
-            Some((expected, _)) if *expected == serial => {
-                let (_, port) = self.slots.remove(place);
-                port.answer(frame);
-                true
+            Some(waiting) if waiting.serial == serial => {
+                let waiting = self.slots.remove(place);
+                waiting.port.answer(frame);
+                Some(now.saturating_duration_since(waiting.since))
             }
-            _ => false,
+            _ => None,
         }
     }
 
-    /// The connection ended: everybody is told.
-    pub(crate) fn lose_all(&mut self, reason: &CloseReason) {
-        for (_, port) in self.slots.drain() {
-            port.lost(reason);
+    /// The connection ended: everybody is told. How many had still waited.
+    pub(crate) fn lose_all(&mut self, reason: &CloseReason) -> usize {
+        let mut lost = 0;
+        for waiting in self.slots.drain() {
+            lost += usize::from(!waiting.port.is_abandoned());
+            waiting.port.lost(reason);
         }
+        lost
     }
 }
 
@@ -73,6 +97,10 @@ impl Pending {
 mod tests {
     use super::super::line::Fate;
     use super::*;
+
+    fn now() -> Instant {
+        Instant::now()
+    }
 
     fn answer() -> Frame {
         Frame::text("{}")
@@ -82,31 +110,31 @@ mod tests {
     fn an_answer_reaches_its_caller_once() {
         let mut pending = Pending::new();
         let (port, mut reply) = ReplyPort::new();
-        let id = pending.insert(port);
-        assert!(pending.answer(id, answer()));
+        let id = pending.insert(port, now());
+        assert!(pending.answer(id, answer(), now()).is_some());
         assert!(matches!(reply.give_up(), Ok(Fate::Answered(_))));
-        assert!(!pending.answer(id, answer()));
+        assert!(pending.answer(id, answer(), now()).is_none());
     }
 
     #[test]
     fn a_late_answer_does_not_reach_the_next_request_in_the_same_place() {
         let mut pending = Pending::new();
         let (port, _reply) = ReplyPort::new();
-        let first = pending.insert(port);
-        assert!(pending.answer(first, answer()));
+        let first = pending.insert(port, now());
+        assert!(pending.answer(first, answer(), now()).is_some());
         let (port, _reply) = ReplyPort::new();
-        let second = pending.insert(port);
+        let second = pending.insert(port, now());
         assert_ne!(first, second);
-        assert!(!pending.answer(first, answer()));
+        assert!(pending.answer(first, answer(), now()).is_none());
         assert_eq!(pending.slots.len(), 1, "the younger request still waits");
-        assert!(pending.answer(second, answer()));
+        assert!(pending.answer(second, answer(), now()).is_some());
     }
 
     #[test]
     fn an_id_that_nobody_asked_under_is_not_an_answer() {
         let mut pending = Pending::new();
         for id in [0, 1, u64::MAX, 1 << 53] {
-            assert!(!pending.answer(id, answer()));
+            assert!(pending.answer(id, answer(), now()).is_none());
         }
     }
 
@@ -119,7 +147,7 @@ mod tests {
         for _ in 0..4 {
             let (port, reply) = ReplyPort::new();
             drop(reply);
-            assert!(pending.insert(port) < 1 << 53);
+            assert!(pending.insert(port, now()) < 1 << 53);
         }
     }
 
@@ -128,8 +156,8 @@ mod tests {
         let mut pending = Pending::new();
         let (port, mut reply) = ReplyPort::new();
         assert!(port.begin_writing());
-        pending.insert(port);
-        pending.lose_all(&CloseReason::Eof);
+        pending.insert(port, now());
+        assert_eq!(pending.lose_all(&CloseReason::Eof), 1);
         assert!(matches!(
             reply.give_up(),
             Ok(Fate::Lost {

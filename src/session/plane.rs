@@ -9,18 +9,18 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::{Semaphore, watch};
-use tracing::{info, warn};
 
 use super::clock;
 use super::handshake::Handshake;
 use super::limiter::Limiter;
 use super::line::{Line, LineSender};
 use super::observe::{Notice, Observers};
+use super::reporter::Reporter;
 use super::routes::Routes;
 use super::send::Pings;
 use super::statistics::Counters;
@@ -32,7 +32,7 @@ use crate::error::{EndReason, Recovery};
 use crate::protocol::continuity::Epoch;
 use crate::protocol::status::{Status, StatusHistory, Transition, Why};
 use crate::protocol::venue_time::VenueTime;
-use crate::telemetry;
+use crate::telemetry::{Collector, TelemetryEvent};
 
 /// Steps of a session's life that are remembered.
 const HISTORY: usize = 100;
@@ -71,6 +71,14 @@ impl SessionState {
 }
 
 impl SessionState {
+    /// The epoch of the open connection.
+    fn epoch(&self) -> Option<Epoch> {
+        match self {
+            Self::Establishing { epoch } | Self::Live { epoch } => Some(*epoch),
+            Self::Connecting | Self::Down { .. } | Self::Ended(_) => None,
+        }
+    }
+
     /// A short, constant word for logs.
     fn label(&self) -> &'static str {
         match self {
@@ -98,8 +106,8 @@ impl fmt::Display for SessionState {
 /// See the module's documentation.
 #[derive(Debug)]
 pub(crate) struct Plane {
-    /// The session's name in events.
-    name: Arc<str>,
+    /// Where events go.
+    pub(crate) reporter: Arc<Reporter>,
     pub(crate) routes: Routes,
     pub(crate) counters: Counters,
     /// The recording, if the session is recorded.
@@ -141,16 +149,26 @@ pub(crate) struct Plane {
     first_end: watch::Sender<Option<CloseReason>>,
     /// Since when the session is live, for judging stability.
     live_since: Mutex<Option<Instant>>,
+    /// When the present connection opened. Set with it, cleared by its end.
+    open_since: Mutex<Option<Instant>>,
+    /// Since when the session is no longer live. Set by the first end after that, cleared when it is again.
+    down_since: Mutex<Option<Instant>>,
 }
 
 impl Plane {
     /// A plane without a connection.
-    pub(crate) fn new(name: &str, record: Option<Record>, limiter: Option<Limiter>) -> Arc<Self> {
+    pub(crate) fn new(
+        name: &str,
+        record: Option<Record>,
+        limiter: Option<Limiter>,
+        collectors: Vec<Arc<dyn Collector>>,
+    ) -> Arc<Self> {
+        let reporter = Reporter::new(name, collectors);
         Arc::new(Self {
-            name: Arc::from(name),
             routes: Routes::default(),
             counters: Counters::default(),
-            tape: record.map(|record| Tape::new(name, record)),
+            tape: record.map(|record| Tape::new(Arc::clone(&reporter), record)),
+            reporter,
             limiter,
             socket: Arc::new(Semaphore::new(1)),
             control_backlog: AtomicUsize::new(0),
@@ -171,7 +189,19 @@ impl Plane {
             farewell: Mutex::new(None),
             first_end: watch::Sender::new(None),
             live_since: Mutex::new(None),
+            open_since: Mutex::new(None),
+            down_since: Mutex::new(None),
         })
+    }
+
+    /// Something has happened.
+    pub(crate) fn report(&self, event: &TelemetryEvent<'_>) {
+        self.reporter.report(event);
+    }
+
+    /// An error has occurred, whose heading in the guide is `reason`.
+    pub(crate) fn failed(&self, context: &'static str, reason: &'static str) {
+        self.report(&TelemetryEvent::ErrorOccurred { context, reason });
     }
 
     /// The line of the open connection.
@@ -247,7 +277,9 @@ impl Plane {
         self.pause(false);
         self.line.store(Some(Arc::new(sender.into_line(epoch))));
         self.counters.opened.fetch_add(1, Ordering::Relaxed);
-        info!(target: telemetry::CONNECTION, session = %self.name, %epoch, "opened");
+        *lock(&self.open_since) = Some(clock::now());
+        let opened = epoch.as_u64();
+        self.report(&TelemetryEvent::Opened { epoch: opened });
         self.set_state(SessionState::Establishing { epoch });
         epoch
     }
@@ -274,7 +306,15 @@ impl Plane {
         if !live {
             return;
         }
-        info!(target: telemetry::SESSION, session = %self.name, %epoch, state = "live", "state changed");
+        let down_since = lock(&self.down_since).take();
+        let number = epoch.as_u64();
+        self.report_state("live", Some(epoch));
+        if let Some(since) = down_since {
+            self.report(&TelemetryEvent::Reconnected {
+                epoch: number,
+                down: now.saturating_duration_since(since),
+            });
+        }
         let table = self.routes.snapshot();
         for subscriber in table.all().filter(|one| !confirms || one.channel.is_none()) {
             subscriber.resync(epoch, now);
@@ -345,14 +385,17 @@ impl Plane {
             limiter.sweep();
         }
         self.heed(reason);
-        warn!(
-            target: telemetry::CONNECTION,
-            session = %self.name,
-            %epoch,
-            cause = reason.label(),
-            detail = %reason.without_peers_words(),
-            "closed"
-        );
+        let open_since = lock(&self.open_since).take();
+        let open = open_since.map(|since| clock::now().saturating_duration_since(since));
+        self.report(&TelemetryEvent::Closed {
+            epoch: epoch.as_u64(),
+            cause: reason.label(),
+            detail: &reason.without_peers_words().to_string(),
+            open: open.unwrap_or_default(),
+        });
+        if !reason.is_on_purpose() {
+            self.failed("connection", reason.explain().code);
+        }
         self.bar(epoch);
         // The state first: who hears of the gap finds the session down.
         self.down(reason);
@@ -367,13 +410,11 @@ impl Plane {
 
     /// An attempt did not lead to a connection.
     pub(crate) fn not_opened(&self, reason: &CloseReason) {
-        warn!(
-            target: telemetry::CONNECTION,
-            session = %self.name,
-            cause = reason.label(),
-            detail = %reason.without_peers_words(),
-            "not opened"
-        );
+        self.report(&TelemetryEvent::NotOpened {
+            cause: reason.label(),
+            detail: &reason.without_peers_words().to_string(),
+        });
+        self.failed("connect", reason.explain().code);
         self.heed(reason);
         self.down(reason);
     }
@@ -415,14 +456,11 @@ impl Plane {
             .filter(|subscriber| subscriber.interrupt(cause.clone(), epoch, since))
             .count();
         if told > 0 {
-            warn!(
-                target: telemetry::GAP,
-                session = %self.name,
-                %epoch,
-                cause = cause.label(),
-                subscriptions = told,
-                "gap"
-            );
+            self.report(&TelemetryEvent::Gap {
+                epoch: epoch.as_u64(),
+                cause: cause.label(),
+                subscriptions: told,
+            });
         }
         self.counters.gap(cause.label(), told as u64);
         if told > 0 {
@@ -438,15 +476,17 @@ impl Plane {
     pub(crate) fn end(&self, reason: &EndReason) {
         self.line.store(None);
         // The state first: who hears of the end from a subscription finds it in the state too.
-        self.state.send_if_modified(|state| {
+        let ended = self.state.send_if_modified(|state| {
             if matches!(state, SessionState::Ended(_)) {
                 return false;
             }
-            info!(target: telemetry::SESSION, session = %self.name, state = "ended", "state changed");
             *state = SessionState::Ended(reason.clone());
             self.remember(state);
             true
         });
+        if ended {
+            self.report_state("ended", None);
+        }
         for subscriber in self.routes.snapshot().all() {
             subscriber.end(reason.clone());
         }
@@ -486,6 +526,10 @@ impl Plane {
     }
 
     fn down(&self, reason: &CloseReason) {
+        // Only who has been live can be so again.
+        if self.state.borrow().is_live() {
+            *lock(&self.down_since) = Some(clock::now());
+        }
         self.first_end.send_if_modified(|first| {
             let unset = first.is_none();
             if unset {
@@ -500,15 +544,23 @@ impl Plane {
 
     /// What has ended stays ended.
     fn set_state(&self, next: SessionState) {
-        self.state.send_if_modified(|state| {
+        let (label, epoch) = (next.label(), next.epoch());
+        let changed = self.state.send_if_modified(|state| {
             if matches!(state, SessionState::Ended(_)) {
                 return false;
             }
-            info!(target: telemetry::SESSION, session = %self.name, state = next.label(), "state changed");
             *state = next;
             self.remember(state);
             true
         });
+        if changed {
+            self.report_state(label, epoch);
+        }
+    }
+
+    fn report_state(&self, state: &'static str, epoch: Option<Epoch>) {
+        let epoch = epoch.map(Epoch::as_u64);
+        self.report(&TelemetryEvent::StateChanged { state, epoch });
     }
 
     /// Takes the step to `state` down. Called where the state is changed, so that the order is the same.
@@ -541,4 +593,8 @@ impl Plane {
     fn lock_history(&self) -> std::sync::MutexGuard<'_, StatusHistory> {
         self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -22,6 +22,7 @@ use crate::frame::Frame;
 use crate::platform::Platform;
 use crate::protocol::call::Call;
 use crate::protocol::recording::Mark;
+use crate::telemetry::TelemetryEvent;
 
 /// The limiter to pass, and the price there; `None` where nothing is limited.
 pub(crate) type Toll<'a> = Option<(&'a Limiter, Weight)>;
@@ -44,6 +45,7 @@ pub(crate) async fn perform(
     let method = call.method().to_owned();
     let began = clock::now();
     let (port, fate) = ReplyPort::new();
+    fate.within(limit);
     let mark = None;
     let queued = enqueue(line, Outbound::Request { call, port, mark }, toll, deadline)
         .await
@@ -235,6 +237,15 @@ async fn wait(
         Err(_) => match reply.give_up() {
             Ok(fate) => Some(fate),
             Err(true) => {
+                // A frame is no request, and has no id.
+                let id = reply.id();
+                if id > 0 {
+                    plane.report(&TelemetryEvent::RequestTimedOut {
+                        id,
+                        method: &method,
+                        limit,
+                    });
+                }
                 let cause = UnknownCause::Deadline(limit);
                 return Err(RequestError::Unknown { method, cause });
             }

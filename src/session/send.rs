@@ -47,9 +47,11 @@ impl Session {
     ///
     /// As [`Session::send`], cancel safety included; [`RequestError::Unencodable`] if it is no JSON.
     pub async fn send_json(&self, value: &impl Serialize) -> Result<(), RequestError> {
-        let text = serde_json::to_string(value).map_err(|error| RequestError::Unencodable {
-            method: "json".to_owned(),
-            detail: error.to_string(),
+        let text = serde_json::to_string(value).map_err(|error| {
+            self.failed_request(RequestError::Unencodable {
+                method: "json".to_owned(),
+                detail: error.to_string(),
+            })
         })?;
         self.send_text(text).await
     }
@@ -65,7 +67,7 @@ impl Session {
         method: impl Into<std::borrow::Cow<'static, str>>,
         params: &impl Serialize,
     ) -> Result<(), RequestError> {
-        let call = Call::new(method, params)?;
+        let call = Call::new(method, params).map_err(|error| self.failed_request(error))?;
         self.send_text(json_rpc::notification(call.method(), call.params()))
             .await
     }
@@ -89,7 +91,11 @@ impl Session {
         payload: impl Into<Bytes>,
         limit: Duration,
     ) -> Result<Duration, RequestError> {
-        let payload = payload.into();
+        let answered = self.try_ping(payload.into(), limit).await;
+        answered.map_err(|error| self.failed_request(error))
+    }
+
+    async fn try_ping(&self, payload: Bytes, limit: Duration) -> Result<Duration, RequestError> {
         let method = || "ping".to_owned();
         let frame = Frame::Ping(payload.clone());
         frame.check().map_err(|detail| RequestError::Unencodable {

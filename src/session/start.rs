@@ -124,7 +124,12 @@ impl Session {
                 Some(Limiter::checked(platform.name().into(), limits))
             })
             .filter(|limiter| !limiter.limits().is_unlimited());
-        let plane = Plane::new(platform.name(), config.record.clone(), limiter);
+        let plane = Plane::new(
+            platform.name(),
+            config.record.clone(),
+            limiter,
+            config.collectors.clone(),
+        );
         let (platform, config) = (Arc::new(platform), Arc::new(config));
         let addresses = Addresses::new(with_adapter, config.record.is_some());
         let tree = tree::session(&plane, &platform, &config, &addresses);

@@ -6,7 +6,7 @@
 //! Invariants: only the user adds or removes a wish, save for a channel that the venue refuses for
 //! good, whose subscription is then ended with that reason.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,7 @@ use crate::close::GapCause;
 use crate::error::{EndReason, SubscribeError};
 use crate::protocol::continuity::Epoch;
 use crate::protocol::subscriptions::{Ledger, RefusalAction, WishAction};
+use crate::telemetry::TelemetryEvent;
 
 /// The least pause before a channel is asked for again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -68,6 +69,8 @@ pub(crate) struct SubscriptionState {
     epoch: Option<Epoch>,
     /// Users that wait for a confirmation, by channel.
     waiting: HashMap<Arc<str>, Vec<oneshot::Sender<Result<(), SubscribeError>>>>,
+    /// Channels that an earlier connection had and this one has not confirmed yet.
+    restoring: HashSet<Arc<str>>,
     /// The timer of what is asked for again.
     timer: Option<OwnedTask>,
     /// When a broken channel was last asked for afresh.
@@ -106,6 +109,7 @@ impl Actor for SubscriptionManager {
             ledger,
             epoch: None,
             waiting: HashMap::new(),
+            restoring: HashSet::new(),
             timer: None,
             asked: HashMap::new(),
             later: HashMap::new(),
@@ -148,7 +152,16 @@ impl SubscriptionState {
             let _ = reply.send(Ok(()));
             return;
         };
+        let wanted = self.ledger.is_wanted(channel);
         let action = self.ledger.wish(channel);
+        if !wanted {
+            self.arguments
+                .plane
+                .report(&TelemetryEvent::SubscriptionAdded {
+                    channel,
+                    count: self.ledger.wanted(),
+                });
+        }
         if self.arguments.adapter.is_none() {
             self.arguments.plane.admit(subscriber);
             let _ = reply.send(Ok(()));
@@ -188,6 +201,13 @@ impl SubscriptionState {
         }
         if !self.ledger.is_wanted(channel) {
             self.waiting.remove(channel);
+            self.restoring.remove(channel);
+            self.arguments
+                .plane
+                .report(&TelemetryEvent::SubscriptionRemoved {
+                    channel,
+                    count: self.ledger.wanted(),
+                });
         }
     }
 
@@ -238,6 +258,10 @@ impl SubscriptionState {
                 }
                 self.epoch = Some(epoch);
                 let channels = self.ledger.on_ready(epoch);
+                let known = channels
+                    .iter()
+                    .filter(|one| !self.waiting.contains_key(*one));
+                self.restoring = known.cloned().collect();
                 // Also when there is nothing to ask: the Adapter waits for the answer.
                 self.tell(AdapterMessage::Subscribe(epoch, channels));
             }
@@ -253,9 +277,10 @@ impl SubscriptionState {
                 self.ask(channels);
             }
             AdapterEvent::Confirmed(epoch, channels) => {
-                for channel in channels {
-                    self.confirmed(myself, epoch, &channel);
+                for channel in &channels {
+                    self.confirmed(myself, epoch, channel);
                 }
+                self.report_restored(epoch, channels);
             }
             AdapterEvent::Refused(epoch, channels, detail) => {
                 for channel in channels {
@@ -279,6 +304,15 @@ impl SubscriptionState {
                 self.ledger.on_closed();
                 self.end_unrestored();
             }
+        }
+    }
+
+    fn report_restored(&mut self, epoch: Epoch, mut channels: Vec<Arc<str>>) {
+        channels.retain(|channel| self.restoring.remove(channel));
+        if !channels.is_empty() {
+            let (epoch, channels) = (epoch.as_u64(), &*channels);
+            let restored = TelemetryEvent::SubscriptionsRestored { epoch, channels };
+            self.arguments.plane.report(&restored);
         }
     }
 
@@ -335,6 +369,11 @@ impl SubscriptionState {
             RefusalAction::Ignore => {}
             RefusalAction::Later => self.again(myself, AGAIN),
             RefusalAction::GiveUp => {
+                if self.restoring.remove(channel) {
+                    let epoch = epoch.as_u64();
+                    let failed = TelemetryEvent::RestorationFailed { epoch, channel };
+                    self.arguments.plane.report(&failed);
+                }
                 let table = self.arguments.plane.routes.snapshot();
                 let private = table
                     .of(channel)

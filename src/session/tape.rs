@@ -15,14 +15,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use tracing::warn;
-
+use super::reporter::Reporter;
 use crate::config::Record;
 use crate::frame::Frame;
 use crate::protocol::recording::{
     Confidence, DEFAULT_MEMBERS, Direction, Entry, Recorded, Redaction,
 };
-use crate::telemetry;
+use crate::telemetry::TelemetryEvent;
 
 /// What a session's recording has come to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -43,7 +42,7 @@ pub(crate) type Taken = (Entry, Confidence);
 
 /// See the module's documentation.
 pub(crate) struct Tape {
-    session: String,
+    reporter: Arc<Reporter>,
     record: Record,
     redaction: Redaction,
     queue: Mutex<Queue>,
@@ -96,13 +95,13 @@ const AT_A_TIME: usize = 100;
 const LAST_WAIT: Duration = Duration::from_millis(100);
 
 impl Tape {
-    /// An empty tape of the session `name`. The file is opened by the first flush.
-    pub(crate) fn new(name: &str, record: Record) -> Arc<Self> {
+    /// An empty tape of the session that `reporter` tells of. The file is opened by the first flush.
+    pub(crate) fn new(reporter: Arc<Reporter>, record: Record) -> Arc<Self> {
         let members = DEFAULT_MEMBERS
             .into_iter()
             .chain(record.members().iter().map(String::as_str));
         Arc::new(Self {
-            session: name.to_owned(),
+            reporter,
             redaction: Redaction::new(members, record.texts()),
             record,
             queue: Mutex::default(),
@@ -248,14 +247,11 @@ impl Tape {
         self.errors.fetch_add(1, Ordering::Relaxed);
         disk.file = None;
         if !std::mem::replace(&mut disk.complained, true) {
-            warn!(
-                target: telemetry::RECORDING,
-                session = %self.session,
-                path = %self.record.path.display(),
-                operation = what,
-                %error,
-                "recording interrupted"
-            );
+            self.reporter.report(&TelemetryEvent::RecordingInterrupted {
+                path: &self.record.path.display().to_string(),
+                operation: what,
+                error: &error.to_string(),
+            });
         }
     }
 }

@@ -25,6 +25,7 @@ use crate::close::CloseReason;
 use crate::config::Config;
 use crate::platform::Platform;
 use crate::protocol::continuity::Epoch;
+use crate::telemetry::TelemetryEvent;
 
 /// How long a graceful stop waits for the peer's close frame.
 const FAREWELL: Duration = Duration::from_millis(1500);
@@ -206,6 +207,14 @@ impl TransportState {
                     plane.keep_handshake(Handshake {
                         peer: dialed.peer,
                         headers: dialed.response_headers.clone(),
+                        dns: dialed.timings.dns,
+                        tcp: dialed.timings.tcp,
+                        tls: dialed.timings.tls,
+                        upgrade: dialed.timings.upgrade,
+                    });
+                    plane.report(&TelemetryEvent::Upgraded {
+                        host: config.endpoint.host(),
+                        port: config.endpoint.port(),
                         dns: dialed.timings.dns,
                         tcp: dialed.timings.tcp,
                         tls: dialed.timings.tls,

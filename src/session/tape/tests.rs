@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicUsize;
 use std::time::UNIX_EPOCH;
 
+use super::super::reporter::Reporter;
 use super::*;
 use crate::protocol::recording::Metadata;
 
@@ -42,7 +43,7 @@ fn texts(path: &PathBuf) -> Vec<String> {
 #[test]
 fn what_was_pushed_is_written_in_order_by_the_flush() {
     let path = path("order");
-    let tape = Tape::new("s", Record::to(&path));
+    let tape = Tape::new(Reporter::new("s", Vec::new()), Record::to(&path));
     tape.push(&mut taken(0..250));
     assert!(lines(&path).is_empty());
     tape.flush();
@@ -56,7 +57,10 @@ fn what_was_pushed_is_written_in_order_by_the_flush() {
 #[test]
 fn a_full_queue_sheds_counts_and_says_so_where_it_happened() {
     let path = path("full");
-    let tape = Tape::new("s", Record::to(&path).flush_at(1).bounds(10, 1 << 20));
+    let tape = Tape::new(
+        Reporter::new("s", Vec::new()),
+        Record::to(&path).flush_at(1).bounds(10, 1 << 20),
+    );
     tape.push(&mut taken(0..15));
     tape.flush();
     tape.push(&mut taken(15..17));
@@ -75,7 +79,10 @@ fn a_full_queue_sheds_counts_and_says_so_where_it_happened() {
 #[test]
 fn a_full_queue_is_one_of_too_many_bytes_too_but_one_large_frame_is_let_in() {
     let path = path("bytes");
-    let tape = Tape::new("s", Record::to(&path).flush_at(1).bounds(100, 1000));
+    let tape = Tape::new(
+        Reporter::new("s", Vec::new()),
+        Record::to(&path).flush_at(1).bounds(100, 1000),
+    );
     let large = || {
         let frame = Frame::text("x".repeat(5000));
         vec![(
@@ -95,7 +102,10 @@ fn a_full_queue_is_one_of_too_many_bytes_too_but_one_large_frame_is_let_in() {
 #[test]
 fn the_recorder_is_woken_once_until_it_begins() {
     let path = path("wake");
-    let tape = Tape::new("s", Record::to(&path).flush_at(10));
+    let tape = Tape::new(
+        Reporter::new("s", Vec::new()),
+        Record::to(&path).flush_at(10),
+    );
     let woken = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&woken);
     tape.on_wake(move || count.fetch_add(1, Ordering::SeqCst) < usize::MAX);
@@ -114,7 +124,7 @@ fn a_disk_that_refuses_is_counted_and_what_waits_is_written_when_it_is_back() {
     let path = path("refusal");
     let folder = path.parent().unwrap();
     std::fs::remove_dir_all(folder).unwrap();
-    let tape = Tape::new("s", Record::to(&path));
+    let tape = Tape::new(Reporter::new("s", Vec::new()), Record::to(&path));
     tape.push(&mut taken(0..3));
     tape.flush();
     tape.flush();
@@ -128,7 +138,7 @@ fn a_disk_that_refuses_is_counted_and_what_waits_is_written_when_it_is_back() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_is_counted_together_with_what_it_cost() {
-    let tape = Tape::new("s", Record::to("/dev/full"));
+    let tape = Tape::new(Reporter::new("s", Vec::new()), Record::to("/dev/full"));
     tape.push(&mut taken(0..3));
     tape.flush();
     let statistics = tape.statistics();
@@ -142,7 +152,10 @@ fn a_full_disk_is_counted_together_with_what_it_cost() {
 fn a_file_is_emptied_first_unless_it_is_to_be_appended_to() {
     let path = path("append");
     for (append, expected) in [(false, 1), (true, 2), (false, 1)] {
-        let tape = Tape::new("s", Record::to(&path).append(append));
+        let tape = Tape::new(
+            Reporter::new("s", Vec::new()),
+            Record::to(&path).append(append),
+        );
         tape.push(&mut taken(0..1));
         drop(tape);
         assert_eq!(lines(&path).len(), expected);
@@ -152,7 +165,10 @@ fn a_file_is_emptied_first_unless_it_is_to_be_appended_to() {
 #[test]
 fn what_waits_is_written_when_the_session_ends_and_when_the_last_owner_goes() {
     let path = path("drop");
-    let tape = Tape::new("s", Record::to(&path).durable(true));
+    let tape = Tape::new(
+        Reporter::new("s", Vec::new()),
+        Record::to(&path).durable(true),
+    );
     tape.push(&mut taken(0..5));
     tape.finish();
     assert_eq!(lines(&path).len(), 5);
@@ -164,7 +180,7 @@ fn what_waits_is_written_when_the_session_ends_and_when_the_last_owner_goes() {
 #[test]
 fn a_panic_in_the_middle_of_a_turn_costs_nothing_that_was_pushed() {
     let path = path("panic");
-    let tape = Tape::new("s", Record::to(&path));
+    let tape = Tape::new(Reporter::new("s", Vec::new()), Record::to(&path));
     tape.push(&mut taken(0..5));
     let held = Arc::clone(&tape);
     let panicked = std::thread::spawn(move || {

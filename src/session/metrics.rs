@@ -1,0 +1,226 @@
+//! Counters that follow from a session's events: the collector that every session has.
+//!
+//! Apart from [`Statistics`](super::statistics::Statistics), which tells of the data plane and the tree,
+//! because this is made of events alone: a user may share one collector among many sessions.
+//!
+//! Invariants: counters only rise; batches cost a few atomic additions and no lock; reasons are constant
+//! words, so that their number is bounded.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::protocol::latency::{LatencyHistogram, LatencySummary};
+use crate::telemetry::{Collector, TelemetryEvent};
+
+/// What a [`MetricsCollector`] has counted.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Metrics {
+    /// Connections that opened.
+    pub connections_opened: u64,
+    /// Connections that ended.
+    pub connections_closed: u64,
+    /// Attempts that led to no connection.
+    pub connections_not_opened: u64,
+    /// Opening handshakes that succeeded.
+    pub websocket_upgrades: u64,
+    /// Times that a session was live again after having been down.
+    pub reconnects: u64,
+    /// For how long the connections that have ended were open, together.
+    pub connected: Duration,
+    /// Frames handed to sockets.
+    pub messages_sent: u64,
+    /// Frames read from sockets.
+    pub messages_received: u64,
+    /// Payload bytes handed to sockets.
+    pub bytes_sent: u64,
+    /// Payload bytes read from sockets.
+    pub bytes_received: u64,
+    /// Requests written.
+    pub requests_sent: u64,
+    /// Requests answered.
+    pub requests_resolved: u64,
+    /// Requests written and not answered in time.
+    pub requests_timed_out: u64,
+    /// Requests written whose connection ended before the answer.
+    pub requests_lost: u64,
+    /// Channels wished for.
+    pub subscriptions_added: u64,
+    /// Channels let go of.
+    pub subscriptions_removed: u64,
+    /// Channels confirmed again on another connection.
+    pub subscriptions_restored: u64,
+    /// Channels refused on another connection.
+    pub restorations_failed: u64,
+    /// Connections given up for silence.
+    pub heartbeats_missed: u64,
+    /// Gaps that subscriptions were told of.
+    pub gaps: u64,
+    /// Errors, all together.
+    pub errors_total: u64,
+    /// Errors by reason: a heading of [`error::guide`](crate::error::guide).
+    pub errors: BTreeMap<&'static str, u64>,
+    /// From the first question to the name server to the open connection.
+    pub connect_time: LatencySummary,
+    /// Round trips of our own pings.
+    pub heartbeat: LatencySummary,
+    /// From a request's writing to its answer.
+    pub latency: LatencySummary,
+}
+
+impl Metrics {
+    /// Every counter that is a plain number, with its name: that of the field.
+    pub fn counters(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
+        [
+            ("connections_opened", self.connections_opened),
+            ("connections_closed", self.connections_closed),
+            ("connections_not_opened", self.connections_not_opened),
+            ("websocket_upgrades", self.websocket_upgrades),
+            ("reconnects", self.reconnects),
+            ("messages_sent", self.messages_sent),
+            ("messages_received", self.messages_received),
+            ("bytes_sent", self.bytes_sent),
+            ("bytes_received", self.bytes_received),
+            ("requests_sent", self.requests_sent),
+            ("requests_resolved", self.requests_resolved),
+            ("requests_timed_out", self.requests_timed_out),
+            ("requests_lost", self.requests_lost),
+            ("subscriptions_added", self.subscriptions_added),
+            ("subscriptions_removed", self.subscriptions_removed),
+            ("subscriptions_restored", self.subscriptions_restored),
+            ("restorations_failed", self.restorations_failed),
+            ("heartbeats_missed", self.heartbeats_missed),
+            ("gaps", self.gaps),
+            ("errors_total", self.errors_total),
+        ]
+        .into_iter()
+    }
+
+    /// The counter of this name; `None` if there is none.
+    #[must_use]
+    pub fn counter(&self, name: &str) -> Option<u64> {
+        self.counters()
+            .find(|(known, _)| *known == name)
+            .map(|(_, count)| count)
+    }
+}
+
+/// Counts what happens, in one session or in all that have it as a collector.
+///
+/// Every session has one of its own, which [`Session::metrics`](crate::Session::metrics) asks.
+#[derive(Debug, Default)]
+pub struct MetricsCollector {
+    messages_sent: AtomicU64,
+    messages_received: AtomicU64,
+    bytes_sent: AtomicU64,
+    bytes_received: AtomicU64,
+    rare: Mutex<Rare>,
+}
+
+#[derive(Debug, Default)]
+struct Rare {
+    /// Without what the atomics and the histograms hold.
+    counted: Metrics,
+    connect_time: LatencyHistogram,
+    heartbeat: LatencyHistogram,
+    latency: LatencyHistogram,
+}
+
+impl MetricsCollector {
+    /// A collector that has counted nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Everything as it is now.
+    #[must_use]
+    pub fn snapshot(&self) -> Metrics {
+        let rare = self.rare();
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Metrics {
+            messages_sent: read(&self.messages_sent),
+            messages_received: read(&self.messages_received),
+            bytes_sent: read(&self.bytes_sent),
+            bytes_received: read(&self.bytes_received),
+            connect_time: rare.connect_time.summary(),
+            heartbeat: rare.heartbeat.summary(),
+            latency: rare.latency.summary(),
+            ..rare.counted.clone()
+        }
+    }
+
+    fn rare(&self) -> MutexGuard<'_, Rare> {
+        self.rare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Collector for MetricsCollector {
+    fn on_event(&self, _session: &str, event: &TelemetryEvent<'_>) {
+        let add = |counter: &AtomicU64, more: u64| counter.fetch_add(more, Ordering::Relaxed);
+        match *event {
+            TelemetryEvent::Received { frames, bytes, .. } => {
+                add(&self.messages_received, frames);
+                add(&self.bytes_received, bytes);
+            }
+            TelemetryEvent::Sent { frames, bytes, .. } => {
+                add(&self.messages_sent, frames);
+                add(&self.bytes_sent, bytes);
+            }
+            ref rare => self.rare().count(rare),
+        }
+    }
+}
+
+impl Rare {
+    fn count(&mut self, event: &TelemetryEvent<'_>) {
+        let counted = &mut self.counted;
+        match *event {
+            TelemetryEvent::Upgraded {
+                dns,
+                tcp,
+                tls,
+                upgrade,
+                ..
+            } => {
+                counted.websocket_upgrades += 1;
+                self.connect_time.record(dns + tcp + tls + upgrade);
+            }
+            TelemetryEvent::Opened { .. } => counted.connections_opened += 1,
+            TelemetryEvent::Closed { open, .. } => {
+                counted.connections_closed += 1;
+                counted.connected += open;
+            }
+            TelemetryEvent::NotOpened { .. } => counted.connections_not_opened += 1,
+            TelemetryEvent::Reconnected { .. } => counted.reconnects += 1,
+            TelemetryEvent::Pong { rtt, .. } => self.heartbeat.record(rtt),
+            TelemetryEvent::HeartbeatMissed { .. } => counted.heartbeats_missed += 1,
+            TelemetryEvent::RequestTracked { .. } => counted.requests_sent += 1,
+            TelemetryEvent::RequestResolved { round_trip, .. } => {
+                counted.requests_resolved += 1;
+                self.latency.record(round_trip);
+            }
+            TelemetryEvent::RequestTimedOut { .. } => counted.requests_timed_out += 1,
+            TelemetryEvent::RequestsLost { count, .. } => counted.requests_lost += count as u64,
+            TelemetryEvent::SubscriptionAdded { .. } => counted.subscriptions_added += 1,
+            TelemetryEvent::SubscriptionRemoved { .. } => counted.subscriptions_removed += 1,
+            TelemetryEvent::SubscriptionsRestored { channels, .. } => {
+                counted.subscriptions_restored += channels.len() as u64;
+            }
+            TelemetryEvent::RestorationFailed { .. } => counted.restorations_failed += 1,
+            TelemetryEvent::Gap { subscriptions, .. } => counted.gaps += subscriptions as u64,
+            TelemetryEvent::ErrorOccurred { reason, .. } => {
+                counted.errors_total += 1;
+                *counted.errors.entry(reason).or_default() += 1;
+            }
+            TelemetryEvent::StateChanged { .. }
+            | TelemetryEvent::HeartbeatAnswered { .. }
+            | TelemetryEvent::RecordingInterrupted { .. }
+            | TelemetryEvent::CollectorPanicked { .. }
+            | TelemetryEvent::Received { .. }
+            | TelemetryEvent::Sent { .. } => {}
+        }
+    }
+}

@@ -1,0 +1,421 @@
+//! The events themselves, and the record that each becomes.
+//!
+//! Apart from the catalogue because that is read by people; `catalogue` holds the two together.
+//!
+//! Invariants: an event is plain data, borrowed from where it happened; one record for each; what nobody
+//! records is not formatted.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{debug, error, info, trace, warn};
+
+/// Something that has happened in a session. The table of [`telemetry`](super) has their names.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+#[allow(missing_docs, reason = "the fields are those of the table")]
+pub enum TelemetryEvent<'a> {
+    /// The session is in another state.
+    StateChanged {
+        state: &'static str,
+        epoch: Option<u64>,
+    },
+    /// The session is live again, after `down` without being so.
+    Reconnected { epoch: u64, down: Duration },
+    /// The opening handshake has succeeded; from the first question to the name server to here it took
+    /// the sum of the four phases.
+    Upgraded {
+        host: &'a str,
+        port: u16,
+        dns: Duration,
+        tcp: Duration,
+        tls: Duration,
+        upgrade: Duration,
+    },
+    /// A connection is open.
+    Opened { epoch: u64 },
+    /// A connection has ended, having been open for `open`.
+    Closed {
+        epoch: u64,
+        cause: &'static str,
+        detail: &'a str,
+        open: Duration,
+    },
+    /// An attempt did not lead to a connection.
+    NotOpened {
+        cause: &'static str,
+        detail: &'a str,
+    },
+    /// A batch of frames was read; `bytes` of payload.
+    Received { epoch: u64, frames: u64, bytes: u64 },
+    /// A batch of frames was handed to the socket; `bytes` of payload. Pongs that answer pings are not among them.
+    Sent { epoch: u64, frames: u64, bytes: u64 },
+    /// A heartbeat's ping was answered.
+    Pong { epoch: u64, rtt: Duration },
+    /// A heartbeat of the venue's was answered.
+    HeartbeatAnswered { epoch: u64 },
+    /// Nothing arrived for `quiet`, and a ping went unanswered: the connection is given up.
+    HeartbeatMissed { epoch: u64, quiet: Duration },
+    /// A request is written and waits for its answer, with `in_flight` others and itself.
+    RequestTracked {
+        epoch: u64,
+        id: u64,
+        method: &'a str,
+        in_flight: usize,
+        limit: Option<Duration>,
+    },
+    /// A request was answered, `round_trip` after it was written.
+    RequestResolved {
+        epoch: u64,
+        id: u64,
+        in_flight: usize,
+        round_trip: Duration,
+    },
+    /// A request that was written has not been answered within its limit.
+    RequestTimedOut {
+        id: u64,
+        method: &'a str,
+        limit: Duration,
+    },
+    /// The connection ended before `count` requests were answered.
+    RequestsLost {
+        epoch: u64,
+        count: usize,
+        cause: &'static str,
+    },
+    /// The user wants one channel more; `count` in all.
+    SubscriptionAdded { channel: &'a str, count: usize },
+    /// The user wants one channel less; `count` are left.
+    SubscriptionRemoved { channel: &'a str, count: usize },
+    /// The venue has confirmed channels again that an earlier connection had.
+    SubscriptionsRestored {
+        epoch: u64,
+        channels: &'a [Arc<str>],
+    },
+    /// The venue refuses for good what an earlier connection had.
+    RestorationFailed { epoch: u64, channel: &'a str },
+    /// Subscriptions were told that they may have missed something.
+    Gap {
+        epoch: u64,
+        cause: &'static str,
+        subscriptions: usize,
+    },
+    /// The disk refuses the recording.
+    RecordingInterrupted {
+        path: &'a str,
+        operation: &'static str,
+        error: &'a str,
+    },
+    /// An error, by its heading in the guide. `context` is `connect`, `connection`, `request` or `subscription`.
+    ErrorOccurred {
+        context: &'static str,
+        reason: &'static str,
+    },
+    /// A collector panicked at the event of this name; told to `tracing` alone.
+    CollectorPanicked { during: &'static str },
+}
+
+impl TelemetryEvent<'_> {
+    /// Its name, as in the table; unique together with its target.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::StateChanged { .. } => "state changed",
+            Self::Reconnected { .. } => "reconnected",
+            Self::Upgraded { .. } => "upgraded",
+            Self::Opened { .. } => "opened",
+            Self::Closed { .. } => "closed",
+            Self::NotOpened { .. } => "not opened",
+            Self::Received { .. } => "received",
+            Self::Sent { .. } => "sent",
+            Self::Pong { .. } => "pong",
+            Self::HeartbeatAnswered { .. } => "answered",
+            Self::HeartbeatMissed { .. } => "missed",
+            Self::RequestTracked { .. } => "tracked",
+            Self::RequestResolved { .. } => "resolved",
+            Self::RequestTimedOut { .. } => "timed out",
+            Self::RequestsLost { .. } => "lost",
+            Self::SubscriptionAdded { .. } => "added",
+            Self::SubscriptionRemoved { .. } => "removed",
+            Self::SubscriptionsRestored { .. } => "restored",
+            Self::RestorationFailed { .. } => "restoration failed",
+            Self::Gap { .. } => "gap",
+            Self::RecordingInterrupted { .. } => "recording interrupted",
+            Self::ErrorOccurred { .. } => "occurred",
+            Self::CollectorPanicked { .. } => "collector panicked",
+        }
+    }
+
+    /// Its target, as in the table.
+    #[must_use]
+    pub fn target(&self) -> &'static str {
+        match self {
+            Self::StateChanged { .. } | Self::Reconnected { .. } => super::SESSION,
+            Self::Upgraded { .. }
+            | Self::Opened { .. }
+            | Self::Closed { .. }
+            | Self::NotOpened { .. } => super::CONNECTION,
+            Self::Received { .. } | Self::Sent { .. } => super::MESSAGE,
+            Self::Pong { .. } | Self::HeartbeatAnswered { .. } | Self::HeartbeatMissed { .. } => {
+                super::HEARTBEAT
+            }
+            Self::RequestTracked { .. }
+            | Self::RequestResolved { .. }
+            | Self::RequestTimedOut { .. }
+            | Self::RequestsLost { .. } => super::REQUEST,
+            Self::SubscriptionAdded { .. }
+            | Self::SubscriptionRemoved { .. }
+            | Self::SubscriptionsRestored { .. }
+            | Self::RestorationFailed { .. } => super::SUBSCRIPTION,
+            Self::Gap { .. } => super::GAP,
+            Self::RecordingInterrupted { .. } => super::RECORDING,
+            Self::ErrorOccurred { .. } => super::ERROR,
+            Self::CollectorPanicked { .. } => super::TELEMETRY,
+        }
+    }
+
+    /// Makes its record.
+    pub(crate) fn record(&self, session: &str) {
+        // Level, target and message are part of a call site, so there is one for each.
+        macro_rules! record {
+            ($level:ident, $target:ident, $name:literal, $($field:ident = $value:expr),* $(,)?) => {
+                $level!(target: super::$target, session, $($field = $value,)* $name)
+            };
+        }
+        match *self {
+            Self::StateChanged { state, epoch } => {
+                record!(info, SESSION, "state changed", epoch = epoch, state = state);
+            }
+            Self::Reconnected { epoch, down } => {
+                record!(
+                    info,
+                    SESSION,
+                    "reconnected",
+                    epoch = epoch,
+                    down_us = micros(down)
+                );
+            }
+            Self::Upgraded {
+                host,
+                port,
+                dns,
+                tcp,
+                tls,
+                upgrade,
+            } => record!(
+                info,
+                CONNECTION,
+                "upgraded",
+                host = host,
+                port = port,
+                connect_time_us = micros(dns + tcp + tls + upgrade),
+                dns_us = micros(dns),
+                tcp_us = micros(tcp),
+                tls_us = micros(tls),
+                upgrade_us = micros(upgrade),
+            ),
+            Self::Opened { epoch } => record!(info, CONNECTION, "opened", epoch = epoch),
+            Self::Closed {
+                epoch,
+                cause,
+                detail,
+                open,
+            } => record!(
+                warn,
+                CONNECTION,
+                "closed",
+                epoch = epoch,
+                cause = cause,
+                detail = detail,
+                open_us = micros(open),
+            ),
+            Self::NotOpened { cause, detail } => {
+                record!(
+                    warn,
+                    CONNECTION,
+                    "not opened",
+                    cause = cause,
+                    detail = detail
+                );
+            }
+            Self::Received {
+                epoch,
+                frames,
+                bytes,
+            } => {
+                record!(
+                    trace,
+                    MESSAGE,
+                    "received",
+                    epoch = epoch,
+                    frames = frames,
+                    bytes = bytes
+                );
+            }
+            Self::Sent {
+                epoch,
+                frames,
+                bytes,
+            } => record!(
+                trace,
+                MESSAGE,
+                "sent",
+                epoch = epoch,
+                frames = frames,
+                bytes = bytes
+            ),
+            Self::Pong { epoch, rtt } => {
+                record!(
+                    debug,
+                    HEARTBEAT,
+                    "pong",
+                    epoch = epoch,
+                    rtt_us = micros(rtt)
+                );
+            }
+            Self::HeartbeatAnswered { epoch } => {
+                record!(debug, HEARTBEAT, "answered", epoch = epoch);
+            }
+            Self::HeartbeatMissed { epoch, quiet } => {
+                record!(
+                    warn,
+                    HEARTBEAT,
+                    "missed",
+                    epoch = epoch,
+                    quiet_us = micros(quiet)
+                );
+            }
+            Self::RequestTracked {
+                epoch,
+                id,
+                method,
+                in_flight,
+                limit,
+            } => record!(
+                debug,
+                REQUEST,
+                "tracked",
+                epoch = epoch,
+                id = id,
+                method = method,
+                in_flight = in_flight,
+                limit_us = limit.map(micros),
+            ),
+            Self::RequestResolved {
+                epoch,
+                id,
+                in_flight,
+                round_trip,
+            } => record!(
+                debug,
+                REQUEST,
+                "resolved",
+                epoch = epoch,
+                id = id,
+                in_flight = in_flight,
+                round_trip_us = micros(round_trip),
+            ),
+            Self::RequestTimedOut { id, method, limit } => record!(
+                warn,
+                REQUEST,
+                "timed out",
+                id = id,
+                method = method,
+                limit_us = micros(limit),
+            ),
+            Self::RequestsLost {
+                epoch,
+                count,
+                cause,
+            } => record!(
+                warn,
+                REQUEST,
+                "lost",
+                epoch = epoch,
+                count = count,
+                cause = cause
+            ),
+            Self::SubscriptionAdded { channel, count } => {
+                record!(
+                    debug,
+                    SUBSCRIPTION,
+                    "added",
+                    channel = channel,
+                    count = count
+                );
+            }
+            Self::SubscriptionRemoved { channel, count } => {
+                record!(
+                    debug,
+                    SUBSCRIPTION,
+                    "removed",
+                    channel = channel,
+                    count = count
+                );
+            }
+            Self::SubscriptionsRestored { epoch, channels } => record!(
+                info,
+                SUBSCRIPTION,
+                "restored",
+                epoch = epoch,
+                count = channels.len(),
+                channels = tracing::field::display(Names(channels)),
+            ),
+            Self::RestorationFailed { epoch, channel } => record!(
+                warn,
+                SUBSCRIPTION,
+                "restoration failed",
+                epoch = epoch,
+                channel = channel,
+            ),
+            Self::Gap {
+                epoch,
+                cause,
+                subscriptions,
+            } => record!(
+                warn,
+                GAP,
+                "gap",
+                epoch = epoch,
+                cause = cause,
+                subscriptions = subscriptions,
+            ),
+            Self::RecordingInterrupted {
+                path,
+                operation,
+                error,
+            } => record!(
+                warn,
+                RECORDING,
+                "recording interrupted",
+                path = path,
+                operation = operation,
+                error = error,
+            ),
+            Self::ErrorOccurred { context, reason } => {
+                record!(debug, ERROR, "occurred", context = context, reason = reason);
+            }
+            Self::CollectorPanicked { during } => {
+                record!(error, TELEMETRY, "collector panicked", during = during);
+            }
+        }
+    }
+}
+
+/// Names in a row.
+struct Names<'a>(&'a [Arc<str>]);
+
+impl fmt::Display for Names<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, name) in self.0.iter().enumerate() {
+            let comma = if index == 0 { "" } else { ", " };
+            write!(f, "{comma}{name}")?;
+        }
+        Ok(())
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,278 @@
+//! The catalogue against a life: each event of the table happens in one session's story, and nothing
+//! happens that is not in the table.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use mainstay::config::{Liveness, Record};
+use mainstay::platform::{Batch, Call, JsonRpc, Platform, Route};
+use mainstay::supervisors::Backoff;
+use mainstay::telemetry::{Collector, TelemetryEvent};
+use mainstay::testing::{Matcher, Script, ScriptedServer};
+use mainstay::{Channel, Config, Event, Frame, MetricsCollector, Session, Subscription};
+use serde_json::json;
+use tokio::sync::watch;
+use tracing::field::{Field, Visit};
+use tracing::{Metadata, Subscriber, span};
+
+const LONG: Duration = Duration::from_secs(20);
+
+/// Target and name.
+type Name = (String, String);
+
+/// Everything that is recorded under a target of ours.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<BTreeSet<Name>>>);
+
+struct Message(String);
+
+impl Visit for Message {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        if field.name() == "message" {
+            self.0 = format!("{value:?}");
+        }
+    }
+}
+
+impl Subscriber for Log {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target().starts_with("mainstay::")
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut message = Message(String::new());
+        event.record(&mut message);
+        let name = (event.metadata().target().to_owned(), message.0);
+        self.0.lock().expect("no record panics").insert(name);
+    }
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+/// Hears what has happened so far, and can be awaited.
+#[derive(Debug)]
+struct Ear(watch::Sender<BTreeSet<Name>>);
+
+impl Ear {
+    async fn hears(&self, target: &str, name: &str) {
+        let wanted = (target.to_owned(), name.to_owned());
+        let mut heard = self.0.subscribe();
+        let heard = heard.wait_for(|heard| heard.contains(&wanted));
+        let heard = tokio::time::timeout(LONG, heard).await;
+        heard
+            .unwrap_or_else(|_| panic!("{name} in time"))
+            .expect("the sender lives");
+    }
+}
+
+impl Collector for Ear {
+    fn on_event(&self, session: &str, event: &TelemetryEvent<'_>) {
+        assert_eq!(session, "bazaar");
+        let name = (event.target().to_owned(), event.name().to_owned());
+        self.0.send_modify(|heard| {
+            heard.insert(name);
+        });
+    }
+}
+
+/// Panics at everything.
+#[derive(Debug)]
+struct Broken;
+
+impl Collector for Broken {
+    fn on_event(&self, _session: &str, _event: &TelemetryEvent<'_>) {
+        // Without the hook, which would fill the test's output.
+        std::panic::resume_unwind(Box::new("broken"));
+    }
+}
+
+/// A venue with heartbeats, and one request for each channel.
+#[derive(Debug)]
+struct Bazaar;
+
+impl Platform for Bazaar {
+    fn name(&self) -> &str {
+        "bazaar"
+    }
+
+    fn route<'f>(&self, frame: &'f [u8]) -> Route<'f> {
+        match frame.starts_with(br#"{"method":"alive?"#) {
+            true => Route::Heartbeat,
+            false => JsonRpc.route(frame),
+        }
+    }
+
+    fn heartbeat(&self, _frame: &[u8]) -> Option<Call> {
+        Some(Call::bare("alive"))
+    }
+
+    fn subscribe(&self, channels: &[Arc<str>]) -> Vec<Batch> {
+        let batch = |channel: &Arc<str>| {
+            let call = Call::new("subscribe", &json!({ "channel": &**channel })).ok()?;
+            Some(Batch::new(call, vec![Arc::clone(channel)]))
+        };
+        channels.iter().filter_map(batch).collect()
+    }
+}
+
+fn published() -> BTreeSet<Name> {
+    let rows = include_str!("../src/telemetry.rs").lines();
+    let rows = rows.filter(|line| line.starts_with("//! | `"));
+    rows.map(|row| {
+        let mut words = row.split('`').skip(1).step_by(2).map(str::to_owned);
+        let (target, name) = (words.next(), words.next());
+        (target.expect("a target"), name.expect("a name"))
+    })
+    .collect()
+}
+
+fn subscribe_to(channel: &str) -> Matcher {
+    json!({ "method": "subscribe", "params": { "channel": channel } }).into()
+}
+
+async fn until_resynced(subscription: &mut Subscription<Frame>) {
+    loop {
+        let event = tokio::time::timeout(LONG, subscription.next()).await;
+        match event.expect("an event in time") {
+            Some(Event::Resynced(_)) => return,
+            Some(_) => {}
+            None => panic!("the subscription ended"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_event_of_the_table_happens_and_every_event_that_happens_is_in_the_table() {
+    let log = Log::default();
+    tracing::subscriber::set_global_default(log.clone()).expect("the only one");
+    let first = Script::new()
+        .expect(subscribe_to("kept"))
+        .reply("ok")
+        .expect(subscribe_to("lost"))
+        .reply("ok")
+        .expect_method("never answered")
+        .send(r#"{"method":"alive?"}"#)
+        .await_message(Matcher::method("alive"))
+        .reply("ok")
+        .await_message(Matcher::method("cut off"))
+        .reset();
+    // Restored in part; then it answers pings for a while, and then nothing.
+    let refuse = Script::new()
+        .await_message(subscribe_to("lost"))
+        .reply_error(-1, "no such channel");
+    let second = Script::new()
+        .expect(subscribe_to("kept"))
+        .reply("ok")
+        .repeat(3, refuse)
+        .go_silent();
+    let third = Script::refuse(503, &[], "later");
+    let last = Script::new().expect(subscribe_to("kept")).reply("ok");
+    let server = ScriptedServer::builder()
+        .scripts([first, second, third, last])
+        .start()
+        .await
+        .expect("a server");
+
+    let ear = Arc::new(Ear(watch::Sender::default()));
+    let shared = Arc::new(MetricsCollector::new());
+    let config = Config::builder(server.url())
+        .backoff(Backoff::new(
+            Duration::from_millis(5),
+            Duration::from_millis(50),
+        ))
+        .liveness(Liveness::new(
+            Duration::from_millis(300),
+            Duration::from_millis(300),
+        ))
+        .record(Record::to("/dev/full").flush_at(1))
+        .collector(Arc::new(Broken))
+        .collector(ear.clone())
+        .collector(shared.clone())
+        .build()
+        .expect("valid");
+    let session = Session::start(Bazaar, config).await.expect("a session");
+    let mut kept = session
+        .subscribe(Channel::<Frame>::new("kept"))
+        .await
+        .expect("a subscription");
+    let lost = session
+        .subscribe(Channel::<Frame>::new("lost"))
+        .await
+        .expect("a subscription");
+
+    let short = Duration::from_millis(50);
+    session
+        .call(Call::bare("never answered"), short)
+        .await
+        .expect_err("no answer");
+    ear.hears("mainstay::request", "timed out").await;
+    ear.hears("mainstay::heartbeat", "answered").await;
+    session
+        .call(Call::bare("cut off"), LONG)
+        .await
+        .expect_err("no answer");
+    until_resynced(&mut kept).await;
+    ear.hears("mainstay::subscription", "restoration failed")
+        .await;
+    ear.hears("mainstay::heartbeat", "pong").await;
+    until_resynced(&mut kept).await;
+    drop(lost);
+    drop(kept);
+    ear.hears("mainstay::subscription", "removed").await;
+    ear.hears("mainstay::recording", "recording interrupted")
+        .await;
+    session.shutdown().await;
+    assert!(server.failures().is_empty(), "{:?}", server.failures());
+
+    let happened = log.0.lock().expect("no record panics").clone();
+    let published = published();
+    let silent: Vec<_> = published.difference(&happened).collect();
+    assert!(
+        silent.is_empty(),
+        "in the table, but did not happen: {silent:?}"
+    );
+    let unknown: Vec<_> = happened.difference(&published).collect();
+    assert!(unknown.is_empty(), "not in the table: {unknown:?}");
+
+    let metrics = session.metrics();
+    for (name, least) in [
+        ("connections_opened", 3),
+        ("connections_closed", 3),
+        ("connections_not_opened", 1),
+        ("websocket_upgrades", 3),
+        ("reconnects", 2),
+        ("messages_sent", 10),
+        ("messages_received", 8),
+        ("bytes_sent", 100),
+        ("bytes_received", 100),
+        ("requests_resolved", 7),
+        ("requests_timed_out", 1),
+        ("requests_lost", 1),
+        ("subscriptions_restored", 2),
+        ("restorations_failed", 1),
+        ("heartbeats_missed", 1),
+        ("gaps", 3),
+        ("errors_total", 4),
+    ] {
+        let count = metrics.counter(name);
+        assert!(count >= Some(least), "{name}: {count:?}, {metrics:#?}");
+        assert_eq!(shared.snapshot().counter(name), count, "{name}");
+    }
+    assert_eq!(metrics.counter("no such counter"), None);
+    assert_eq!(metrics.errors.values().sum::<u64>(), metrics.errors_total);
+    assert_eq!(metrics.latency.count, metrics.requests_resolved);
+    assert_eq!(metrics.connect_time.count, 3);
+    assert!(metrics.heartbeat.count >= 1);
+    assert!(metrics.connected > Duration::ZERO);
+}
