@@ -140,24 +140,27 @@ async fn a_thousand_callers_start_a_child_each_at_once() {
 }
 
 /// OTP-SCALE-01, on a real clock: ten times as many children may take fifty times as long to end one by
-/// one, which is what a walk over all children at each end would exceed.
+/// one, which is what a walk over all children at each end would exceed. The best of three rounds counts,
+/// so that a machine that is busy with something else does not decide.
 #[tokio::test]
 async fn ending_children_one_by_one_does_not_depend_on_how_many_there_are() {
     let (tree, jobs, _events) = dynamic(DynamicSpec::new()).await;
     let spec = puppet("a", &Log::default()).restart(Restart::Temporary);
-    let mut took = Vec::new();
-    for thousands in [1, 10] {
-        for _ in 0..thousands {
-            a_thousand(&jobs, &spec).await;
+    let mut best = [Duration::MAX; 2];
+    for _ in 0..3 {
+        for (best, thousands) in best.iter_mut().zip([1, 10]) {
+            for _ in 0..thousands {
+                a_thousand(&jobs, &spec).await;
+            }
+            let all = keys(&jobs).await;
+            let began = Instant::now();
+            for key in &all {
+                jobs.terminate_child(key).await.unwrap();
+            }
+            *best = began.elapsed().max(Duration::from_millis(1)).min(*best);
+            assert_eq!(counts(&jobs).await, [0; 4]);
         }
-        let all = keys(&jobs).await;
-        let began = Instant::now();
-        for key in &all {
-            jobs.terminate_child(key).await.unwrap();
-        }
-        took.push(began.elapsed().max(Duration::from_millis(1)));
-        assert_eq!(counts(&jobs).await, [0; 4]);
     }
-    assert!(took[1] < took[0] * 50, "{took:?}");
+    assert!(best[1] < best[0] * 50, "{best:?}");
     tree.shutdown(ShutdownPlan::default()).await;
 }

@@ -46,7 +46,8 @@ pub(crate) enum Do {
     Sleep(Duration),
     /// Never answers, but keeps the port.
     Keep(RpcReplyPort<u64>),
-    /// Blocks its thread until the sender is dropped: neither stop nor kill get through.
+    /// Blocks its thread until the sender is dropped: neither stop nor kill get through. What is sent to a
+    /// channel without room is taken once it blocks.
     Block(std::sync::mpsc::Receiver<()>),
 }
 mainstay_supervisors::message!(Do);
@@ -147,9 +148,7 @@ impl Actor for Puppet {
             Do::Ping(reply) => reply.send(state.script.generation)?,
             Do::Sleep(long) => tokio::time::sleep(long).await,
             Do::Keep(reply) => state.kept.push(reply),
-            Do::Block(until) => {
-                let _ = until.recv();
-            }
+            Do::Block(until) => while until.recv().is_ok() {},
         }
         Ok(())
     }

@@ -279,7 +279,7 @@ async fn an_actor_that_dies_while_it_is_monitored_is_heard_of_once() {
     tree.shutdown(ShutdownPlan::default()).await;
 }
 
-/// The same of actors that nobody supervises, with half of the monitors taken back in the midst: the
+/// On a real clock: the same of actors that nobody supervises, with half of the monitors taken back in the midst: the
 /// bool tells the truth about the message.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_monitor_taken_back_while_the_actor_dies_tells_whether_a_down_was_sent() {
@@ -311,7 +311,7 @@ async fn a_monitor_taken_back_while_the_actor_dies_tells_whether_a_down_was_sent
     assert_eq!(heard(&mut downs, expected.len()).await, expected);
 }
 
-/// Of a claim and a flush that race exactly one succeeds.
+/// On a real clock: of a claim and a flush that race exactly one succeeds.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_claim_and_a_flush_do_not_both_succeed() {
     let (watcher, mut downs) = watcher().await;

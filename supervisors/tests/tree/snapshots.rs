@@ -110,11 +110,13 @@ async fn a_snapshot_of_a_live_tree_is_json_and_mermaid() {
 async fn a_supervisor_that_does_not_answer_is_marked_and_not_waited_for() {
     let (release, gate) = mpsc::channel::<()>();
     let gate = Mutex::new(gate);
+    let (hanging, mut hangs) = tokio::sync::mpsc::unbounded_channel();
     let address = Address::new();
     let log = Log::default();
     let below = generous(Strategy::OneForOne)
         .observe(move |event| {
             if matches!(event.kind, SupervisorEventKind::ChildExited { .. }) {
+                hanging.send(()).unwrap();
                 let _ = gate.lock().unwrap().recv();
             }
         })
@@ -124,10 +126,10 @@ async fn a_supervisor_that_does_not_answer_is_marked_and_not_waited_for() {
         .child(puppet("fine", &log));
     let (tree, _events) = started(spec).await;
     address.cast(Do::Fail(1)).unwrap();
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    let began = std::time::Instant::now();
-    let snapshot = tree.snapshot().await;
-    assert!(began.elapsed() < Duration::from_secs(2));
+    hangs.recv().await.unwrap();
+    // It hangs until it is released below, so an answer means that it was not waited for.
+    let waited = tokio::time::timeout(Duration::from_secs(60), tree.snapshot());
+    let snapshot = waited.await.expect("the snapshot does not wait for it");
     assert_eq!(
         snapshot.find(["below"]).unwrap().status,
         NodeStatus::Unreachable

@@ -1,8 +1,8 @@
 //! ractor's twelve traps that no other file tests. 1, 2, 5 and 6 are in `shutdown`, 8 in `exits`,
 //! 11 in `monitors`; 12 is the compile matrix.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mainstay_supervisors::{
@@ -10,6 +10,7 @@ use mainstay_supervisors::{
     TaskRef, TaskSpec,
 };
 use ractor::{Actor, SupervisionEvent};
+use tokio::sync::mpsc;
 
 use crate::kit::{Do, Log, Puppet, Script, generous, ping, puppet, scripted, settle, started};
 
@@ -277,22 +278,25 @@ async fn the_children_of_a_supervisor_that_hangs_are_killed_with_it() {
     drop(release);
 }
 
-/// A blocking actor that fails its first handler and blocks in its second `pre_start`.
-struct Sluggish;
+/// An actor that fails when it is spoken to, and blocks in `pre_start` where there is a gate to wait at.
+struct Sluggish {
+    /// Dropped when nothing of it is left.
+    _there: Option<mpsc::UnboundedSender<()>>,
+}
 
 #[cfg_attr(feature = "async-trait", ractor::async_trait)]
 impl Actor for Sluggish {
     type Msg = Do;
     type State = ();
-    type Arguments = bool;
+    type Arguments = Option<std::sync::mpsc::Receiver<()>>;
 
     async fn pre_start(
         &self,
         _: ractor::ActorRef<Do>,
-        blocks: bool,
+        gate: Option<std::sync::mpsc::Receiver<()>>,
     ) -> Result<(), ractor::ActorProcessingErr> {
-        if blocks {
-            std::thread::sleep(Duration::from_millis(1500));
+        if let Some(gate) = gate {
+            let _ = gate.recv();
         }
         Ok(())
     }
@@ -312,8 +316,13 @@ impl Actor for Sluggish {
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_start_that_was_given_up_never_comes_alive() {
     let address = Address::<Do>::new();
-    let child = ChildSpec::actor("a", |context: mainstay_supervisors::StartContext| {
-        Ok((Sluggish, context.generation.0 == 2))
+    let (release, gate) = std::sync::mpsc::channel();
+    let (there, mut gone) = mpsc::unbounded_channel();
+    let blocked = Mutex::new(Some((gate, there)));
+    let child = ChildSpec::actor("a", move |context: mainstay_supervisors::StartContext| {
+        let blocked = (context.generation.0 == 2).then(|| blocked.lock().unwrap().take());
+        let (gate, there) = blocked.flatten().unzip();
+        Ok((Sluggish { _there: there }, gate))
     });
     let spec = generous(Strategy::OneForOne).child(
         child
@@ -323,7 +332,11 @@ async fn a_start_that_was_given_up_never_comes_alive() {
     let (tree, mut events) = started(spec).await;
     address.cast(Do::Fail(1)).unwrap();
     events.restarted("a").await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    // The start that was given up comes to its end only now.
+    drop(release);
+    let waited = tokio::time::timeout(Duration::from_secs(60), gone.recv());
+    assert_eq!(waited.await, Ok(None), "it is still there");
+    settle().await;
     assert_eq!(address.generation().0, 3);
     let alive = tree.cell().get_children();
     assert_eq!(alive.len(), 1, "{alive:?}");
