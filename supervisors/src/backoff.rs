@@ -15,6 +15,8 @@
 
 use std::time::Duration;
 
+use crate::policy::Intensity;
+
 /// How the delay is spread, so that many clients do not return at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Jitter {
@@ -196,6 +198,58 @@ impl Backoff {
         }
     }
 
+    /// The least the given attempt may wait; attempts count from one.
+    fn floor(&self, attempt: u32) -> Duration {
+        // One jitter adds, another takes away.
+        self.delay(attempt, 0.0).min(self.delay(attempt, 1.0))
+    }
+
+    /// Whether a child that fails at once, again and again, is restarted for ever: its delays alone, however
+    /// the jitter falls, keep it from ever using up this intensity, and no
+    /// [`max_attempts`](Self::max_attempts) ends it.
+    ///
+    /// That is so when the least that the first `max_restarts` attempts wait adds up to more than `within`.
+    /// It is about one child: others under the same supervisor use up the same intensity.
+    ///
+    /// ```
+    /// use mainstay_supervisors::{Backoff, Intensity, Jitter};
+    /// use std::time::Duration;
+    ///
+    /// let seconds = Duration::from_secs;
+    /// let three_in_five = Intensity::new(3, seconds(5));
+    /// let backoff = Backoff::new(seconds(1), seconds(30));
+    /// assert!(!backoff.is_unlimited(three_in_five), "full jitter may wait for nothing at all");
+    ///
+    /// let steady = backoff.jitter(Jitter::None).first_immediate(false);
+    /// assert!(steady.is_unlimited(three_in_five), "1 s, 2 s and 4 s are more than 5 s");
+    /// assert!(!steady.max_attempts(9).is_unlimited(three_in_five));
+    /// ```
+    #[must_use]
+    pub fn is_unlimited(&self, intensity: Intensity) -> bool {
+        if self.max_attempts.is_some() {
+            return false;
+        }
+        // Where every run counts as stable, each attempt is the first.
+        if self.reset_after.is_zero() {
+            return self.floor(1).saturating_mul(intensity.max_restarts) > intensity.within;
+        }
+        let mut waited = Duration::ZERO;
+        for attempt in 1..=intensity.max_restarts {
+            let floor = self.floor(attempt);
+            // They only grow, so the rest waits no less.
+            let rest = intensity.max_restarts - attempt + 1;
+            if waited.saturating_add(floor.saturating_mul(rest)) > intensity.within {
+                return true;
+            }
+            // Nor any more, once the longest delay is reached.
+            if floor == self.floor(u32::MAX) {
+                return false;
+            }
+            waited = waited.saturating_add(floor);
+        }
+        false
+    }
+
     /// How long the given attempt waits; attempts count from one, `random` lies within `0.0..=1.0`.
     ///
     /// ```
@@ -340,6 +394,19 @@ mod tests {
         #[test]
         fn no_delay_exceeds_the_cap(backoff in any_backoff(), attempt: u32, random: f64) {
             prop_assert!(backoff.delay(attempt, random) <= backoff.max);
+        }
+
+        /// The definition, step by step.
+        #[test]
+        fn restarts_are_unlimited_when_the_least_delays_exceed_the_window(
+            backoff in any_backoff(), max_restarts in 0u32..50, millis in 1u64..100_000,
+        ) {
+            let within = Duration::from_millis(millis);
+            let always_first = backoff.reset_after.is_zero();
+            let waits = (1..=max_restarts).map(|n| backoff.floor(if always_first { 1 } else { n }));
+            let waited = waits.fold(Duration::ZERO, Duration::saturating_add);
+            let unlimited = waited > within && backoff.max_attempts.is_none();
+            prop_assert_eq!(backoff.is_unlimited(Intensity::new(max_restarts, within)), unlimited);
         }
 
         #[test]

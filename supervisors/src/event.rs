@@ -35,7 +35,10 @@
 //! `children.count` is [`SupervisorEvent::children`]: one report stands for so many. `child.actor_id` is for
 //! traces and never for the labels of a metric. Beside these, under the same target, there are `warn` and
 //! `error` records in plain words about what user code did to its supervisor: a panic in a `classify` or an
-//! observer, a start or a drop that does not yield, a root that was dropped.
+//! observer, a start or a drop that does not yield, a root that was dropped; and about specs that nothing
+//! limits: `unlimited restarts`, a `warn` at the start of a tree, once for each supervisor that has such
+//! children, with `supervisor.path`, `child.id` of the first and `children.count`
+//! (see [`Backoff::is_unlimited`](crate::Backoff::is_unlimited)).
 //!
 //! # Secrets
 //! `exit.reason` and the `exception` fields repeat the `Display` of the child's own error, of the errors it

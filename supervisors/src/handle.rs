@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use crate::event::{Audience, EventStream};
 use crate::exit::{ExitReason, ShutdownCause};
 use crate::id::{ChildId, Generation, SupervisorPath};
-use crate::policy::ChildKind;
+use crate::policy::{ChildKind, Restart};
 use crate::runtime::household::{Doom, Ledger};
 use crate::runtime::inbox::{Inbox, Letter};
 use crate::runtime::keeper::{Keeper, Limits, Reports};
@@ -30,7 +30,7 @@ use crate::runtime::supervisor::{Call, launch};
 use crate::runtime::telemetry::Listeners;
 use crate::shutdown::{ShutdownPlan, ShutdownReport, StopOrder};
 use crate::snapshot::{NodeStatus, TreeSnapshot};
-use crate::spec::{SharedValue, SpecError, StartContext, SupervisorSpec};
+use crate::spec::{Launch, SharedValue, SpecError, StartContext, SupervisorSpec};
 use crate::time::from_now;
 
 /// How long a supervisor may take to describe itself.
@@ -342,6 +342,7 @@ impl SupervisorSpec {
         let name = self.name.clone().unwrap_or_else(|| "root".to_owned());
         let id = ChildId::from(name.as_str());
         let path = SupervisorPath::root(&name);
+        mention_unlimited(&self, &path);
         let generation = Generation(1);
         let record = Record::new(id.clone(), None, generation, Vec::new());
         // Nobody stands above a root's keeper, so only a start that is given up dooms it.
@@ -391,6 +392,30 @@ fn mention_abort() {
                 "built with panic = \"abort\": a panic ends the program, only errors and kills are supervised"
             );
         });
+    }
+}
+
+/// Says of which children nothing limits the restarts, once for each supervisor.
+fn mention_unlimited(spec: &SupervisorSpec, path: &SupervisorPath) {
+    let unlimited: Vec<&ChildId> = spec
+        .children
+        .iter()
+        .filter(|child| child.restart != Restart::Temporary)
+        .filter(|child| child.backoff.is_unlimited(spec.intensity))
+        .map(|child| &child.id)
+        .collect();
+    if let Some(first) = unlimited.first() {
+        tracing::warn!(
+            target: "supervisors",
+            { supervisor.path = %path, child.id = first.as_str(), children.count = unlimited.len() },
+            "unlimited restarts: the delays of the backoff keep a failing child from ever using up the \
+             intensity; set its `max_attempts`, or widen the window"
+        );
+    }
+    for child in &spec.children {
+        if let Launch::Supervisor(below) = &child.launch {
+            mention_unlimited(below, &path.child(&child.id));
+        }
     }
 }
 

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::scenarios::{Drive, SECOND, judged, plan};
-use super::{Input, Request, StartRefusal};
+use super::{ChildPlan, Input, Population, Request, Rules, StartRefusal};
+use crate::backoff::{Backoff, Jitter};
 use crate::exit::{ExitReason, PanicInfo, ShutdownCause};
 use crate::id::Generation;
-use crate::policy::{Restart, Shutdown, Strategy, Verdict};
+use crate::policy::{AutoShutdown, Intensity, OnExhausted, Restart, Shutdown, Strategy, Verdict};
 use crate::shutdown::Parting;
 
 const GUIDE: &str = include_str!("../guide/what_happens_when.md");
@@ -161,6 +162,82 @@ fn every_strategy_restarts_whom_the_guide_says() {
             })
             .collect();
         assert_eq!(row[1..], found, "{}", row[0]);
+    }
+}
+
+/// The text of the guide `tuning`: whether a child that fails at once is restarted for ever is what
+/// `Backoff::is_unlimited` says, when the jitter falls on the least.
+#[test]
+fn a_child_that_fails_at_once_is_restarted_for_ever_only_when_its_waits_exceed_the_window() {
+    let backoff = Backoff::new(SECOND, 30 * SECOND);
+    let steady = backoff.jitter(Jitter::None).first_immediate(false);
+    let even = Backoff::new(SECOND, SECOND)
+        .jitter(Jitter::None)
+        .first_immediate(false);
+    let cases = [
+        ("as in the guide", steady, 3, true),
+        (
+            "at once and then 1 s and 2 s",
+            backoff.jitter(Jitter::None),
+            3,
+            false,
+        ),
+        ("as by default", backoff, 3, false),
+        (
+            "half of 1 s, 2 s and 4 s",
+            steady.jitter(Jitter::Equal),
+            3,
+            false,
+        ),
+        (
+            "half of 1 s, 2 s, 4 s and 8 s",
+            steady.jitter(Jitter::Equal),
+            4,
+            true,
+        ),
+        ("five waits of 1 s are not more than 5 s", even, 5, false),
+        ("six are", even, 6, true),
+        ("a limit of its own", steady.max_attempts(20), 3, false),
+        ("no restart at all", steady, 0, false),
+    ];
+    for (what, backoff, max_restarts, unlimited) in cases {
+        let intensity = Intensity::new(max_restarts, 5 * SECOND);
+        assert_eq!(backoff.is_unlimited(intensity), unlimited, "{what}");
+        let rules = Rules {
+            strategy: Strategy::OneForOne,
+            intensity,
+            auto_shutdown: AutoShutdown::Never,
+            on_exhausted: OnExhausted::Shutdown,
+            population: Population::Fixed,
+        };
+        let only = ChildPlan {
+            backoff,
+            ..plan("a", Restart::Permanent, Shutdown::Infinite)
+        };
+        let mut drive = Drive::by(rules, [only]);
+        drive.up(&["a"]);
+        let lives = (1..=100).take_while(|generation| {
+            let failed = drive.step(Input::Exited {
+                child: "a".into(),
+                generation: Generation(*generation),
+                reason: Arc::new(ExitReason::Killed),
+                parting: Parting::Graceful,
+                judged: super::Judged {
+                    random: 0.0,
+                    ..judged()
+                },
+            });
+            if failed == ["exit"] {
+                return false;
+            }
+            if let Some(due) = drive.machine.next_timeout() {
+                drive.now = due;
+                drive.step(Input::Tick);
+            }
+            drive.started("a", generation + 1);
+            true
+        });
+        assert_eq!(lives.count() == 100, unlimited, "{what}");
     }
 }
 

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mainstay_supervisors::{
-    Address, Restart, ShutdownPlan, Strategy, SupervisorEventKind, SupervisorSpec, Verdict,
+    Address, Backoff, ChildSpec, Jitter, Restart, ShutdownPlan, Strategy, SupervisorEventKind,
+    SupervisorSpec, Verdict,
 };
 use tracing::field::{Field, Visit};
 use tracing::span;
@@ -229,5 +230,43 @@ async fn a_foreseen_loss_of_a_permanent_child_is_a_warning() {
     assert_eq!(exit.restart, Some(Restart::Permanent));
     events.restarted("a").await;
     tape.find("warn child.exit a#1");
+    tree.shutdown(ShutdownPlan::default()).await;
+}
+
+/// A start warns of restarts that nothing limits, once for each supervisor, and of no others.
+#[tokio::test(start_paused = true)]
+async fn unlimited_restarts_are_warned_of_at_the_start() {
+    let tape = Tape::default();
+    let _recording = tracing::subscriber::set_default(tape.clone());
+    let log = Log::default();
+    let minute = Duration::from_secs(60);
+    let steady = Backoff::new(minute, minute)
+        .jitter(Jitter::None)
+        .first_immediate(false);
+    let below = SupervisorSpec::new(Strategy::OneForOne)
+        .child(puppet("usual", &log))
+        .child(puppet("one", &log).backoff(steady))
+        .child(puppet("two", &log).backoff(steady))
+        .child(puppet("limited", &log).backoff(steady.max_attempts(3)))
+        .child(
+            puppet("once", &log)
+                .backoff(steady)
+                .restart(Restart::Temporary),
+        );
+    let spec =
+        SupervisorSpec::new(Strategy::OneForOne).child(ChildSpec::supervisor("below", below));
+    let (tree, _events) = started(spec).await;
+    let records = tape.records.lock().unwrap().clone();
+    let warned: Vec<&Recorded> = records
+        .iter()
+        .filter(|record| record.level == Level::WARN)
+        .collect();
+    let [warned] = warned[..] else {
+        panic!("there are {}", warned.len());
+    };
+    assert!(warned.fields["message"].starts_with("unlimited restarts"));
+    assert_eq!(warned.fields["supervisor.path"], "root/below");
+    assert_eq!(warned.fields["child.id"], "one");
+    assert_eq!(warned.fields["children.count"], "2");
     tree.shutdown(ShutdownPlan::default()).await;
 }
