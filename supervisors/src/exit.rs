@@ -262,7 +262,17 @@ impl Error for ExitReason {
         match self {
             Self::Failed(error) => error.source(),
             Self::StartFailed(reason) => reason.source(),
-            _ => None,
+            Self::Ended(cause) => cause.reason()?.source(),
+            Self::Stopped { .. }
+            | Self::Drained
+            | Self::Killed
+            | Self::Cancelled
+            | Self::Panicked(_)
+            | Self::StartTimeout(_)
+            | Self::Hung { .. }
+            | Self::Abandoned
+            | Self::NoProcess
+            | Self::Unobserved => None,
         }
     }
 }
@@ -358,6 +368,29 @@ mod tests {
     #[derive(Debug, thiserror::Error)]
     #[error("wrapped again")]
     struct Wrapper2(#[source] std::io::Error);
+
+    /// The text of an end holds its error's own words; the chain goes on with what caused that error.
+    #[test]
+    fn the_causes_of_a_nested_start_failure_can_be_walked() {
+        let failed = ExitReason::Failed(Arc::new(Wrapper(LinkDown)));
+        let inner = ExitReason::Ended(ShutdownCause::StartFailed {
+            child: "a".into(),
+            reason: Arc::new(ExitReason::StartFailed(Arc::new(failed))),
+        });
+        let outer = ExitReason::Ended(ShutdownCause::StartFailed {
+            child: "b".into(),
+            reason: Arc::new(ExitReason::StartFailed(Arc::new(inner))),
+        });
+        assert!(outer.to_string().ends_with("failed: wrapped"), "{outer}");
+        let cause = outer.source().unwrap();
+        assert_eq!(cause.downcast_ref::<LinkDown>(), Some(&LinkDown));
+        assert!(cause.source().is_none());
+        assert!(
+            ExitReason::Ended(ShutdownCause::Requested)
+                .source()
+                .is_none()
+        );
+    }
 
     #[test]
     fn only_orderly_ends_are_normal() {
