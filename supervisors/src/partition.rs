@@ -279,7 +279,8 @@ impl<T: Clone> Partitions<T> {
         if active == 0 {
             return Err(NoPartitions);
         }
-        let partition = key.partition(active);
+        // A key of the user's own may not know the bound.
+        let partition = key.partition(active) % active;
         // A resize between the two lines changes nothing: targets stay.
         self.shared
             .targets
@@ -391,7 +392,8 @@ impl<T: Clone> Partitions<T> {
 /// Text and bytes by FNV-1a with 64 bits. Both are the same in every process, on every machine and in
 /// every version of this crate. For other types choose a part of them that identifies them.
 pub trait PartitionKey {
-    /// Which of so many partitions, from zero on; there is at least one.
+    /// Which of so many partitions, from zero on; there is at least one. Of a number beyond, the remainder is
+    /// taken.
     fn partition(&self, partitions: usize) -> usize;
 }
 

@@ -374,3 +374,19 @@ fn temporary_partitions_are_refused() {
         .build();
     assert_eq!(built.unwrap_err(), SpecError::TemporaryPartition);
 }
+
+/// A key of the user's own that does not know the bound is routed all the same, and always alike.
+#[tokio::test(start_paused = true)]
+async fn a_key_beyond_the_partitions_is_taken_by_its_remainder() {
+    struct Careless;
+
+    impl mainstay_supervisors::PartitionKey for Careless {
+        fn partition(&self, partitions: usize) -> usize {
+            partitions + 1
+        }
+    }
+
+    let numbered = PartitionSpec::of(|partition| (puppet("p", &Log::default()), partition));
+    let (_spec, partitions) = numbered.partitions(4).build().unwrap();
+    assert_eq!(partitions.route(&Careless), Ok(1));
+}
