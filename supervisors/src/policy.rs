@@ -34,6 +34,7 @@ impl Restart {
 
 /// How a child is asked to end, and how long it may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Shutdown {
     /// It is killed at once; its `post_stop` does not run.
     Kill,
@@ -82,6 +83,7 @@ pub enum AutoShutdown {
 /// What a supervisor does when a child has failed more often than its intensity, or the child's own
 /// [`Backoff::max_attempts`](crate::Backoff), allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
 pub enum OnExhausted {
     /// It ends, with everything beneath it, and leaves the rest to the supervisor above. The default, as
     /// in OTP.

@@ -83,6 +83,7 @@ impl fmt::Debug for SharedValue {
 
 /// Why a factory makes no actor.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum StartError {
     /// The child is not wanted now. Its spec stays, without a process, unless it is temporary or its
     /// supervisor dynamic: then it is forgotten.

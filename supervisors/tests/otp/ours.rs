@@ -235,6 +235,7 @@ pub(crate) async fn answer(world: &Arc<World>, within: &[&str], call: &Call) -> 
                     Shutdown::Timeout(limit) => {
                         Limit::Millis(u64::try_from(limit.as_millis()).unwrap())
                     }
+                    other => panic!("no script says {other:?}"),
                 };
                 let kind = match spec.kind {
                     ChildKind::Worker => "worker",
