@@ -125,8 +125,7 @@ impl SupervisorRef {
     /// # Errors
     /// When there is no such child, or no supervisor.
     pub async fn which_child(&self, id: &ChildId) -> Result<ChildInfo, LookupError> {
-        let children = self.which_children().await?;
-        let found = children.into_iter().find(|child| child.id == *id);
+        let found = self.ask(|reply| Call::Which(id.clone(), reply)).await?;
         found.ok_or(LookupError::NotFound)
     }
 

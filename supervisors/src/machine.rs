@@ -47,6 +47,7 @@ use child::{Child, Phase};
 pub(crate) use reconfigure::Unchanged;
 use roster::{Rank, Roster};
 use sequence::Sequence;
+pub(crate) use view::ChildView;
 use window::Window;
 
 use crate::event::SupervisorEventKind;

@@ -20,7 +20,8 @@ use crate::admin::{
 use crate::exit::ExitReason;
 use crate::id::{ChildId, Generation};
 use crate::machine::{
-    Answer, ChildPlan, Input, Outcome, Population, Request, Rules, StartDenied, Ticket, Unchanged,
+    Answer, ChildPlan, ChildView, Input, Outcome, Population, Request, Rules, StartDenied, Ticket,
+    Unchanged,
 };
 use crate::runtime::record::Record;
 use crate::snapshot::NodeStatus;
@@ -36,6 +37,7 @@ pub(crate) enum Call {
     Delete(ChildId, Reply<(), DeleteChildError>),
     Reconfigure(Box<SupervisorSpec>, Reply<(), ReconfigureError>),
     List(oneshot::Sender<Vec<ChildInfo>>),
+    Which(ChildId, oneshot::Sender<Option<ChildInfo>>),
     Count(oneshot::Sender<Counts>),
     Inspect(ChildId, oneshot::Sender<Option<Inspection>>),
     Address(ChildId, oneshot::Sender<Option<Option<Arc<dyn Binding>>>>),
@@ -110,6 +112,11 @@ impl State {
             Call::List(reply) => {
                 // Whoever asked may have gone.
                 let _ = reply.send(self.list());
+                return None;
+            }
+            Call::Which(child, reply) => {
+                let found = self.machine.view_of(now(), &child);
+                let _ = reply.send(found.map(|view| self.info(view)));
                 return None;
             }
             Call::Count(reply) => {
@@ -270,27 +277,26 @@ impl State {
 
     /// Newest first, as in OTP.
     fn list(&self) -> Vec<ChildInfo> {
-        let mut children: Vec<ChildInfo> = self
-            .machine
-            .view(now())
-            .map(|view| {
-                let up = matches!(view.status, NodeStatus::Running | NodeStatus::Stopping);
-                let charge = self.charges.get(&view.plan.id).filter(|_| up);
-                ChildInfo {
-                    id: view.plan.id.clone(),
-                    kind: view.plan.kind,
-                    restart: view.plan.restart,
-                    status: view.status,
-                    generation: view.generation,
-                    cell: charge.and_then(|charge| charge.cell.clone()),
-                    supervisor: charge
-                        .and_then(|charge| charge.supervisor.as_ref())
-                        .and_then(|reference| reference.get().cloned()),
-                }
-            })
-            .collect();
+        let views = self.machine.view(now());
+        let mut children: Vec<ChildInfo> = views.map(|view| self.info(view)).collect();
         children.reverse();
         children
+    }
+
+    fn info(&self, view: ChildView<'_>) -> ChildInfo {
+        let up = matches!(view.status, NodeStatus::Running | NodeStatus::Stopping);
+        let charge = self.charges.get(&view.plan.id).filter(|_| up);
+        ChildInfo {
+            id: view.plan.id.clone(),
+            kind: view.plan.kind,
+            restart: view.plan.restart,
+            status: view.status,
+            generation: view.generation,
+            cell: charge.and_then(|charge| charge.cell.clone()),
+            supervisor: charge
+                .and_then(|charge| charge.supervisor.as_ref())
+                .and_then(|reference| reference.get().cloned()),
+        }
     }
 }
 
