@@ -67,10 +67,12 @@ impl<M> fmt::Debug for AddressError<M> {
 
 /// Nobody came up in time.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("nobody came up at the address ({status})")]
+#[error("nobody came up at the address within {within:?} ({status})")]
 pub struct NotUp {
     /// What was known of the child at the end.
     pub status: AddressStatus,
+    /// How long it was waited for.
+    pub within: Duration,
 }
 
 /// Why a call has no answer.
@@ -84,8 +86,13 @@ pub enum CallError {
     #[error("incarnation {0} ended before it answered")]
     Died(Generation),
     /// No answer within the limit. It may still act.
-    #[error("incarnation {0} did not answer in time")]
-    Timeout(Generation),
+    #[error("incarnation {generation} did not answer within {within:?}")]
+    Timeout {
+        /// Which was asked.
+        generation: Generation,
+        /// How long it was waited for.
+        within: Duration,
+    },
 }
 
 impl fmt::Display for AddressStatus {
@@ -179,7 +186,8 @@ impl<M: Message> Address<M> {
     }
 
     /// Sends without waiting, and tells to which incarnation. That it was put into the mailbox does
-    /// not mean that it will be handled.
+    /// not mean that it will be handled. One case of loss has no error: a message to a *remote* actor that
+    /// cannot be serialized is told as sent, since ractor does not give it back.
     ///
     /// # Errors
     /// Hands the message back when nobody is up.
@@ -245,7 +253,10 @@ impl<M: Message> Address<M> {
         match tokio::time::timeout(timeout, answer).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(_)) => Err(CallError::Died(generation)),
-            Err(_) => Err(CallError::Timeout(generation)),
+            Err(_) => Err(CallError::Timeout {
+                generation,
+                within: timeout,
+            }),
         }
     }
 
@@ -268,6 +279,7 @@ impl<M: Message> Address<M> {
             Ok(Some(actor)) => Ok(actor),
             Ok(None) | Err(_) => Err(NotUp {
                 status: self.status(),
+                within,
             }),
         }
     }

@@ -18,7 +18,8 @@ use crate::address::Address;
 use crate::backoff::Backoff;
 use crate::exit::ExitReason;
 use crate::handle::SupervisorRef;
-use crate::id::{ChildId, Generation};
+use crate::id::{ChildId, Generation, SupervisorPath};
+use crate::machine::Denied;
 use crate::monitor::{MonitorRef, Watcher, monitor_nothing, monitor_record};
 use crate::policy::{ChildKind, Restart, Shutdown};
 use crate::runtime::supervisor::{Call, Inspection};
@@ -39,9 +40,10 @@ impl SupervisorRef {
     /// # Errors
     /// See [`StartChildError`]. Nothing of the child is kept then, and no intensity is used.
     pub async fn start_child(&self, spec: ChildSpec) -> Result<Started, StartChildError> {
+        let child = spec.id().clone();
         self.ask(|reply| Call::Start(Box::new(spec), reply))
-            .await
-            .unwrap_or(Err(StartChildError::ShuttingDown))
+            .await?
+            .map_err(|refused| refused.of(child, self.path()))
     }
 
     /// Ends a child as its spec says and waits for its end. A child that waits for its restart does
@@ -58,8 +60,8 @@ impl SupervisorRef {
     /// When there is no such child, or no supervisor.
     pub async fn terminate_child(&self, id: &ChildId) -> Result<(), TerminateChildError> {
         self.ask(|reply| Call::Terminate(id.clone(), reply))
-            .await
-            .unwrap_or(Err(TerminateChildError::ShuttingDown))
+            .await?
+            .map_err(|denied| TerminateChildError::of(denied, id, self.path()))
     }
 
     /// Starts a child that has a spec and no process, and waits until it is ready.
@@ -70,8 +72,8 @@ impl SupervisorRef {
     /// See [`RestartChildError`]. The spec stays, and no intensity is used.
     pub async fn restart_child(&self, id: &ChildId) -> Result<Started, RestartChildError> {
         self.ask(|reply| Call::Restart(id.clone(), reply))
-            .await
-            .unwrap_or(Err(RestartChildError::ShuttingDown))
+            .await?
+            .map_err(|denied| RestartChildError::of(denied, id, self.path()))
     }
 
     /// Forgets a child that has no process.
@@ -82,8 +84,8 @@ impl SupervisorRef {
     /// See [`DeleteChildError`]. The child stays as it is.
     pub async fn delete_child(&self, id: &ChildId) -> Result<(), DeleteChildError> {
         self.ask(|reply| Call::Delete(id.clone(), reply))
-            .await
-            .unwrap_or(Err(DeleteChildError::ShuttingDown))
+            .await?
+            .map_err(|denied| DeleteChildError::of(denied, id, self.path()))
     }
 
     /// Has the supervisor go by another spec from now on, as OTP's `code_change`: strategy, intensity,
@@ -107,9 +109,7 @@ impl SupervisorRef {
         spec: impl Into<SupervisorSpec>,
     ) -> Result<(), ReconfigureError> {
         let spec = Box::new(spec.into());
-        self.ask(|reply| Call::Reconfigure(spec, reply))
-            .await
-            .unwrap_or(Err(ReconfigureError::ShuttingDown))
+        self.ask(|reply| Call::Reconfigure(spec, reply)).await?
     }
 
     /// The children, newest first. Dropping the future changes nothing.
@@ -126,7 +126,7 @@ impl SupervisorRef {
     /// When there is no such child, or no supervisor.
     pub async fn which_child(&self, id: &ChildId) -> Result<ChildInfo, LookupError> {
         let found = self.ask(|reply| Call::Which(id.clone(), reply)).await?;
-        found.ok_or(LookupError::NotFound)
+        found.ok_or_else(|| LookupError::not_found(id))
     }
 
     /// How many children there are. Dropping the future changes nothing.
@@ -153,10 +153,10 @@ impl SupervisorRef {
     /// When there is no such child, it takes other messages, or there is no supervisor.
     pub async fn address<M: Message>(&self, id: &ChildId) -> Result<Address<M>, LookupError> {
         let found = self.ask(|reply| Call::Address(id.clone(), reply)).await?;
-        let binding = found.ok_or(LookupError::NotFound)?;
+        let binding = found.ok_or_else(|| LookupError::not_found(id))?;
         binding
             .and_then(Address::of)
-            .ok_or(LookupError::MessageType)
+            .ok_or_else(|| LookupError::MessageType { child: id.clone() })
     }
 
     /// Watches the present incarnation of a child, or its last one: the way to a task, which has no
@@ -178,7 +178,7 @@ impl SupervisorRef {
 
     async fn inspect(&self, id: &ChildId) -> Result<Inspection, LookupError> {
         let found = self.ask(|reply| Call::Inspect(id.clone(), reply)).await?;
-        found.ok_or(LookupError::NotFound)
+        found.ok_or_else(|| LookupError::not_found(id))
     }
 
     async fn ask<T>(
@@ -193,9 +193,9 @@ impl SupervisorRef {
         };
         tokio::select! {
             biased;
-            answer = asked => answer.map_err(|_| SupervisorEnded),
+            answer = asked => answer.map_err(|_| SupervisorEnded::of(self.path())),
             // One that was left behind never drops what it was sent.
-            _ = self.wait() => answer.try_recv().map_err(|_| SupervisorEnded),
+            _ = self.wait() => answer.try_recv().map_err(|_| SupervisorEnded::of(self.path())),
         }
     }
 }
@@ -238,25 +238,71 @@ pub enum StartChildError {
     #[error("invalid child spec")]
     Spec(#[from] SpecError),
     /// The id is in use by a child that runs, or that the supervisor is about to restart.
-    #[error("the child is already started, as incarnation {generation}")]
+    #[error(
+        "child {child} is already started, as incarnation {generation}; terminate and delete it first, or use another id"
+    )]
     AlreadyStarted {
+        /// That id.
+        child: ChildId,
         /// Its present or last incarnation.
         generation: Generation,
         /// Its actor, when one is up.
         cell: Option<ActorCell>,
     },
-    /// The id is in use by a child without a process; restart or delete it.
-    #[error("the child is already present")]
-    AlreadyPresent,
+    /// The id is in use by a child without a process.
+    #[error("child {child} is already present, without a process; restart or delete it")]
+    AlreadyPresent {
+        /// That id.
+        child: ChildId,
+    },
     /// A dynamic supervisor has as many children as it may, those that restart included.
-    #[error("the supervisor has {0} children already, as many as it may have")]
+    #[error(
+        "the supervisor has {0} children already, as many as it may have; wait until one has ended, or raise `max_children`"
+    )]
     MaxChildren(usize),
     /// It did not start, or was terminated before it was up.
-    #[error("the child did not start")]
-    Failed(#[source] Arc<ExitReason>),
+    #[error("child {child} did not start")]
+    Failed {
+        /// Its id.
+        child: ChildId,
+        /// Why it did not start.
+        #[source]
+        reason: Arc<ExitReason>,
+    },
     /// The supervisor ends or has ended.
-    #[error("the supervisor is shutting down")]
+    #[error(transparent)]
+    ShuttingDown(#[from] SupervisorEnded),
+}
+
+/// Why a supervisor did not add a child, by one who does not say which.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    Spec(SpecError),
+    Started {
+        generation: Generation,
+        cell: Option<ActorCell>,
+    },
+    Present,
+    TooMany(usize),
+    Failed(Arc<ExitReason>),
     ShuttingDown,
+}
+
+impl Refused {
+    fn of(self, child: ChildId, supervisor: &SupervisorPath) -> StartChildError {
+        match self {
+            Self::Spec(error) => StartChildError::Spec(error),
+            Self::Started { generation, cell } => StartChildError::AlreadyStarted {
+                child,
+                generation,
+                cell,
+            },
+            Self::Present => StartChildError::AlreadyPresent { child },
+            Self::TooMany(limit) => StartChildError::MaxChildren(limit),
+            Self::Failed(reason) => StartChildError::Failed { child, reason },
+            Self::ShuttingDown => SupervisorEnded::of(supervisor).into(),
+        }
+    }
 }
 
 /// Why a supervisor goes on by its old spec.
@@ -267,26 +313,45 @@ pub enum ReconfigureError {
     #[error("invalid supervisor spec")]
     Spec(#[from] SpecError),
     /// A dynamic supervisor cannot become one with listed children, nor the other way round.
-    #[error("the spec is for the other kind of supervisor")]
+    #[error(
+        "the spec is for the other kind of supervisor, static or dynamic; start a new supervisor by it"
+    )]
     Kind,
-    /// Children are being started or restarted in order; ask again when they are up.
-    #[error("a group of children is being started")]
+    /// Children are being started or restarted in order.
+    #[error("a group of children is being started; ask again when they are up")]
     Busy,
     /// The supervisor ends or has ended.
-    #[error("the supervisor is shutting down")]
-    ShuttingDown,
+    #[error(transparent)]
+    ShuttingDown(#[from] SupervisorEnded),
 }
 
 /// Why a child was not terminated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TerminateChildError {
     /// There is no such child.
-    #[error("no such child")]
-    NotFound,
+    #[error("there is no child {child}; see `which_children` for those there are")]
+    NotFound {
+        /// The id that was asked for.
+        child: ChildId,
+    },
     /// The supervisor has ended, or ended meanwhile.
-    #[error("the supervisor is shutting down")]
-    ShuttingDown,
+    #[error(transparent)]
+    ShuttingDown(#[from] SupervisorEnded),
+}
+
+impl TerminateChildError {
+    fn of(denied: Denied, child: &ChildId, supervisor: &SupervisorPath) -> Self {
+        match denied {
+            Denied::NotFound => Self::NotFound {
+                child: child.clone(),
+            },
+            // Neither keeps a child from being terminated: then it is the supervisor that is in the way.
+            Denied::Running | Denied::Restarting | Denied::Failed(_) | Denied::ShuttingDown => {
+                SupervisorEnded::of(supervisor).into()
+            }
+        }
+    }
 }
 
 /// Why a child was not restarted by request.
@@ -294,58 +359,148 @@ pub enum TerminateChildError {
 #[non_exhaustive]
 pub enum RestartChildError {
     /// There is no such child.
-    #[error("no such child")]
-    NotFound,
+    #[error("there is no child {child}; see `which_children` for those there are")]
+    NotFound {
+        /// The id that was asked for.
+        child: ChildId,
+    },
     /// It has a process.
-    #[error("the child is running")]
-    Running,
+    #[error("child {child} is running; terminate it first")]
+    Running {
+        /// Its id.
+        child: ChildId,
+    },
     /// Its supervisor is about to restart it.
-    #[error("the child is being restarted")]
-    Restarting,
+    #[error("child {child} is being restarted already; wait until it is up, or terminate it first")]
+    Restarting {
+        /// Its id.
+        child: ChildId,
+    },
     /// It did not start, or was terminated before it was up. The spec stays.
-    #[error("the child did not start")]
-    Failed(#[source] Arc<ExitReason>),
+    #[error("child {child} did not start")]
+    Failed {
+        /// Its id.
+        child: ChildId,
+        /// Why it did not start.
+        #[source]
+        reason: Arc<ExitReason>,
+    },
     /// The supervisor ends or has ended.
-    #[error("the supervisor is shutting down")]
-    ShuttingDown,
+    #[error(transparent)]
+    ShuttingDown(#[from] SupervisorEnded),
+}
+
+impl RestartChildError {
+    fn of(denied: Denied, child: &ChildId, supervisor: &SupervisorPath) -> Self {
+        let child = child.clone();
+        match denied {
+            Denied::NotFound => Self::NotFound { child },
+            Denied::Running => Self::Running { child },
+            Denied::Restarting => Self::Restarting { child },
+            Denied::Failed(reason) => Self::Failed { child, reason },
+            Denied::ShuttingDown => SupervisorEnded::of(supervisor).into(),
+        }
+    }
 }
 
 /// Why a child's spec was not deleted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeleteChildError {
     /// There is no such child.
-    #[error("no such child")]
-    NotFound,
-    /// It has a process; terminate it first.
-    #[error("the child is running")]
-    Running,
-    /// Its supervisor is about to restart it; terminate it first.
-    #[error("the child is being restarted")]
-    Restarting,
+    #[error("there is no child {child}; see `which_children` for those there are")]
+    NotFound {
+        /// The id that was asked for.
+        child: ChildId,
+    },
+    /// It has a process.
+    #[error("child {child} is running; terminate it first")]
+    Running {
+        /// Its id.
+        child: ChildId,
+    },
+    /// Its supervisor is about to restart it.
+    #[error("child {child} is being restarted; terminate it first")]
+    Restarting {
+        /// Its id.
+        child: ChildId,
+    },
     /// The supervisor ends or has ended.
-    #[error("the supervisor is shutting down")]
-    ShuttingDown,
+    #[error(transparent)]
+    ShuttingDown(#[from] SupervisorEnded),
 }
 
-/// The supervisor has ended and can no longer be asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the supervisor has ended")]
-pub struct SupervisorEnded;
+impl DeleteChildError {
+    fn of(denied: Denied, child: &ChildId, supervisor: &SupervisorPath) -> Self {
+        let child = child.clone();
+        match denied {
+            Denied::NotFound => Self::NotFound { child },
+            Denied::Running => Self::Running { child },
+            Denied::Restarting => Self::Restarting { child },
+            // A deletion starts nobody.
+            Denied::Failed(_) | Denied::ShuttingDown => SupervisorEnded::of(supervisor).into(),
+        }
+    }
+}
+
+/// The supervisor ends or has ended, or none is up at the reference, and can no longer be asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}; wait with `up` of its address or reference for the next one", self.what())]
+#[non_exhaustive]
+pub struct SupervisorEnded {
+    /// Where it stood; `None` when none was up that could have been asked.
+    pub supervisor: Option<SupervisorPath>,
+}
+
+impl SupervisorEnded {
+    pub(crate) fn of(supervisor: &SupervisorPath) -> Self {
+        Self {
+            supervisor: Some(supervisor.clone()),
+        }
+    }
+
+    /// Nobody is up at a reference.
+    pub(crate) fn nobody() -> Self {
+        Self { supervisor: None }
+    }
+
+    fn what(&self) -> String {
+        match &self.supervisor {
+            Some(path) => format!("the supervisor {path} ends or has ended"),
+            None => "no supervisor is up at the reference".to_owned(),
+        }
+    }
+}
 
 /// Why nothing can be said about a child.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LookupError {
     /// There is no such child.
-    #[error("no such child")]
-    NotFound,
+    #[error("there is no child {child}; see `which_children` for those there are")]
+    NotFound {
+        /// The id that was asked for.
+        child: ChildId,
+    },
     /// It takes other messages, or is a supervisor.
-    #[error("the child takes other messages")]
-    MessageType,
+    #[error(
+        "child {child} takes other messages, or none; name its `Actor::Msg`, or use a `SupervisorAddress`"
+    )]
+    MessageType {
+        /// Its id.
+        child: ChildId,
+    },
     /// There is nobody to ask.
     #[error(transparent)]
     SupervisorEnded(#[from] SupervisorEnded),
+}
+
+impl LookupError {
+    pub(crate) fn not_found(child: &ChildId) -> Self {
+        Self::NotFound {
+            child: child.clone(),
+        }
+    }
 }
 
 /// A child as it stands.

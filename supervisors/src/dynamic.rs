@@ -235,7 +235,7 @@ impl DynamicRef {
         &self,
         spec: ChildSpec,
     ) -> Result<(ChildKey, Started), StartChildError> {
-        let supervisor = self.current().ok_or(StartChildError::ShuttingDown)?;
+        let supervisor = self.supervisor()?;
         // With a number it would no longer look empty.
         if spec.id().as_str().is_empty() {
             return Err(SpecError::EmptyId.into());
@@ -277,8 +277,11 @@ impl DynamicRef {
     /// # Errors
     /// When there is no such child, or no supervisor.
     pub async fn terminate_child(&self, key: &ChildKey) -> Result<(), TerminateChildError> {
-        let supervisor = self.current().ok_or(TerminateChildError::ShuttingDown)?;
-        let id = key.of(&supervisor).ok_or(TerminateChildError::NotFound)?;
+        let supervisor = self.supervisor()?;
+        let child = key.id().clone();
+        let id = key
+            .of(&supervisor)
+            .ok_or(TerminateChildError::NotFound { child })?;
         supervisor.terminate_child(id).await
     }
 
@@ -303,7 +306,9 @@ impl DynamicRef {
     /// When there is no such child, or no supervisor.
     pub async fn which_child(&self, key: &ChildKey) -> Result<ChildInfo, LookupError> {
         let supervisor = self.supervisor()?;
-        let id = key.of(&supervisor).ok_or(LookupError::NotFound)?;
+        let id = key
+            .of(&supervisor)
+            .ok_or_else(|| LookupError::not_found(key.id()))?;
         supervisor.which_child(id).await
     }
 
@@ -321,7 +326,9 @@ impl DynamicRef {
     /// When there is no such child, or no supervisor.
     pub async fn child_spec(&self, key: &ChildKey) -> Result<SpecInfo, LookupError> {
         let supervisor = self.supervisor()?;
-        let id = key.of(&supervisor).ok_or(LookupError::NotFound)?;
+        let id = key
+            .of(&supervisor)
+            .ok_or_else(|| LookupError::not_found(key.id()))?;
         supervisor.child_spec(id).await
     }
 
@@ -331,11 +338,13 @@ impl DynamicRef {
     /// When there is no such child, it takes other messages, or there is no supervisor.
     pub async fn address<M: Message>(&self, key: &ChildKey) -> Result<Address<M>, LookupError> {
         let supervisor = self.supervisor()?;
-        let id = key.of(&supervisor).ok_or(LookupError::NotFound)?;
+        let id = key
+            .of(&supervisor)
+            .ok_or_else(|| LookupError::not_found(key.id()))?;
         supervisor.address(id).await
     }
 
     fn supervisor(&self) -> Result<SupervisorRef, SupervisorEnded> {
-        self.current().ok_or(SupervisorEnded)
+        self.current().ok_or_else(SupervisorEnded::nobody)
     }
 }

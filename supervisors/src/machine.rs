@@ -41,7 +41,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub(crate) use admin::{Answer, Outcome, Request, StartDenied, Ticket};
+pub(crate) use admin::{Answer, Denied, Outcome, Request, StartDenied, Ticket};
 pub(crate) use child::ChildPlan;
 use child::{Child, Phase};
 pub(crate) use reconfigure::Unchanged;

@@ -218,7 +218,7 @@ impl<T: Send + Sync> Seat for Routing<T> {
 
 /// There are no partitions at present: they were resized to none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("there are no partitions: they were resized to zero")]
+#[error("there are no partitions: they were resized to zero; resize them to one or more")]
 pub struct NoPartitions;
 
 /// Why the number of partitions is not what was asked for.
@@ -226,7 +226,7 @@ pub struct NoPartitions;
 #[non_exhaustive]
 pub enum ResizeError {
     /// More than the spec says.
-    #[error("{asked} partitions were asked for, but the spec allows {allowed}")]
+    #[error("{asked} partitions were asked for, but the spec allows {allowed}; build it with more")]
     TooMany {
         /// What was asked for.
         asked: usize,
@@ -337,16 +337,17 @@ impl<T: Clone> Partitions<T> {
         }
         for partition in (partitions..allowed).rev() {
             match supervisor.terminate_child(&partition_id(partition)).await {
-                Ok(()) | Err(TerminateChildError::NotFound) => {}
-                Err(TerminateChildError::ShuttingDown) => return Err(SupervisorEnded.into()),
+                Ok(()) | Err(TerminateChildError::NotFound { .. }) => {}
+                Err(TerminateChildError::ShuttingDown(ended)) => return Err(ended.into()),
             }
         }
         for partition in before..partitions {
             match supervisor.restart_child(&partition_id(partition)).await {
-                Ok(_) | Err(RestartChildError::Running | RestartChildError::Restarting) => {
+                Ok(_)
+                | Err(RestartChildError::Running { .. } | RestartChildError::Restarting { .. }) => {
                     self.shared.active.store(partition + 1, Ordering::SeqCst);
                 }
-                Err(RestartChildError::ShuttingDown) => return Err(SupervisorEnded.into()),
+                Err(RestartChildError::ShuttingDown(ended)) => return Err(ended.into()),
                 Err(source) => return Err(ResizeError::Failed { partition, source }),
             }
         }
@@ -382,7 +383,7 @@ impl<T: Clone> Partitions<T> {
     }
 
     fn supervisor(&self) -> Result<SupervisorRef, SupervisorEnded> {
-        self.current().ok_or(SupervisorEnded)
+        self.current().ok_or_else(SupervisorEnded::nobody)
     }
 }
 

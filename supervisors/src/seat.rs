@@ -16,8 +16,12 @@ use crate::handle::SupervisorRef;
 
 /// No supervisor came up at the address in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("no supervisor came up at the address in time")]
-pub struct SupervisorNotUp;
+#[error("no supervisor came up at the address within {within:?}")]
+#[non_exhaustive]
+pub struct SupervisorNotUp {
+    /// How long it was waited for.
+    pub within: Duration,
+}
 
 /// Reaches whichever incarnation of a supervisor is up. Clones reach the same.
 ///
@@ -50,8 +54,8 @@ impl SupervisorAddress {
         let mut place = self.place.subscribe();
         let found = tokio::time::timeout(within, place.wait_for(Option::is_some)).await;
         match found {
-            Ok(Ok(supervisor)) => supervisor.clone().ok_or(SupervisorNotUp),
-            Ok(Err(_)) | Err(_) => Err(SupervisorNotUp),
+            Ok(Ok(supervisor)) => supervisor.clone().ok_or(SupervisorNotUp { within }),
+            Ok(Err(_)) | Err(_) => Err(SupervisorNotUp { within }),
         }
     }
 

@@ -639,49 +639,53 @@ impl fmt::Debug for SupervisorSpec {
 #[non_exhaustive]
 pub enum SpecError {
     /// Two children have one id.
-    #[error("child id {child} is used twice")]
+    #[error("child id {child} is used twice; give each child of a supervisor its own")]
     DuplicateId {
         /// That id.
         child: ChildId,
     },
     /// A child has no name.
-    #[error("a child id is empty")]
+    #[error("a child id is empty; give the child a name")]
     EmptyId,
     /// A permanent child never ends for good, so it cannot be significant.
-    #[error("child {child} is significant and permanent")]
+    #[error("child {child} is significant and permanent; make it transient or temporary")]
     SignificantPermanent {
         /// That child.
         child: ChildId,
     },
     /// A significant child without effect.
-    #[error("child {child} is significant but its supervisor never shuts down for it")]
+    #[error(
+        "child {child} is significant but its supervisor never shuts down for it; set `auto_shutdown`"
+    )]
     SignificantNever {
         /// That child.
         child: ChildId,
     },
     /// No start could ever be quick enough.
-    #[error("start timeout of child {child} is zero")]
+    #[error("start timeout of child {child} is zero; give it time")]
     ZeroStartTimeout {
         /// That child.
         child: ChildId,
     },
     /// No callback could ever be quick enough.
-    #[error("watchdog of child {child} is zero")]
+    #[error("watchdog of child {child} is zero; give it time, or none")]
     ZeroWatchdog {
         /// That child.
         child: ChildId,
     },
     /// The children of a dynamic supervisor are not significant, so none can end it.
-    #[error("a dynamic supervisor never shuts down for a child")]
+    #[error("a dynamic supervisor never shuts down for a child; leave `auto_shutdown` at never")]
     DynamicAutoShutdown,
     /// The children of a dynamic supervisor are started by request.
-    #[error("child {child} is listed in the spec of a dynamic supervisor")]
+    #[error(
+        "child {child} is listed in the spec of a dynamic supervisor; start it with `start_child`"
+    )]
     DynamicChild {
         /// That child.
         child: ChildId,
     },
     /// A partitioned supervisor without partitions.
-    #[error("a partitioned supervisor needs at least one partition")]
+    #[error("there are zero partitions; a partitioned supervisor needs at least one")]
     NoPartitions,
     /// A partition that would be gone for good with its first end.
     #[error(
@@ -689,10 +693,12 @@ pub enum SpecError {
     )]
     TemporaryPartition,
     /// No restart could ever be within the window.
-    #[error("intensity window is zero")]
+    #[error("intensity window is zero; to allow no restart, set `max_restarts` to zero")]
     ZeroWindow,
     /// The address is for other messages than the child's, or the child is a task or a supervisor.
-    #[error("address of child {child} is for another message type")]
+    #[error(
+        "address of child {child} is for another message type; use its actor's, or a `SupervisorAddress` for a supervisor"
+    )]
     AddressType {
         /// That child.
         child: ChildId,

@@ -201,7 +201,7 @@ impl TaskRef {
     }
 
     /// Runs `future`, tied to nobody: it goes on when the handle is dropped, and also when the future of
-    /// this call is, once that was polled; its result is then lost.
+    /// this call is, once it was polled and there was room for it; its result is then lost.
     ///
     /// # Errors
     /// See [`StartTaskError`]; the future is dropped then.
@@ -277,7 +277,7 @@ impl TaskRef {
     }
 
     /// Ends a task as the spec says and waits for its end. A call whose future is dropped is carried out all
-    /// the same.
+    /// the same, if there was room for it.
     ///
     /// # Errors
     /// When there is no such task, or no supervisor.
@@ -327,7 +327,7 @@ impl TaskRef {
             .shutdown(*lock(&self.shutdown));
         let (key, _) = self.children.start_child(spec).await?;
         let Some(record) = known.get().cloned() else {
-            return Err(StartTaskError::ShuttingDown);
+            return Err(SupervisorEnded::nobody().into());
         };
         let ended = record.clone();
         Ok(TaskHandle {
@@ -465,26 +465,28 @@ impl TaskError {
 #[non_exhaustive]
 pub enum StartTaskError {
     /// There are as many tasks as there may be.
-    #[error("the supervisor has {0} tasks already, as many as it may have")]
+    #[error(
+        "the supervisor has {0} tasks already, as many as it may have; wait until one has ended, or raise `max_children`"
+    )]
     MaxChildren(usize),
     /// It was terminated before it was up.
     #[error("the task did not start")]
     Failed(#[source] Arc<ExitReason>),
     /// The supervisor ends, has ended, or is being restarted.
-    #[error("the supervisor is shutting down")]
-    ShuttingDown,
+    #[error(transparent)]
+    ShuttingDown(#[from] SupervisorEnded),
 }
 
 impl From<StartChildError> for StartTaskError {
     fn from(error: StartChildError) -> Self {
         match error {
             StartChildError::MaxChildren(limit) => Self::MaxChildren(limit),
-            StartChildError::Failed(reason) => Self::Failed(reason),
-            StartChildError::ShuttingDown => Self::ShuttingDown,
+            StartChildError::Failed { reason, .. } => Self::Failed(reason),
+            StartChildError::ShuttingDown(ended) => Self::ShuttingDown(ended),
             // Keys are never used twice, and the spec is ours.
             error @ (StartChildError::Spec(_)
             | StartChildError::AlreadyStarted { .. }
-            | StartChildError::AlreadyPresent) => {
+            | StartChildError::AlreadyPresent { .. }) => {
                 Self::Failed(Arc::new(ExitReason::Failed(Arc::new(error))))
             }
         }

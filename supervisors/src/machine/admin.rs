@@ -22,7 +22,7 @@ use super::child::{Child, ChildPlan, Phase};
 use super::reconfigure::Unchanged;
 use super::sequence::Stage;
 use super::{Action, Machine, Mode, Population, Rules, Standing};
-use crate::admin::{Counts, DeleteChildError, RestartChildError, TerminateChildError};
+use crate::admin::Counts;
 use crate::exit::ExitReason;
 use crate::id::{ChildId, Generation};
 
@@ -43,9 +43,9 @@ pub(crate) enum Request {
 #[derive(Debug, Clone)]
 pub(crate) enum Answer {
     Start(Result<(ChildId, Outcome), StartDenied>),
-    Terminate(Result<(), TerminateChildError>),
-    Restart(Result<(ChildId, Outcome), RestartChildError>),
-    Delete(Result<(), DeleteChildError>),
+    Terminate(Result<(), Denied>),
+    Restart(Result<(ChildId, Outcome), Denied>),
+    Delete(Result<(), Denied>),
     Reconfigure(Result<(), Unchanged>),
 }
 
@@ -65,6 +65,19 @@ pub(crate) enum StartDenied {
     Present,
     /// There are as many children as there may be.
     TooMany(usize),
+    Failed(Arc<ExitReason>),
+    ShuttingDown,
+}
+
+/// Why a child that was named is left as it is. Whoever named it knows its id.
+#[derive(Debug, Clone)]
+pub(crate) enum Denied {
+    NotFound,
+    /// It has a process.
+    Running,
+    /// It is going to be restarted.
+    Restarting,
+    /// It was to start and did not.
     Failed(Arc<ExitReason>),
     ShuttingDown,
 }
@@ -147,19 +160,11 @@ impl Machine {
     }
 
     /// Whether it is down already; else the answer comes with its end.
-    fn terminate(
-        &mut self,
-        now: Instant,
-        ticket: Ticket,
-        id: &ChildId,
-    ) -> Result<bool, TerminateChildError> {
+    fn terminate(&mut self, now: Instant, ticket: Ticket, id: &ChildId) -> Result<bool, Denied> {
         if matches!(self.mode, Mode::Ended) {
-            return Err(TerminateChildError::ShuttingDown);
+            return Err(Denied::ShuttingDown);
         }
-        let at = self
-            .children
-            .find(id)
-            .ok_or(TerminateChildError::NotFound)?;
+        let at = self.children.find(id).ok_or(Denied::NotFound)?;
         self.held.insert(at);
         let child = &mut self.children[at];
         let planned = std::mem::take(&mut child.planned);
@@ -188,19 +193,14 @@ impl Machine {
         Ok(false)
     }
 
-    fn revive(
-        &mut self,
-        now: Instant,
-        ticket: Ticket,
-        id: &ChildId,
-    ) -> Result<(), RestartChildError> {
+    fn revive(&mut self, now: Instant, ticket: Ticket, id: &ChildId) -> Result<(), Denied> {
         if !matches!(self.mode, Mode::Up) {
-            return Err(RestartChildError::ShuttingDown);
+            return Err(Denied::ShuttingDown);
         }
-        let at = self.children.find(id).ok_or(RestartChildError::NotFound)?;
+        let at = self.children.find(id).ok_or(Denied::NotFound)?;
         match self.presence(at) {
-            Presence::Running => return Err(RestartChildError::Running),
-            Presence::Restarting => return Err(RestartChildError::Restarting),
+            Presence::Running => return Err(Denied::Running),
+            Presence::Restarting => return Err(Denied::Restarting),
             Presence::Down => {}
         }
         let child = &mut self.children[at];
@@ -213,14 +213,14 @@ impl Machine {
         Ok(())
     }
 
-    fn delete(&mut self, id: &ChildId) -> Result<(), DeleteChildError> {
+    fn delete(&mut self, id: &ChildId) -> Result<(), Denied> {
         if !matches!(self.mode, Mode::Up) {
-            return Err(DeleteChildError::ShuttingDown);
+            return Err(Denied::ShuttingDown);
         }
-        let at = self.children.find(id).ok_or(DeleteChildError::NotFound)?;
+        let at = self.children.find(id).ok_or(Denied::NotFound)?;
         match self.presence(at) {
-            Presence::Running => Err(DeleteChildError::Running),
-            Presence::Restarting => Err(DeleteChildError::Restarting),
+            Presence::Running => Err(Denied::Running),
+            Presence::Restarting => Err(Denied::Restarting),
             Presence::Down => {
                 self.dismiss(at);
                 Ok(())
@@ -295,10 +295,9 @@ impl Machine {
                     Answer::Start(Err(StartDenied::Failed(reason.clone()))),
                 )
             }
-            Some(Asked::Revive(ticket)) => (
-                ticket,
-                Answer::Restart(Err(RestartChildError::Failed(reason.clone()))),
-            ),
+            Some(Asked::Revive(ticket)) => {
+                (ticket, Answer::Restart(Err(Denied::Failed(reason.clone()))))
+            }
         };
         self.reply(answer.0, answer.1);
         true
@@ -311,7 +310,7 @@ impl Machine {
                 self.reply(ticket, Answer::Start(Err(StartDenied::ShuttingDown)));
             }
             Some(Asked::Revive(ticket)) => {
-                let denied = Err(RestartChildError::ShuttingDown);
+                let denied = Err(Denied::ShuttingDown);
                 self.reply(ticket, Answer::Restart(denied));
             }
             None => {}

@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{
-    Action, Answer, ChildPlan, Input, Judged, Machine, Outcome, Population, Request, Rules,
+    Action, Answer, ChildPlan, Denied, Input, Judged, Machine, Outcome, Population, Request, Rules,
     StartDenied, StartRefusal, Ticket,
 };
-use crate::admin::RestartChildError;
 use crate::backoff::{Backoff, Jitter};
 use crate::exit::{ExitReason, ShutdownCause};
 use crate::id::Generation;
@@ -170,11 +169,11 @@ fn short(answer: &Answer) -> String {
             StartDenied::ShuttingDown => "shutting down".to_owned(),
         },
         Answer::Restart(Err(error)) => match error {
-            RestartChildError::NotFound => "not found".to_owned(),
-            RestartChildError::Running => "running".to_owned(),
-            RestartChildError::Restarting => "restarting".to_owned(),
-            RestartChildError::Failed(_) => "failed".to_owned(),
-            RestartChildError::ShuttingDown => "shutting down".to_owned(),
+            Denied::NotFound => "not found".to_owned(),
+            Denied::Running => "running".to_owned(),
+            Denied::Restarting => "restarting".to_owned(),
+            Denied::Failed(_) => "failed".to_owned(),
+            Denied::ShuttingDown => "shutting down".to_owned(),
         },
         Answer::Terminate(Ok(())) => "terminated".to_owned(),
         Answer::Terminate(Err(error)) => format!("{error:?}"),

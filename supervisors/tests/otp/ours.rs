@@ -192,34 +192,34 @@ pub(crate) async fn answer(world: &Arc<World>, within: &[&str], call: &Call) -> 
             match supervisor.start_child(spec).await {
                 Ok(up) => started(up),
                 Err(StartChildError::AlreadyStarted { .. }) => "already_started",
-                Err(StartChildError::AlreadyPresent) => "already_present",
-                Err(StartChildError::Failed(_)) => "failed",
+                Err(StartChildError::AlreadyPresent { .. }) => "already_present",
+                Err(StartChildError::Failed { .. }) => "failed",
                 Err(StartChildError::Spec(_)) => "invalid",
-                Err(StartChildError::ShuttingDown) => "gone",
+                Err(StartChildError::ShuttingDown(_)) => "gone",
                 Err(_) => "strange",
             }
         }
         Call::Terminate(id) => match supervisor.terminate_child(&(*id).into()).await {
             Ok(()) => "ok",
-            Err(TerminateChildError::NotFound) => "not_found",
-            Err(TerminateChildError::ShuttingDown) => "gone",
+            Err(TerminateChildError::NotFound { .. }) => "not_found",
+            Err(TerminateChildError::ShuttingDown(_)) => "gone",
             Err(_) => "strange",
         },
         Call::Restart(id) => match supervisor.restart_child(&(*id).into()).await {
             Ok(up) => started(up),
-            Err(RestartChildError::NotFound) => "not_found",
-            Err(RestartChildError::Running) => "running",
-            Err(RestartChildError::Restarting) => "restarting",
-            Err(RestartChildError::Failed(_)) => "failed",
-            Err(RestartChildError::ShuttingDown) => "gone",
+            Err(RestartChildError::NotFound { .. }) => "not_found",
+            Err(RestartChildError::Running { .. }) => "running",
+            Err(RestartChildError::Restarting { .. }) => "restarting",
+            Err(RestartChildError::Failed { .. }) => "failed",
+            Err(RestartChildError::ShuttingDown(_)) => "gone",
             Err(_) => "strange",
         },
         Call::Delete(id) => match supervisor.delete_child(&(*id).into()).await {
             Ok(()) => "ok",
-            Err(DeleteChildError::NotFound) => "not_found",
-            Err(DeleteChildError::Running) => "running",
-            Err(DeleteChildError::Restarting) => "restarting",
-            Err(DeleteChildError::ShuttingDown) => "gone",
+            Err(DeleteChildError::NotFound { .. }) => "not_found",
+            Err(DeleteChildError::Running { .. }) => "running",
+            Err(DeleteChildError::Restarting { .. }) => "restarting",
+            Err(DeleteChildError::ShuttingDown(_)) => "gone",
             Err(_) => "strange",
         },
         Call::Spec(id) => match supervisor.child_spec(&(*id).into()).await {
@@ -243,7 +243,7 @@ pub(crate) async fn answer(world: &Arc<World>, within: &[&str], call: &Call) -> 
                 };
                 return format!("{restart} {} {shutdown} {kind}", spec.significant);
             }
-            Err(LookupError::NotFound) => "not_found",
+            Err(LookupError::NotFound { .. }) => "not_found",
             Err(_) => "gone",
         },
     };

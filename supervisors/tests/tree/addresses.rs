@@ -82,7 +82,7 @@ async fn a_call_whose_incarnation_dies_fails_at_once() {
     let patient = address.call(Do::Keep, Duration::from_secs(1)).await;
     assert!(matches!(
         patient,
-        Err(CallError::NotUp(_) | CallError::Timeout(_))
+        Err(CallError::NotUp(_) | CallError::Timeout { .. })
     ));
     tree.shutdown(ShutdownPlan::default()).await;
 }

@@ -67,7 +67,7 @@ async fn a_child_lives_its_whole_life_by_request() {
     let address: Address<Do> = tree.address(&id("a")).await.unwrap();
     assert_eq!(ping(&address).await, 1);
     let refused = tree.delete_child(&id("a")).await;
-    assert_eq!(refused, Err(DeleteChildError::Running));
+    assert!(matches!(refused, Err(DeleteChildError::Running { .. })));
 
     tree.terminate_child(&id("a")).await.unwrap();
     assert_eq!(log.take(), ["start a", "stop a", "drop a"]);
@@ -77,17 +77,17 @@ async fn a_child_lives_its_whole_life_by_request() {
     assert!(matches!(again, Started::Up { generation, .. } if generation.0 == 2));
     assert_eq!(ping(&address).await, 2, "the address follows");
     let refused = tree.restart_child(&id("a")).await;
-    assert!(matches!(refused, Err(RestartChildError::Running)));
+    assert!(matches!(refused, Err(RestartChildError::Running { .. })));
 
     tree.terminate_child(&id("a")).await.unwrap();
     tree.delete_child(&id("a")).await.unwrap();
     assert_eq!(counts(&tree).await, [0, 0, 0, 0]);
     let gone = tree.delete_child(&id("a")).await;
-    assert_eq!(gone, Err(DeleteChildError::NotFound));
+    assert!(matches!(gone, Err(DeleteChildError::NotFound { .. })));
     let gone = tree.terminate_child(&id("a")).await;
-    assert_eq!(gone, Err(TerminateChildError::NotFound));
+    assert!(matches!(gone, Err(TerminateChildError::NotFound { .. })));
     let gone = tree.restart_child(&id("a")).await;
-    assert!(matches!(gone, Err(RestartChildError::NotFound)));
+    assert!(matches!(gone, Err(RestartChildError::NotFound { .. })));
     tree.shutdown(ShutdownPlan::default()).await;
 }
 
@@ -103,7 +103,10 @@ async fn a_child_whose_id_is_in_use_is_not_started() {
     .await;
     let before = tree.which_child(&id("a")).await.unwrap().cell.unwrap();
     let refused = tree.start_child(puppet("a", &log)).await.unwrap_err();
-    let StartChildError::AlreadyStarted { generation, cell } = refused else {
+    let StartChildError::AlreadyStarted {
+        generation, cell, ..
+    } = refused
+    else {
         panic!("{refused}");
     };
     assert_eq!(generation.0, 1);
@@ -113,7 +116,7 @@ async fn a_child_whose_id_is_in_use_is_not_started() {
     address.cast(Do::Stop(None)).unwrap();
     settle().await;
     let refused = tree.start_child(puppet("t", &log)).await.unwrap_err();
-    assert!(matches!(refused, StartChildError::AlreadyPresent));
+    assert!(matches!(refused, StartChildError::AlreadyPresent { .. }));
     assert_eq!(tree.snapshot().await.window.unwrap().0, 0);
     assert_eq!(
         log.take(),
@@ -149,7 +152,7 @@ async fn a_temporary_id_can_be_started_again_at_once() {
             }
             assert_eq!(counts(&tree).await, [0, 0, 0, 0]);
             let gone = tree.terminate_child(&id("t")).await;
-            assert_eq!(gone, Err(TerminateChildError::NotFound));
+            assert!(matches!(gone, Err(TerminateChildError::NotFound { .. })));
         }
         tree.shutdown(ShutdownPlan::default()).await;
     }
@@ -171,13 +174,13 @@ async fn only_a_start_that_went_well_or_was_ignored_keeps_the_spec() {
 
     let fail = |_: &_| Err(StartError::failed(LineDead(7)));
     let failed = tree.start_child(gated("f", &log, fail)).await.unwrap_err();
-    let StartChildError::Failed(reason) = failed else {
+    let StartChildError::Failed { reason, .. } = failed else {
         panic!("{failed}");
     };
     assert_eq!(reason.downcast_ref::<LineDead>(), Some(&LineDead(7)));
     let overdue = slow("slow", &log).start_timeout(Duration::from_secs(1));
     let failed = tree.start_child(overdue).await.unwrap_err();
-    assert!(matches!(failed, StartChildError::Failed(reason)
+    assert!(matches!(failed, StartChildError::Failed { reason, .. }
         if matches!(*reason, ExitReason::StartTimeout(_))));
     assert_eq!(ids(&tree).await, ["i", "a"]);
     assert_eq!(tree.snapshot().await.window.unwrap().0, 0);
@@ -249,9 +252,9 @@ async fn the_supervisor_answers_while_children_start_and_stop() {
         StartChildError::AlreadyStarted { cell: None, .. }
     ));
     let refused = tree.delete_child(&id("stubborn")).await;
-    assert_eq!(refused, Err(DeleteChildError::Running));
+    assert!(matches!(refused, Err(DeleteChildError::Running { .. })));
     let refused = tree.restart_child(&id("stubborn")).await;
-    assert!(matches!(refused, Err(RestartChildError::Running)));
+    assert!(matches!(refused, Err(RestartChildError::Running { .. })));
     tree.start_child(puppet("quick", &log)).await.unwrap();
     assert_eq!(counts(&tree).await, [3, 2, 0, 3]);
     assert!(began.elapsed() < Duration::from_secs(1));
@@ -271,7 +274,7 @@ async fn a_child_terminated_while_it_starts_never_comes_alive() {
     settle().await;
     tree.terminate_child(&id("slow")).await.unwrap();
     let failed = starting.await.unwrap();
-    assert!(matches!(failed, Err(StartChildError::Failed(_))));
+    assert!(matches!(failed, Err(StartChildError::Failed { .. })));
     assert_eq!(counts(&tree).await, [0, 0, 0, 0]);
     tokio::time::sleep(2 * HOUR).await;
     assert!(log.take().is_empty());
@@ -300,10 +303,10 @@ async fn a_restart_by_request_that_hangs_can_be_terminated() {
     let restarting = tokio::spawn(async move { at.restart_child(&id("a")).await });
     settle().await;
     let refused = tree.delete_child(&id("a")).await;
-    assert_eq!(refused, Err(DeleteChildError::Running));
+    assert!(matches!(refused, Err(DeleteChildError::Running { .. })));
     tree.terminate_child(&id("a")).await.unwrap();
     let failed = restarting.await.unwrap();
-    assert!(matches!(failed, Err(RestartChildError::Failed(_))));
+    assert!(matches!(failed, Err(RestartChildError::Failed { .. })));
     assert_eq!(counts(&tree).await, [1, 0, 0, 1]);
     tree.delete_child(&id("a")).await.unwrap();
     tree.shutdown(ShutdownPlan::default()).await;
@@ -323,9 +326,9 @@ async fn a_child_in_its_backoff_can_be_terminated_and_stays_down() {
         StartChildError::AlreadyStarted { cell: None, .. }
     ));
     let refused = tree.restart_child(&id("a")).await;
-    assert!(matches!(refused, Err(RestartChildError::Restarting)));
+    assert!(matches!(refused, Err(RestartChildError::Restarting { .. })));
     let refused = tree.delete_child(&id("a")).await;
-    assert_eq!(refused, Err(DeleteChildError::Restarting));
+    assert!(matches!(refused, Err(DeleteChildError::Restarting { .. })));
 
     tree.terminate_child(&id("a")).await.unwrap();
     tokio::time::sleep(2 * HOUR).await;
@@ -358,6 +361,46 @@ async fn a_child_added_during_a_group_restart_starts_after_the_group() {
     tree.shutdown(ShutdownPlan::default()).await;
 }
 
+/// Whoever reads it knows which child, which supervisor, and what to do.
+#[tokio::test(start_paused = true)]
+async fn refusals_name_the_child_and_the_remedy() {
+    let log = Log::default();
+    let (tree, _events) = started(generous(Strategy::OneForOne).child(puppet("a", &log))).await;
+    let said = |error: &dyn std::error::Error| error.to_string();
+    let error = tree.start_child(puppet("a", &log)).await.unwrap_err();
+    assert_eq!(
+        said(&error),
+        "child a is already started, as incarnation 1; terminate and delete it first, or use another id"
+    );
+    let error = tree.restart_child(&id("a")).await.unwrap_err();
+    assert_eq!(said(&error), "child a is running; terminate it first");
+    let error = tree.delete_child(&id("a")).await.unwrap_err();
+    assert_eq!(said(&error), "child a is running; terminate it first");
+    for error in [
+        said(&tree.terminate_child(&id("b")).await.unwrap_err()),
+        said(&tree.restart_child(&id("b")).await.unwrap_err()),
+        said(&tree.delete_child(&id("b")).await.unwrap_err()),
+        said(&tree.which_child(&id("b")).await.unwrap_err()),
+    ] {
+        assert_eq!(
+            error,
+            "there is no child b; see `which_children` for those there are"
+        );
+    }
+    tree.terminate_child(&id("a")).await.unwrap();
+    let error = tree.start_child(puppet("a", &log)).await.unwrap_err();
+    assert_eq!(
+        said(&error),
+        "child a is already present, without a process; restart or delete it"
+    );
+    tree.shutdown(ShutdownPlan::default()).await;
+    let error = tree.which_child(&id("a")).await.unwrap_err();
+    assert_eq!(
+        said(&error),
+        "the supervisor root ends or has ended; wait with `up` of its address or reference for the next one"
+    );
+}
+
 /// Nobody waits for an answer that will not come.
 #[tokio::test(start_paused = true)]
 async fn callers_of_a_supervisor_that_ends_are_told() {
@@ -368,14 +411,15 @@ async fn callers_of_a_supervisor_that_ends_are_told() {
     settle().await;
     tree.shutdown(ShutdownPlan::default()).await;
     let told = starting.await.unwrap();
-    assert!(matches!(told, Err(StartChildError::ShuttingDown)));
+    assert!(matches!(told, Err(StartChildError::ShuttingDown(_))));
     let told = tree.start_child(puppet("a", &log)).await;
-    assert!(matches!(told, Err(StartChildError::ShuttingDown)));
+    assert!(matches!(told, Err(StartChildError::ShuttingDown(_))));
     let told = tree.terminate_child(&id("a")).await;
-    assert_eq!(told, Err(TerminateChildError::ShuttingDown));
-    assert_eq!(tree.count_children().await, Err(SupervisorEnded));
+    assert!(matches!(told, Err(TerminateChildError::ShuttingDown(_))));
+    let ended: SupervisorEnded = tree.count_children().await.unwrap_err();
+    assert_eq!(ended.supervisor.as_ref(), Some(tree.path()));
     let told = tree.address::<Do>(&id("a")).await.unwrap_err();
-    assert_eq!(told, LookupError::SupervisorEnded(SupervisorEnded));
+    assert_eq!(told, LookupError::SupervisorEnded(ended));
     assert!(log.take().is_empty());
 }
 
@@ -388,7 +432,7 @@ async fn callers_of_a_supervisor_that_is_killed_are_told() {
     settle().await;
     tree.cell().kill();
     let told = starting.await.unwrap();
-    assert!(matches!(told, Err(StartChildError::ShuttingDown)));
+    assert!(matches!(told, Err(StartChildError::ShuttingDown(_))));
     assert!(log.take().is_empty());
 }
 

@@ -65,11 +65,15 @@ async fn only_children_that_came_up_are_kept() {
         assert!(matches!(outcome, Started::Ignored));
         assert_eq!(
             jobs.which_child(&key).await.unwrap_err(),
-            LookupError::NotFound
+            LookupError::NotFound {
+                child: key.id().clone()
+            }
         );
         assert_eq!(
             jobs.terminate_child(&key).await,
-            Err(TerminateChildError::NotFound)
+            Err(TerminateChildError::NotFound {
+                child: key.id().clone()
+            })
         );
         assert_eq!(counts(&jobs).await, [1, 1, 0, 1]);
     }
@@ -92,7 +96,7 @@ async fn only_children_that_came_up_are_kept() {
     ];
     let mut reasons = Vec::new();
     for failing in failures {
-        let Err(StartChildError::Failed(reason)) = jobs.start_child(failing).await else {
+        let Err(StartChildError::Failed { reason, .. }) = jobs.start_child(failing).await else {
             panic!("it started");
         };
         assert_eq!(counts(&jobs).await, [1, 1, 0, 1]);
@@ -146,13 +150,16 @@ async fn a_child_is_found_by_its_key_and_a_foreign_key_finds_nobody() {
         .collect();
     assert_eq!(listed, [second, first], "newest first");
 
-    let unknown = LookupError::NotFound;
-    assert_eq!(jobs.child_spec(&foreign).await, Err(unknown));
+    let child = foreign.id().clone();
+    let unknown = LookupError::NotFound {
+        child: child.clone(),
+    };
+    assert_eq!(jobs.child_spec(&foreign).await, Err(unknown.clone()));
     assert_eq!(jobs.which_child(&foreign).await.unwrap_err(), unknown);
     assert_eq!(jobs.address::<Do>(&foreign).await.unwrap_err(), unknown);
     assert_eq!(
         jobs.terminate_child(&foreign).await,
-        Err(TerminateChildError::NotFound)
+        Err(TerminateChildError::NotFound { child })
     );
     assert_eq!(counts(&others).await, [1, 1, 0, 1]);
     tree.shutdown(ShutdownPlan::default()).await;
@@ -175,7 +182,7 @@ async fn there_are_never_more_children_than_allowed() {
         jobs.start_child(declines).await.unwrap();
         let fails = gated("f", &log, |_| Err(StartError::failed(LineDead(1))));
         let failed = jobs.start_child(fails).await;
-        assert!(matches!(failed, Err(StartChildError::Failed(_))));
+        assert!(matches!(failed, Err(StartChildError::Failed { .. })));
     }
     let (key, address) = add(&jobs, puppet("a", &log)).await;
     address.cast(Do::Fail(1)).unwrap();
@@ -230,7 +237,7 @@ async fn a_terminated_child_is_not_found_again() {
         assert_eq!(reason.kind(), kind);
         assert!(address.current().is_none());
         let again = jobs.terminate_child(&key).await;
-        assert_eq!(again, Err(TerminateChildError::NotFound));
+        assert!(matches!(again, Err(TerminateChildError::NotFound { .. })));
         assert_eq!(counts(&jobs).await, [0; 4]);
     }
     tree.shutdown(ShutdownPlan::default()).await;
@@ -268,8 +275,9 @@ async fn a_reference_reaches_the_next_incarnation() {
     let below = ChildSpec::supervisor("jobs", lasting().reference(&jobs));
     assert!(jobs.current().is_none());
     let early = jobs.start_child(puppet("a", &log)).await;
-    assert!(matches!(early, Err(StartChildError::ShuttingDown)));
-    assert_eq!(jobs.count_children().await, Err(SupervisorEnded));
+    assert!(matches!(early, Err(StartChildError::ShuttingDown(_))));
+    let SupervisorEnded { supervisor, .. } = jobs.count_children().await.unwrap_err();
+    assert_eq!(supervisor, None, "it was never up");
     let long = Backoff::new(HOUR, HOUR)
         .first_immediate(false)
         .jitter(Jitter::None);
@@ -282,9 +290,9 @@ async fn a_reference_reaches_the_next_incarnation() {
     assert!(address.current().is_none());
     assert!(jobs.current().is_none());
     let none = jobs.start_child(puppet("a", &log)).await;
-    assert!(matches!(none, Err(StartChildError::ShuttingDown)));
+    assert!(matches!(none, Err(StartChildError::ShuttingDown(_))));
     let none = jobs.terminate_child(&old).await;
-    assert_eq!(none, Err(TerminateChildError::ShuttingDown));
+    assert!(matches!(none, Err(TerminateChildError::ShuttingDown(_))));
     assert!(jobs.up(Duration::from_secs(1)).await.is_err());
 
     let supervisor = jobs.up(2 * HOUR).await.unwrap();
@@ -293,10 +301,10 @@ async fn a_reference_reaches_the_next_incarnation() {
     let (new, _) = add(&jobs, puppet("a", &log)).await;
     assert_ne!(old, new);
     let gone = jobs.terminate_child(&old).await;
-    assert_eq!(gone, Err(TerminateChildError::NotFound));
+    assert!(matches!(gone, Err(TerminateChildError::NotFound { .. })));
     tree.shutdown(ShutdownPlan::default()).await;
     let none = jobs.start_child(puppet("a", &log)).await;
-    assert!(matches!(none, Err(StartChildError::ShuttingDown)));
+    assert!(matches!(none, Err(StartChildError::ShuttingDown(_))));
 }
 
 /// The tree owns its supervisors; a reference only reaches one.
@@ -406,7 +414,7 @@ async fn a_child_that_starts_can_be_terminated_by_its_listed_key() {
     assert_eq!(child.status, NodeStatus::Starting);
     assert_eq!(counts(&jobs).await, [1, 0, 0, 1]);
     jobs.terminate_child(&key).await.unwrap();
-    let Err(StartChildError::Failed(reason)) = starting.await.unwrap() else {
+    let Err(StartChildError::Failed { reason, .. }) = starting.await.unwrap() else {
         panic!("it started");
     };
     assert!(matches!(&*reason, ExitReason::StartFailed(_)), "{reason}");

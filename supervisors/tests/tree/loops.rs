@@ -53,7 +53,7 @@ async fn an_id_is_free_present_or_started_by_what_became_of_its_child() {
                 let expected = match again {
                     Ok(Started::Up { .. }) => restart == Restart::Temporary,
                     Err(StartChildError::AlreadyStarted { .. }) => comes_back,
-                    Err(StartChildError::AlreadyPresent) => {
+                    Err(StartChildError::AlreadyPresent { .. }) => {
                         !comes_back && restart != Restart::Temporary
                     }
                     _ => false,
@@ -183,7 +183,7 @@ async fn a_restart_by_request_that_fails_leaves_the_spec() {
     tree.terminate_child(&id("a")).await.unwrap();
     let failed = tree.restart_child(&id("a")).await;
     assert!(
-        matches!(&failed, Err(mainstay_supervisors::RestartChildError::Failed(reason))
+        matches!(&failed, Err(mainstay_supervisors::RestartChildError::Failed { reason, .. })
             if reason.downcast_ref() == Some(&LineDead(2))),
         "{failed:?}"
     );

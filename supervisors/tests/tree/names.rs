@@ -47,7 +47,8 @@ async fn a_name_that_is_taken_is_a_failed_start_and_free_again_after_a_stop() {
     };
     for restart in [Restart::Permanent, Restart::Temporary] {
         let (key, address) = add(&jobs, named(restart)).await;
-        let Err(StartChildError::Failed(reason)) = jobs.start_child(named(restart)).await else {
+        let Err(StartChildError::Failed { reason, .. }) = jobs.start_child(named(restart)).await
+        else {
             panic!("two have one name");
         };
         assert!(taken(&reason), "{reason}");

@@ -147,11 +147,8 @@ async fn a_partitioned_supervisor_that_does_not_run_has_no_answers() {
     });
     let (spec, partitions) = named.partitions(2).build().unwrap();
     for round in 0..2 {
-        assert_eq!(
-            partitions.which_children().await.unwrap_err(),
-            SupervisorEnded
-        );
-        assert_eq!(partitions.count_children().await, Err(SupervisorEnded));
+        let SupervisorEnded { .. } = partitions.which_children().await.unwrap_err();
+        let SupervisorEnded { .. } = partitions.count_children().await.unwrap_err();
         assert!(matches!(
             partitions.resize(1).await,
             Err(ResizeError::SupervisorEnded(_))

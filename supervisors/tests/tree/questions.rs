@@ -31,7 +31,7 @@ async fn children_are_listed_newest_first_and_counted_by_kind() {
     tree.delete_child(&id("b")).await.unwrap();
     assert_eq!(ids(&tree).await, ["s", "a"]);
     let gone = tree.which_child(&id("b")).await.unwrap_err();
-    assert_eq!(gone, LookupError::NotFound);
+    assert!(matches!(gone, LookupError::NotFound { .. }));
 
     let s = tree.which_child(&id("s")).await.unwrap();
     assert_eq!(s.kind, ChildKind::Supervisor);
@@ -61,7 +61,7 @@ async fn a_spec_can_be_read_back() {
     assert_eq!(s.kind, ChildKind::Supervisor);
     assert_eq!(s.shutdown, Shutdown::Infinite);
     let unknown = tree.child_spec(&id("x")).await;
-    assert_eq!(unknown, Err(LookupError::NotFound));
+    assert!(matches!(unknown, Err(LookupError::NotFound { .. })));
     tree.shutdown(ShutdownPlan::default()).await;
 }
 
@@ -77,9 +77,9 @@ async fn an_address_is_given_for_the_childs_messages_only() {
         .child(ChildSpec::supervisor("s", below));
     let (tree, mut events) = started(spec).await;
     let wrong = tree.address::<Other>(&id("a")).await.unwrap_err();
-    assert_eq!(wrong, LookupError::MessageType);
+    assert_eq!(wrong, LookupError::MessageType { child: id("a") });
     let wrong = tree.address::<Do>(&id("s")).await.unwrap_err();
-    assert_eq!(wrong, LookupError::MessageType);
+    assert_eq!(wrong, LookupError::MessageType { child: id("s") });
     let address = tree.address::<Do>(&id("a")).await.unwrap();
     address.cast(Do::Fail(1)).unwrap();
     events.restarted("a").await;

@@ -160,7 +160,10 @@ async fn a_task_beyond_the_limit_does_not_start() {
     assert!(tasks.run(async { Ok::<_, LineDead>(()) }).await.is_ok());
     root.shutdown(ShutdownPlan::default()).await;
     let refused = tasks.run(async { Ok::<_, LineDead>(()) }).await;
-    assert!(matches!(refused.unwrap_err(), StartTaskError::ShuttingDown));
+    assert!(matches!(
+        refused.unwrap_err(),
+        StartTaskError::ShuttingDown(_)
+    ));
 }
 
 /// EXT-04: with `Shutdown::Kill` tasks are killed with the supervisor, else they are told.
@@ -225,7 +228,9 @@ async fn a_task_can_be_terminated_once() {
     tasks.terminate_child(&key).await.unwrap();
     assert_eq!(
         tasks.terminate_child(&key).await,
-        Err(TerminateChildError::NotFound)
+        Err(TerminateChildError::NotFound {
+            child: key.id().clone()
+        })
     );
     assert!(task.await.unwrap_err().reason.is_normal());
     nobody_left(&tasks).await;

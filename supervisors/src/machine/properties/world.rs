@@ -8,13 +8,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::admin::{DeleteChildError, RestartChildError, TerminateChildError};
 use crate::backoff::Backoff;
 use crate::event::SupervisorEventKind;
 use crate::exit::ExitReason;
 use crate::id::{ChildId, Generation};
 use crate::machine::{
-    Action, Answer, ChildPlan, Input, Judged, Machine, Outcome, Population, Request, Rules,
+    Action, Answer, ChildPlan, Denied, Input, Judged, Machine, Outcome, Population, Request, Rules,
     StartDenied, StartRefusal, Ticket,
 };
 use crate::policy::{ChildKind, OnExhausted, Restart, Shutdown, Strategy, Verdict};
@@ -243,7 +242,7 @@ impl World {
                 Outcome::Ignored | Outcome::Postponed(_) => assert_eq!(life, None),
             },
             (Call::Start(_), Answer::Start(Err(StartDenied::Failed(_))))
-            | (Call::Restart, Answer::Restart(Err(RestartChildError::Failed(_)))) => {
+            | (Call::Restart, Answer::Restart(Err(Denied::Failed(_)))) => {
                 assert_eq!(life, None);
             }
             (Call::Terminate, Answer::Terminate(Ok(()))) => {
@@ -253,9 +252,9 @@ impl World {
                 }
             }
             (Call::Delete, Answer::Delete(Ok(()))) => assert_eq!(life, None),
-            (Call::Terminate, Answer::Terminate(Err(TerminateChildError::NotFound)))
-            | (Call::Restart, Answer::Restart(Err(RestartChildError::NotFound)))
-            | (Call::Delete, Answer::Delete(Err(DeleteChildError::NotFound))) => {
+            (Call::Terminate, Answer::Terminate(Err(Denied::NotFound)))
+            | (Call::Restart, Answer::Restart(Err(Denied::NotFound)))
+            | (Call::Delete, Answer::Delete(Err(Denied::NotFound))) => {
                 assert_eq!(at, None);
             }
             (Call::Restart, Answer::Restart(Err(_)))

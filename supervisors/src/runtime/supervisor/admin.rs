@@ -14,14 +14,13 @@ use tokio::sync::oneshot;
 use super::{Charge, State, now};
 use crate::address::Binding;
 use crate::admin::{
-    ChildInfo, Counts, DeleteChildError, ReconfigureError, RestartChildError, SpecInfo,
-    StartChildError, Started, TerminateChildError,
+    ChildInfo, Counts, ReconfigureError, Refused, SpecInfo, Started, SupervisorEnded,
 };
 use crate::exit::ExitReason;
 use crate::id::{ChildId, Generation};
 use crate::machine::{
-    Answer, ChildPlan, ChildView, Input, Outcome, Population, Request, Rules, StartDenied, Ticket,
-    Unchanged,
+    Answer, ChildPlan, ChildView, Denied, Input, Outcome, Population, Request, Rules, StartDenied,
+    Ticket, Unchanged,
 };
 use crate::runtime::record::Record;
 use crate::snapshot::NodeStatus;
@@ -31,10 +30,10 @@ type Reply<T, E> = oneshot::Sender<Result<T, E>>;
 
 /// What a handle asks of its supervisor.
 pub(crate) enum Call {
-    Start(Box<ChildSpec>, Reply<Started, StartChildError>),
-    Terminate(ChildId, Reply<(), TerminateChildError>),
-    Restart(ChildId, Reply<Started, RestartChildError>),
-    Delete(ChildId, Reply<(), DeleteChildError>),
+    Start(Box<ChildSpec>, Reply<Started, Refused>),
+    Terminate(ChildId, Reply<(), Denied>),
+    Restart(ChildId, Reply<Started, Denied>),
+    Delete(ChildId, Reply<(), Denied>),
     Reconfigure(Box<SupervisorSpec>, Reply<(), ReconfigureError>),
     List(oneshot::Sender<Vec<ChildInfo>>),
     Which(ChildId, oneshot::Sender<Option<ChildInfo>>),
@@ -54,10 +53,10 @@ pub(crate) struct Inspection {
 #[derive(Default)]
 pub(super) struct Callers {
     last: u64,
-    starts: HashMap<Ticket, Reply<Started, StartChildError>>,
-    terminations: HashMap<Ticket, Reply<(), TerminateChildError>>,
-    restarts: HashMap<Ticket, Reply<Started, RestartChildError>>,
-    deletions: HashMap<Ticket, Reply<(), DeleteChildError>>,
+    starts: HashMap<Ticket, Reply<Started, Refused>>,
+    terminations: HashMap<Ticket, Reply<(), Denied>>,
+    restarts: HashMap<Ticket, Reply<Started, Denied>>,
+    deletions: HashMap<Ticket, Reply<(), Denied>>,
     changes: HashMap<Ticket, Reply<(), ReconfigureError>>,
 }
 
@@ -75,7 +74,7 @@ impl State {
         let request = match call {
             Call::Start(spec, reply) => {
                 if let Err(error) = spec.check(self.spec.auto_shutdown) {
-                    answer(Some(reply), Err(error.into()));
+                    answer(Some(reply), Err(Refused::Spec(error)));
                     return None;
                 }
                 let plan = spec.plan();
@@ -142,28 +141,23 @@ impl State {
         match result {
             Answer::Start(result) => {
                 let result = match result {
-                    Ok((child, outcome)) => self
-                        .started(&child, outcome)
-                        .map_err(StartChildError::Failed),
-                    Err(StartDenied::Started(child, generation)) => {
-                        Err(StartChildError::AlreadyStarted {
-                            generation,
-                            cell: self
-                                .charge(&child, generation)
-                                .and_then(|charge| charge.cell.clone()),
-                        })
-                    }
-                    Err(StartDenied::Present) => Err(StartChildError::AlreadyPresent),
-                    Err(StartDenied::TooMany(limit)) => Err(StartChildError::MaxChildren(limit)),
-                    Err(StartDenied::Failed(reason)) => Err(StartChildError::Failed(reason)),
-                    Err(StartDenied::ShuttingDown) => Err(StartChildError::ShuttingDown),
+                    Ok((child, outcome)) => self.started(&child, outcome).map_err(Refused::Failed),
+                    Err(StartDenied::Started(child, generation)) => Err(Refused::Started {
+                        generation,
+                        cell: self
+                            .charge(&child, generation)
+                            .and_then(|charge| charge.cell.clone()),
+                    }),
+                    Err(StartDenied::Present) => Err(Refused::Present),
+                    Err(StartDenied::TooMany(limit)) => Err(Refused::TooMany(limit)),
+                    Err(StartDenied::Failed(reason)) => Err(Refused::Failed(reason)),
+                    Err(StartDenied::ShuttingDown) => Err(Refused::ShuttingDown),
                 };
                 answer(self.callers.starts.remove(&ticket), result);
             }
             Answer::Restart(result) => {
                 let result = result.and_then(|(child, outcome)| {
-                    self.started(&child, outcome)
-                        .map_err(RestartChildError::Failed)
+                    self.started(&child, outcome).map_err(Denied::Failed)
                 });
                 answer(self.callers.restarts.remove(&ticket), result);
             }
@@ -178,7 +172,7 @@ impl State {
                         Ok(())
                     }
                     Err(Unchanged::Busy) => Err(ReconfigureError::Busy),
-                    Err(Unchanged::ShuttingDown) => Err(ReconfigureError::ShuttingDown),
+                    Err(Unchanged::ShuttingDown) => Err(SupervisorEnded::of(&self.path).into()),
                 };
                 answer(self.callers.changes.remove(&ticket), result);
             }
