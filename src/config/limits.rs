@@ -115,6 +115,15 @@ impl Rule {
         }
     }
 
+    /// What one [interval](Self::interval) gives back.
+    #[must_use]
+    pub fn refill(&self) -> u64 {
+        match self {
+            Self::Bucket { refill, .. } => *refill,
+            Self::Window { limit, .. } => *limit,
+        }
+    }
+
     /// The interval of which suggested delays are multiples.
     #[must_use]
     pub fn interval(&self) -> Duration {

@@ -19,6 +19,7 @@
 
 mod bucket;
 mod feedback;
+mod ledger;
 mod meter;
 mod pressure;
 mod queue;
@@ -29,6 +30,8 @@ use std::time::{Duration, Instant};
 use crate::config::limits::{Lane, Pool, RateLimits, Weight};
 pub use bucket::TokenBucket;
 use feedback::Feedback;
+use ledger::Ledger;
+pub use ledger::Movement;
 use meter::Meter;
 use pressure::Gauge;
 pub use pressure::{Pressure, PressureChange};
@@ -99,6 +102,7 @@ struct Account<T> {
     meter: Meter,
     queue: WaitingQueue<T>,
     gauge: Gauge,
+    ledger: Ledger,
 }
 
 /// The machine. See the module's documentation.
@@ -117,6 +121,7 @@ impl<T> Limiter<T> {
             meter: Meter::new(pool.rule, now),
             queue: WaitingQueue::new(limits.queue),
             gauge: Gauge::new(pool.name.to_string()),
+            ledger: Ledger::new(pool.rule.capacity()),
             pool: pool.clone(),
         });
         Self {
@@ -179,6 +184,14 @@ impl<T> Limiter<T> {
             .remove(place.ticket)
     }
 
+    /// Takes back what waits because its deadline has passed; `None` if it does no more.
+    pub fn expire(&mut self, place: Place) -> Option<T> {
+        let account = self.accounts.get_mut(place.pool)?;
+        let item = account.queue.remove(place.ticket)?;
+        account.ledger.expired(1);
+        Some(item)
+    }
+
     /// Takes back all that waits and is `dead`.
     #[must_use]
     pub fn sweep(&mut self, mut dead: impl FnMut(&T) -> bool) -> Vec<T> {
@@ -195,7 +208,9 @@ impl<T> Limiter<T> {
             changes: Vec::new(),
         };
         for account in &mut self.accounts {
-            turn.expired.extend(account.queue.expire(now));
+            let expired = account.queue.expire(now);
+            account.ledger.expired(expired.len());
+            turn.expired.extend(expired);
             while let Some((lane, cost)) = account.queue.first() {
                 let cost = self
                     .feedback
@@ -241,7 +256,7 @@ impl<T> Limiter<T> {
     pub fn spend(&mut self, weight: Weight, now: Instant) {
         let pool = self.pool_of(weight);
         if let Some(account) = self.accounts.get_mut(pool) {
-            account.meter.force(weight.cost, now);
+            account.force(weight.cost, now);
         }
     }
 
@@ -249,7 +264,7 @@ impl<T> Limiter<T> {
     pub fn refund(&mut self, weight: Weight, now: Instant) {
         let pool = self.pool_of(weight);
         if let Some(account) = self.accounts.get_mut(pool) {
-            account.meter.refund(weight.cost, now);
+            account.refund(weight.cost, now);
         }
     }
 
@@ -257,7 +272,7 @@ impl<T> Limiter<T> {
     /// reserved lane rests for `pause`, or for the configured time if it does not say. Until when.
     pub fn on_limited(&mut self, pause: Option<Duration>, now: Instant) -> Instant {
         for account in &mut self.accounts {
-            account.meter.drain_to(account.pool.reserve, now);
+            account.drain(now);
         }
         self.feedback.on_limited(pause, now)
     }
@@ -266,6 +281,17 @@ impl<T> Limiter<T> {
     #[must_use]
     pub fn control_cost(&self) -> u64 {
         self.control_cost
+    }
+
+    /// What has happened in the pools since the last call, in their order.
+    #[must_use]
+    pub fn movements(&mut self) -> Vec<Movement> {
+        let mut movements = Vec::new();
+        for (pool, account) in self.accounts.iter_mut().enumerate() {
+            let (queued, capacity) = (account.queue.len(), account.queue.capacity());
+            movements.extend(account.ledger.close(pool, queued, capacity));
+        }
+        movements
     }
 
     /// How every pool stands.
@@ -316,7 +342,39 @@ impl<T> Account<T> {
     /// Pays if what the lane may not touch is left.
     fn pay(&mut self, lane: Lane, cost: u64, now: Instant) -> bool {
         let floor = self.pool.rule.capacity() - self.pool.available(lane);
-        self.meter.take(cost, floor, now)
+        self.metered(now, |meter, ledger| {
+            let paid = meter.take(cost, floor, now);
+            if paid {
+                ledger.paid(cost);
+            }
+            paid
+        })
+    }
+
+    fn force(&mut self, cost: u64, now: Instant) {
+        self.metered(now, |meter, ledger| {
+            meter.force(cost, now);
+            ledger.paid(cost);
+        });
+    }
+
+    fn refund(&mut self, cost: u64, now: Instant) {
+        self.metered(now, |meter, ledger| {
+            meter.refund(cost, now);
+            ledger.gave_back(cost);
+        });
+    }
+
+    fn drain(&mut self, now: Instant) {
+        let reserve = self.pool.reserve;
+        self.metered(now, |meter, _| meter.drain_to(reserve, now));
+    }
+
+    fn metered<R>(&mut self, now: Instant, act: impl FnOnce(&mut Meter, &mut Ledger) -> R) -> R {
+        self.ledger.before(self.meter.available(now));
+        let done = act(&mut self.meter, &mut self.ledger);
+        self.ledger.after(self.meter.available(now));
+        done
     }
 }
 

@@ -199,3 +199,63 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_happens_in_a_pool_is_told_once() {
+    let now = Instant::now();
+    let mut limiter = waiting(RateLimits::bucket(2, 2, SECOND).queue(4), now);
+    submit(&mut limiter, 1, Lane::Normal, now);
+    submit(&mut limiter, 2, Lane::Normal, now);
+    let (pool, capacity) = (0, 4);
+    let consumed = |count, left| Movement::Consumed {
+        pool,
+        count,
+        cost: count,
+        left,
+    };
+    assert_eq!(limiter.movements(), [consumed(2, 0)]);
+    assert_eq!(limiter.movements(), []);
+
+    let place = limiter.submit(3, Weight::new(1), None).expect("room");
+    limiter
+        .submit(4, Weight::new(1), Some(now + SECOND / 2))
+        .expect("room");
+    assert!(limiter.turn(now).granted.is_empty());
+    let queued = 2;
+    let grown = Movement::Queued {
+        pool,
+        queued,
+        capacity,
+    };
+    assert_eq!(limiter.movements(), [grown]);
+
+    assert_eq!(limiter.expire(place), Some(3));
+    assert_eq!(limiter.turn(now + SECOND).expired, [4]);
+    assert_eq!(limiter.movements(), [Movement::Expired { pool, count: 2 }]);
+
+    assert!(limiter.try_acquire(Weight::new(1), now + SECOND));
+    let refilled = Movement::Refilled {
+        pool,
+        before: 0,
+        after: 2,
+    };
+    assert_eq!(limiter.movements(), [refilled, consumed(1, 1)]);
+}
+
+#[test]
+fn what_is_given_back_was_neither_consumed_nor_refilled() {
+    let now = Instant::now();
+    let mut limiter = waiting(RateLimits::window(5, SECOND).reserve(0), now);
+    assert!(limiter.try_acquire(Weight::new(3), now));
+    limiter.refund(Weight::new(3), now);
+    assert_eq!(limiter.movements(), []);
+    assert!(limiter.try_acquire(Weight::new(5), now));
+    let [
+        Movement::Consumed {
+            cost: 5, left: 0, ..
+        },
+    ] = limiter.movements()[..]
+    else {
+        panic!("one movement");
+    };
+}
