@@ -6,8 +6,10 @@
 //! ([`ConfigBuilder::collector`](crate::config::ConfigBuilder::collector)). What a session has counted by
 //! itself is in [`Session::metrics`](crate::Session::metrics).
 //!
-//! Every record has the field `session`, the platform's name. Times end in `_us` and are in microseconds.
-//! Fields in parentheses are absent where there is nothing to say.
+//! Every record has the field `session`, the platform's name; those of `mainstay::limit` have `limiter`
+//! instead, since a [`Limiter`](crate::Limiter) may be shared by many sessions: a session's own bears the
+//! session's name. Times end in `_us` and are in microseconds. Fields in parentheses are absent where there
+//! is nothing to say.
 //!
 //! | target | level | event | further fields |
 //! |---|---|---|---|
@@ -31,6 +33,13 @@
 //! | `mainstay::subscription` | info | `restored` | `epoch` `count` `channels` |
 //! | `mainstay::subscription` | warn | `restoration failed` | `epoch` `channel` |
 //! | `mainstay::gap` | warn | `gap` | `epoch` `cause` `subscriptions` |
+//! | `mainstay::limit` | trace | `consumed` | `pool` `count` `cost` `tokens` |
+//! | `mainstay::limit` | trace | `refilled` | `pool` `before` `after` `refill` `every_us` |
+//! | `mainstay::limit` | debug | `queued` | `pool` `queued` `capacity` |
+//! | `mainstay::limit` | warn | `queue full` | `pool` `capacity` |
+//! | `mainstay::limit` | warn | `expired` | `pool` `count` |
+//! | `mainstay::limit` | info | `pressure changed` | `pool` `level` `previous` `queued` `capacity` |
+//! | `mainstay::limit` | warn | `limited by the venue` | `rest_us` |
 //! | `mainstay::recording` | warn | `recording interrupted` | `path` `operation` `error` |
 //! | `mainstay::error` | debug | `occurred` | `context` `reason` |
 //! | `mainstay::telemetry` | error | `collector panicked` | `during` |
@@ -40,13 +49,24 @@
 //! [`CloseReason`](crate::close::CloseReason) or [`GapCause`](crate::close::GapCause); both are constant words.
 //! Channels are shown by name: keep credentials out of names.
 //!
-//! A limiter may be shared by many sessions, so its events bear its own name instead of a session's, and go to
-//! `tracing` alone, under the target `mainstay::limit`:
+//! # Coming from `zen_websocket` or `websockex_nova`
 //!
-//! | level | event | fields |
+//! | their event | here | what differs |
 //! |---|---|---|
-//! | info | `pressure changed` | `limiter` `pool` `level` `previous` `queued` `capacity` |
-//! | warn | `limited by the venue` | `limiter` `rest` |
+//! | `connection.upgrade`, `connection.websocket_upgrade` | `upgraded` | host and port instead of the url, whose query may hold a credential; headers neither |
+//! | `connection.open`, `connection.close` | `opened`, `closed`, `not opened` | the duration is `open_us`; session and epoch are the connection's id |
+//! | `connection.reconnected` | `reconnected` | |
+//! | `ownership_transfer.received` | none | nothing is handed over: clones of the handle share a session, and a socket has one owner from its opening to its end |
+//! | `message.sent`, `message.received` | `sent`, `received` | for a batch: a record for each frame costs more than the frame. Frames' types and order are in a recording, the time to the consumer in [`Statistics::delivery`](crate::Statistics) |
+//! | `error.occurred` | `occurred` | |
+//! | `heartbeat.pong` | `pong`, `answered`, `missed` | the type is the event's name: ours, the venue's, and none |
+//! | `rate_limiter.consume`, `.refill` | `consumed`, `refilled` | a refill is noticed by who comes next; no timer ticks for it |
+//! | `rate_limiter.queue`, `.queue_full`, `.pressure` | `queued`, `queue full`, `pressure changed` | the ratio is `queued` to `capacity` |
+//! | `request_correlator.track`, `.resolve` | `tracked`, `resolved` | the count is `in_flight` |
+//! | `request_correlator.timeout` | `timed out` | no count: the place stays taken until a late answer or the connection's end |
+//! | `request_correlator.fail_all` | `lost` | no ids: each caller has been told by its own error |
+//! | `subscription_manager.add`, `.remove` | `added`, `removed` | |
+//! | `subscription_manager.restore`, `subscription.restored`, `.restoration_failed` | `restored`, `restoration failed` | the venue's confirmation, not our request |
 //!
 //! The supervisors' own events have the target `supervisors`; see that crate.
 //!
@@ -107,6 +127,7 @@ pub const TELEMETRY: &str = "mainstay::telemetry";
 /// }
 /// ```
 pub trait Collector: fmt::Debug + Send + Sync + 'static {
-    /// Something has happened in the session of this name.
+    /// Something has happened in the session of this name, or in the limiter of this name if the event's
+    /// target is [`LIMIT`].
     fn on_event(&self, session: &str, event: &TelemetryEvent<'_>);
 }

@@ -14,6 +14,7 @@ use mainstay::config::{Costs, Lane, RateLimits, ReconnectOwner, Weight};
 use mainstay::error::{Recovery, RequestError};
 use mainstay::platform::{Batch, Platform, Route};
 use mainstay::supervisors::Backoff;
+use mainstay::telemetry::{Collector, TelemetryEvent};
 use mainstay::testing::{ReceivedKind, Script, ScriptedServer, ServerConnection};
 use mainstay::{Call, Client, Config, Limiter, Session};
 use serde_json::{Value, json};
@@ -306,4 +307,37 @@ async fn restoring_subscriptions_keeps_to_the_limit_and_converges() {
     let received = server.received().into_iter();
     let texts = received.filter(|one| matches!(one.kind, ReceivedKind::Text(_)));
     assert_eq!(texts.count(), 200, "each channel was asked for once");
+}
+
+/// Writes down what it hears.
+#[derive(Debug, Default)]
+struct Notes(std::sync::Mutex<Vec<(String, &'static str)>>);
+
+impl Collector for Notes {
+    fn on_event(&self, source: &str, event: &TelemetryEvent<'_>) {
+        let note = (source.to_owned(), event.name());
+        self.0.lock().expect("no test panics here").push(note);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_collectors_of_a_shared_limiter_hear_of_it_under_its_own_name() {
+    let notes = Arc::new(Notes::default());
+    let limits = RateLimits::bucket(1, 1, SECOND).queue(1);
+    let collectors: [Arc<dyn Collector>; 1] = [notes.clone()];
+    let limiter = Limiter::observed("account", limits, collectors).expect("valid");
+    assert!(limiter.try_acquire(1));
+    assert!(!limiter.try_acquire(1));
+    limiter.acquire(1, LONG).await.expect("a turn");
+    let heard = std::mem::take(&mut *notes.0.lock().expect("no test panics here"));
+    let names = [
+        "consumed",
+        "queued",
+        "pressure changed",
+        "refilled",
+        "consumed",
+        "pressure changed",
+    ];
+    let expected = names.map(|name| ("account".to_owned(), name));
+    assert_eq!(heard, expected);
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use mainstay::config::{Liveness, Record};
+use mainstay::config::{Liveness, RateLimits, Record};
 use mainstay::platform::{Batch, Call, JsonRpc, Platform, Route};
 use mainstay::supervisors::Backoff;
 use mainstay::telemetry::{Collector, TelemetryEvent};
@@ -128,7 +128,7 @@ impl Platform for Bazaar {
 
 fn published() -> BTreeSet<Name> {
     let rows = include_str!("../src/telemetry.rs").lines();
-    let rows = rows.filter(|line| line.starts_with("//! | `"));
+    let rows = rows.filter(|line| line.starts_with("//! | `mainstay::"));
     rows.map(|row| {
         let mut words = row.split('`').skip(1).step_by(2).map(str::to_owned);
         let (target, name) = (words.next(), words.next());
@@ -150,6 +150,73 @@ async fn until_resynced(subscription: &mut Subscription<Frame>) {
             None => panic!("the subscription ended"),
         }
     }
+}
+
+/// A session with a limit of one request in 50 milliseconds, at which one may wait.
+async fn limits_tell(ear: &Arc<Ear>) {
+    let answer = |text: &str| {
+        let request: serde_json::Value = serde_json::from_str(text).ok()?;
+        let mut answer = json!({ "jsonrpc": "2.0", "id": request["id"] });
+        match request["method"].as_str()? {
+            "too fast" => answer["error"] = json!({ "code": 429, "message": "slow down" }),
+            _ => answer["result"] = json!("ok"),
+        }
+        Some(answer.to_string())
+    };
+    let server = ScriptedServer::builder().respond(answer);
+    let server = server.start().await.expect("a server");
+    let limits = RateLimits::bucket(1, 1, Duration::from_millis(50))
+        .queue(1)
+        .pause(Duration::from_secs(5));
+    let config = Config::builder(server.url())
+        .rate_limits(limits)
+        .collector(ear.clone())
+        .build()
+        .expect("valid");
+    let session = Session::start(Bazaar, config).await.expect("a session");
+    let (first, second, third) = tokio::join!(
+        session.call(Call::bare("work"), LONG),
+        session.call(Call::bare("work"), LONG),
+        session.call(Call::bare("work"), LONG),
+    );
+    first.and(second).expect("a turn");
+    third.expect_err("no room");
+    session
+        .call(Call::bare("too fast"), LONG)
+        .await
+        .expect_err("refused");
+    let short = Duration::from_millis(20);
+    session
+        .call(Call::bare("late"), short)
+        .await
+        .expect_err("no turn while the limiter rests");
+    let names = [
+        "consumed",
+        "refilled",
+        "queued",
+        "queue full",
+        "expired",
+        "pressure changed",
+        "limited by the venue",
+    ];
+    for name in names {
+        ear.hears("mainstay::limit", name).await;
+    }
+    let metrics = session.metrics();
+    let counted = [
+        ("tokens_consumed", 3),
+        ("tokens_refilled", 2),
+        ("requests_refused", 1),
+        ("requests_expired", 1),
+        ("limited_by_venue", 1),
+        ("requests_sent", 3),
+    ];
+    for (name, count) in counted {
+        assert_eq!(metrics.counter(name), Some(count), "{name}: {metrics:#?}");
+    }
+    // The second surely waited; the fourth did if the bucket had not been refilled yet.
+    assert!((2..=3).contains(&metrics.requests_queued), "{metrics:#?}");
+    session.shutdown().await;
 }
 
 #[tokio::test]
@@ -234,6 +301,7 @@ async fn every_event_of_the_table_happens_and_every_event_that_happens_is_in_the
         .await;
     session.shutdown().await;
     assert!(server.failures().is_empty(), "{:?}", server.failures());
+    limits_tell(&ear).await;
 
     let happened = log.0.lock().expect("no record panics").clone();
     let published = published();

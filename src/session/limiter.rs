@@ -16,14 +16,16 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until};
-use tracing::{info, warn};
 
 use super::clock;
 use super::line::{Line, Outbound};
+use super::reporter::Reporter;
 use crate::config::limits::{Lane, RateLimits, Weight};
 use crate::error::{ConfigError, LimitError};
-use crate::protocol::limiter::{self, Place, PoolStatus, Pressure, PressureChange, Refusal};
-use crate::telemetry;
+use crate::protocol::limiter::{
+    self, Movement, Place, PoolStatus, Pressure, PressureChange, Refusal,
+};
+use crate::telemetry::{Collector, TelemetryEvent};
 use waiting::Waiting;
 
 /// Keeps to a venue's limits for whoever shares it. Cheap to clone; all clones are the same limiter.
@@ -50,7 +52,8 @@ pub struct Limiter {
 }
 
 struct Shared {
-    name: Arc<str>,
+    /// Where events go; its name is the limiter's.
+    reporter: Arc<Reporter>,
     limits: RateLimits,
     state: Mutex<State>,
     /// Tells the task that it may have to wake earlier.
@@ -108,12 +111,28 @@ impl Limiter {
     ///
     /// [`ConfigError`] if the limits cannot work.
     pub fn new(name: impl Into<Arc<str>>, limits: RateLimits) -> Result<Self, ConfigError> {
+        Self::observed(name, limits, [])
+    }
+
+    /// [`Limiter::new`] with collectors that hear of what happens in it, beside `tracing`. A session's own
+    /// limiter tells the collectors of the session's configuration.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] if the limits cannot work.
+    pub fn observed(
+        name: impl Into<Arc<str>>,
+        limits: RateLimits,
+        collectors: impl IntoIterator<Item = Arc<dyn Collector>>,
+    ) -> Result<Self, ConfigError> {
         limits.check()?;
-        Ok(Self::checked(name.into(), limits))
+        let collectors = collectors.into_iter().collect();
+        let reporter = Reporter::new(&name.into(), collectors);
+        Ok(Self::checked(reporter, limits))
     }
 
     /// The limiter of a session whose configuration has been checked.
-    pub(crate) fn checked(name: Arc<str>, limits: RateLimits) -> Self {
+    pub(crate) fn checked(reporter: Arc<Reporter>, limits: RateLimits) -> Self {
         let machine = limiter::Limiter::new(&limits, clock::now());
         let state = State {
             machine,
@@ -122,7 +141,7 @@ impl Limiter {
         };
         Self {
             shared: Arc::new(Shared {
-                name,
+                reporter,
                 limits,
                 state: Mutex::new(state),
                 earlier: Arc::new(Notify::new()),
@@ -140,7 +159,12 @@ impl Limiter {
     /// cost in the first pool, or a [`Weight`].
     #[must_use]
     pub fn try_acquire(&self, weight: impl Into<Weight>) -> bool {
-        self.lock().machine.try_acquire(weight.into(), clock::now())
+        let mut state = self.lock();
+        let paid = state.machine.try_acquire(weight.into(), clock::now());
+        let movements = state.machine.movements();
+        drop(state);
+        self.shared.tell(&movements);
+        paid
     }
 
     /// Waits for its turn and pays, within `limit`.
@@ -190,7 +214,7 @@ impl Limiter {
         let now = clock::now();
         let until = self.lock().machine.on_limited(pause, now);
         let rest = until.saturating_duration_since(now);
-        warn!(target: telemetry::LIMIT, limiter = %self.shared.name, ?rest, "limited by the venue");
+        self.shared.report(&TelemetryEvent::LimitedByVenue { rest });
         self.shared.earlier.notify_one();
     }
 
@@ -230,6 +254,9 @@ impl Limiter {
         if cost > 0 {
             let weight = Weight::new(cost).lane(Lane::Reserved);
             state.machine.spend(weight, clock::now());
+            let movements = state.machine.movements();
+            drop(state);
+            self.shared.tell(&movements);
         }
     }
 
@@ -243,7 +270,12 @@ impl Limiter {
         let submitted = self.lock().machine.submit(waiting, weight, deadline);
         // A port among what was refused tells its caller when it is dropped, not under the lock.
         let place = submitted.map_err(|(_, refusal)| match refusal {
-            Refusal::Full { capacity } => LimitError::QueueFull { capacity },
+            Refusal::Full { capacity } => {
+                let pool = self.shared.pool(weight.pool);
+                self.shared
+                    .report(&TelemetryEvent::LimitQueueFull { pool, capacity });
+                LimitError::QueueFull { capacity }
+            }
             Refusal::TooDear { cost, most } => LimitError::TooDear { cost, most },
         })?;
         self.shared.turn();
@@ -285,17 +317,17 @@ impl Limiter {
 impl fmt::Debug for Limiter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Limiter")
-            .field("name", &self.shared.name)
+            .field("name", &self.shared.reporter.name())
             .field("status", &self.status())
             .finish()
     }
 }
 
 impl Shared {
-    /// Delivers what can be, and says when the next may be. Logs afterwards.
+    /// Delivers what can be, and says when the next may be. Tells afterwards.
     fn turn(&self) {
         let mut changes = Vec::new();
-        {
+        let movements = {
             let mut state = self.lock();
             let now = clock::now();
             loop {
@@ -314,27 +346,83 @@ impl Shared {
                     state.machine.refund(weight, now);
                 }
             }
-        }
-        for change in changes {
-            self.tell(&change);
+            state.machine.movements()
+        };
+        self.tell(&movements);
+        for change in &changes {
+            self.report(&pressure(change));
         }
     }
 
-    fn tell(&self, change: &PressureChange) {
-        info!(
-            target: telemetry::LIMIT,
-            limiter = %self.name,
-            pool = %change.pool,
-            level = change.level.label(),
-            previous = change.previous.label(),
-            queued = change.queued,
-            capacity = change.capacity,
-            "pressure changed"
-        );
+    fn report(&self, event: &TelemetryEvent<'_>) {
+        self.reporter.report(event);
+    }
+
+    /// The name of a pool.
+    fn pool(&self, pool: usize) -> &str {
+        let pools = &self.limits.pools;
+        // As the machine does: what names no pool means the first.
+        let pool = pools.get(pool).or(pools.first());
+        pool.map_or("", |pool| &*pool.name)
+    }
+
+    fn tell(&self, movements: &[Movement]) {
+        for movement in movements {
+            self.report(&match *movement {
+                Movement::Refilled {
+                    pool,
+                    before,
+                    after,
+                } => {
+                    let rule = self.limits.pools.get(pool).map(|pool| pool.rule);
+                    TelemetryEvent::LimitRefilled {
+                        pool: self.pool(pool),
+                        before,
+                        after,
+                        refill: rule.map_or(0, |rule| rule.refill()),
+                        every: rule.map_or(Duration::ZERO, |rule| rule.interval()),
+                    }
+                }
+                Movement::Expired { pool, count } => TelemetryEvent::LimitExpired {
+                    pool: self.pool(pool),
+                    count,
+                },
+                Movement::Consumed {
+                    pool,
+                    count,
+                    cost,
+                    left,
+                } => TelemetryEvent::LimitConsumed {
+                    pool: self.pool(pool),
+                    count,
+                    cost,
+                    tokens: left,
+                },
+                Movement::Queued {
+                    pool,
+                    queued,
+                    capacity,
+                } => TelemetryEvent::LimitQueued {
+                    pool: self.pool(pool),
+                    queued,
+                    capacity,
+                },
+            });
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn pressure(change: &PressureChange) -> TelemetryEvent<'_> {
+    TelemetryEvent::LimitPressure {
+        pool: &change.pool,
+        level: change.level.label(),
+        previous: change.previous.label(),
+        queued: change.queued,
+        capacity: change.capacity,
     }
 }
 
@@ -395,9 +483,20 @@ impl Queued {
     }
 
     /// Takes it back. Whether it still waited.
-    pub(crate) fn withdraw(&self) -> bool {
+    fn withdraw(&self) -> bool {
         let waiting = self.limiter.lock().machine.withdraw(self.place);
         waiting.is_some()
+    }
+
+    /// Takes it back because its deadline has passed. Whether it still waited.
+    pub(crate) fn expire(&self) -> bool {
+        let waiting = self.limiter.lock().machine.expire(self.place);
+        let waited = waiting.is_some();
+        if waited {
+            self.limiter.shared.turn();
+            self.limiter.shared.earlier.notify_one();
+        }
+        waited
     }
 }
 

@@ -3,7 +3,7 @@
 //! Apart from [`Statistics`](super::statistics::Statistics), which tells of the data plane and the tree,
 //! because this is made of events alone: a user may share one collector among many sessions.
 //!
-//! Invariants: counters only rise; batches cost a few atomic additions and no lock; reasons are constant
+//! Invariants: counters only rise; batches and what requests pay cost a few atomic additions and no lock; reasons are constant
 //! words, so that their number is bounded.
 
 use std::collections::BTreeMap;
@@ -58,6 +58,18 @@ pub struct Metrics {
     pub heartbeats_missed: u64,
     /// Gaps that subscriptions were told of.
     pub gaps: u64,
+    /// What was paid to the session's own limiter, or to those that have this collector.
+    pub tokens_consumed: u64,
+    /// What time gave back to it.
+    pub tokens_refilled: u64,
+    /// Requests that had to wait for their turn.
+    pub requests_queued: u64,
+    /// Requests refused because the queue for their turn was full.
+    pub requests_refused: u64,
+    /// Requests not sent because their turn did not come in time.
+    pub requests_expired: u64,
+    /// Times that the venue said that we are too fast.
+    pub limited_by_venue: u64,
     /// Errors, all together.
     pub errors_total: u64,
     /// Errors by reason: a heading of [`error::guide`](crate::error::guide).
@@ -93,6 +105,12 @@ impl Metrics {
             ("restorations_failed", self.restorations_failed),
             ("heartbeats_missed", self.heartbeats_missed),
             ("gaps", self.gaps),
+            ("tokens_consumed", self.tokens_consumed),
+            ("tokens_refilled", self.tokens_refilled),
+            ("requests_queued", self.requests_queued),
+            ("requests_refused", self.requests_refused),
+            ("requests_expired", self.requests_expired),
+            ("limited_by_venue", self.limited_by_venue),
             ("errors_total", self.errors_total),
         ]
         .into_iter()
@@ -116,6 +134,9 @@ pub struct MetricsCollector {
     messages_received: AtomicU64,
     bytes_sent: AtomicU64,
     bytes_received: AtomicU64,
+    requests_sent: AtomicU64,
+    tokens_consumed: AtomicU64,
+    tokens_refilled: AtomicU64,
     rare: Mutex<Rare>,
 }
 
@@ -145,6 +166,9 @@ impl MetricsCollector {
             messages_received: read(&self.messages_received),
             bytes_sent: read(&self.bytes_sent),
             bytes_received: read(&self.bytes_received),
+            requests_sent: read(&self.requests_sent),
+            tokens_consumed: read(&self.tokens_consumed),
+            tokens_refilled: read(&self.tokens_refilled),
             connect_time: rare.connect_time.summary(),
             heartbeat: rare.heartbeat.summary(),
             latency: rare.latency.summary(),
@@ -168,6 +192,15 @@ impl Collector for MetricsCollector {
             TelemetryEvent::Sent { frames, bytes, .. } => {
                 add(&self.messages_sent, frames);
                 add(&self.bytes_sent, bytes);
+            }
+            TelemetryEvent::RequestTracked { .. } => {
+                add(&self.requests_sent, 1);
+            }
+            TelemetryEvent::LimitConsumed { cost, .. } => {
+                add(&self.tokens_consumed, cost);
+            }
+            TelemetryEvent::LimitRefilled { before, after, .. } => {
+                add(&self.tokens_refilled, after - before);
             }
             ref rare => self.rare().count(rare),
         }
@@ -197,7 +230,6 @@ impl Rare {
             TelemetryEvent::Reconnected { .. } => counted.reconnects += 1,
             TelemetryEvent::Pong { rtt, .. } => self.heartbeat.record(rtt),
             TelemetryEvent::HeartbeatMissed { .. } => counted.heartbeats_missed += 1,
-            TelemetryEvent::RequestTracked { .. } => counted.requests_sent += 1,
             TelemetryEvent::RequestResolved { round_trip, .. } => {
                 counted.requests_resolved += 1;
                 self.latency.record(round_trip);
@@ -211,12 +243,20 @@ impl Rare {
             }
             TelemetryEvent::RestorationFailed { .. } => counted.restorations_failed += 1,
             TelemetryEvent::Gap { subscriptions, .. } => counted.gaps += subscriptions as u64,
+            TelemetryEvent::LimitQueued { .. } => counted.requests_queued += 1,
+            TelemetryEvent::LimitQueueFull { .. } => counted.requests_refused += 1,
+            TelemetryEvent::LimitExpired { count, .. } => counted.requests_expired += count,
+            TelemetryEvent::LimitedByVenue { .. } => counted.limited_by_venue += 1,
             TelemetryEvent::ErrorOccurred { reason, .. } => {
                 counted.errors_total += 1;
                 *counted.errors.entry(reason).or_default() += 1;
             }
             TelemetryEvent::StateChanged { .. }
             | TelemetryEvent::HeartbeatAnswered { .. }
+            | TelemetryEvent::LimitPressure { .. }
+            | TelemetryEvent::RequestTracked { .. }
+            | TelemetryEvent::LimitConsumed { .. }
+            | TelemetryEvent::LimitRefilled { .. }
             | TelemetryEvent::RecordingInterrupted { .. }
             | TelemetryEvent::CollectorPanicked { .. }
             | TelemetryEvent::Received { .. }

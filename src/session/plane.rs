@@ -32,7 +32,7 @@ use crate::error::{EndReason, Recovery};
 use crate::protocol::continuity::Epoch;
 use crate::protocol::status::{Status, StatusHistory, Transition, Why};
 use crate::protocol::venue_time::VenueTime;
-use crate::telemetry::{Collector, TelemetryEvent};
+use crate::telemetry::TelemetryEvent;
 
 /// Steps of a session's life that are remembered.
 const HISTORY: usize = 100;
@@ -158,12 +158,10 @@ pub(crate) struct Plane {
 impl Plane {
     /// A plane without a connection.
     pub(crate) fn new(
-        name: &str,
+        reporter: Arc<Reporter>,
         record: Option<Record>,
         limiter: Option<Limiter>,
-        collectors: Vec<Arc<dyn Collector>>,
     ) -> Arc<Self> {
-        let reporter = Reporter::new(name, collectors);
         Arc::new(Self {
             routes: Routes::default(),
             counters: Counters::default(),

@@ -1,4 +1,4 @@
-//! Where a session's events go: to `tracing`, to its own metrics, and to the collectors of its user.
+//! Where the events of a session or of a limiter go: to `tracing`, to its own metrics, and to the collectors of its user.
 //!
 //! Apart from the plane because the recording reports too, and because a collector's panic ends here.
 //!
@@ -13,20 +13,25 @@ use crate::telemetry::{Collector, TelemetryEvent};
 /// See the module's documentation.
 #[derive(Debug)]
 pub(crate) struct Reporter {
-    /// The session's name in events.
+    /// The session's name in events, or the limiter's.
     session: Arc<str>,
     pub(crate) metrics: MetricsCollector,
     collectors: Vec<Arc<dyn Collector>>,
 }
 
 impl Reporter {
-    /// A reporter of the session `name`.
+    /// A reporter of the session, or of the limiter, `name`.
     pub(crate) fn new(name: &str, collectors: Vec<Arc<dyn Collector>>) -> Arc<Self> {
         Arc::new(Self {
             session: Arc::from(name),
             metrics: MetricsCollector::new(),
             collectors,
         })
+    }
+
+    /// The name that its events bear.
+    pub(crate) fn name(&self) -> &str {
+        &self.session
     }
 
     /// Tells everybody.

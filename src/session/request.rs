@@ -249,7 +249,7 @@ async fn wait(
                 let cause = UnknownCause::Deadline(limit);
                 return Err(RequestError::Unknown { method, cause });
             }
-            Err(false) if queued.is_some_and(|queued| queued.withdraw()) => Some(Fate::Expired),
+            Err(false) if queued.is_some_and(|queued| queued.expire()) => Some(Fate::Expired),
             Err(false) => {
                 let detail = format!("it still waited for the peer to read after {limit:?}");
                 return Err(RequestError::NotSent { method, detail });

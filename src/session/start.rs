@@ -16,6 +16,7 @@ use tokio::time::timeout_at;
 use super::clock::from_now;
 use super::limiter::Limiter;
 use super::plane::{Plane, SessionState};
+use super::reporter::Reporter;
 use super::task::OwnedTask;
 use super::transport::TransportEnd;
 use super::tree::{self, Addresses};
@@ -118,18 +119,14 @@ impl Session {
         limiter: Option<Limiter>,
         with_adapter: bool,
     ) -> (Self, SupervisorSpec) {
+        let reporter = Reporter::new(platform.name(), config.collectors.clone());
         let limiter = limiter
             .or_else(|| {
                 let limits = config.rate_limits.clone()?;
-                Some(Limiter::checked(platform.name().into(), limits))
+                Some(Limiter::checked(Arc::clone(&reporter), limits))
             })
             .filter(|limiter| !limiter.limits().is_unlimited());
-        let plane = Plane::new(
-            platform.name(),
-            config.record.clone(),
-            limiter,
-            config.collectors.clone(),
-        );
+        let plane = Plane::new(reporter, config.record.clone(), limiter);
         let (platform, config) = (Arc::new(platform), Arc::new(config));
         let addresses = Addresses::new(with_adapter, config.record.is_some());
         let tree = tree::session(&plane, &platform, &config, &addresses);

@@ -67,6 +67,7 @@ const TIME: Duration = Duration::from_millis(1);
 /// One kind after the other: a new one is not forgotten here, since this would not compile.
 fn after(kind: &Kind<'_>) -> Option<Kind<'static>> {
     let (epoch, id, cause, detail, channel) = (1, 65_536, "eof", "the end", "trades");
+    let (pool, capacity) = ("requests", 4);
     let (frames, bytes, count, in_flight, method) = (2, 30, 4, 5, "sum");
     Some(match kind {
         Kind::StateChanged { epoch: None, .. } => Kind::StateChanged {
@@ -145,7 +146,35 @@ fn after(kind: &Kind<'_>) -> Option<Kind<'static>> {
             cause,
             subscriptions: count,
         },
-        Kind::Gap { .. } => Kind::RecordingInterrupted {
+        Kind::Gap { .. } => Kind::LimitConsumed {
+            pool,
+            count: 1,
+            cost: 2,
+            tokens: 3,
+        },
+        Kind::LimitConsumed { .. } => Kind::LimitRefilled {
+            pool,
+            before: 0,
+            after: 2,
+            refill: 1,
+            every: TIME,
+        },
+        Kind::LimitRefilled { .. } => Kind::LimitQueued {
+            pool,
+            queued: 1,
+            capacity,
+        },
+        Kind::LimitQueued { .. } => Kind::LimitQueueFull { pool, capacity },
+        Kind::LimitQueueFull { .. } => Kind::LimitExpired { pool, count: 1 },
+        Kind::LimitExpired { .. } => Kind::LimitPressure {
+            pool,
+            level: "low",
+            previous: "none",
+            queued: 1,
+            capacity,
+        },
+        Kind::LimitPressure { .. } => Kind::LimitedByVenue { rest: TIME },
+        Kind::LimitedByVenue { .. } => Kind::RecordingInterrupted {
             path: "here",
             operation: "open",
             error: "no",
@@ -179,7 +208,7 @@ struct Row {
 /// The table in the doc of `telemetry`, by target and name.
 fn published() -> BTreeMap<(String, String), Row> {
     let rows = include_str!("../telemetry.rs").lines();
-    let rows = rows.filter(|line| line.starts_with("//! | `"));
+    let rows = rows.filter(|line| line.starts_with("//! | `mainstay::"));
     rows.map(|row| {
         let cells: Vec<&str> = row.split('|').map(str::trim).collect();
         let bare = |cell: &str| cell.trim_matches('`').to_owned();
@@ -194,7 +223,11 @@ fn published() -> BTreeMap<(String, String), Row> {
                 found.fields.insert(bare(field));
             }
         }
-        found.fields.insert("session".to_owned());
+        let who = match bare(cells[1]) == super::LIMIT {
+            true => "limiter",
+            false => "session",
+        };
+        found.fields.insert(who.to_owned());
         ((bare(cells[1]), bare(cells[3])), found)
     })
     .collect()

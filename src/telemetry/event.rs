@@ -101,6 +101,41 @@ pub enum TelemetryEvent<'a> {
         cause: &'static str,
         subscriptions: usize,
     },
+    /// Requests were paid for out of a limiter's pool, `count` at once; `tokens` are left.
+    LimitConsumed {
+        pool: &'a str,
+        count: u64,
+        cost: u64,
+        tokens: u64,
+    },
+    /// Time has given back to a limiter's pool, `refill` for every `every`; noticed by who comes next.
+    LimitRefilled {
+        pool: &'a str,
+        before: u64,
+        after: u64,
+        refill: u64,
+        every: Duration,
+    },
+    /// A request has to wait for its turn, and is one of `queued`.
+    LimitQueued {
+        pool: &'a str,
+        queued: usize,
+        capacity: usize,
+    },
+    /// A request was refused because the queue for its turn is full.
+    LimitQueueFull { pool: &'a str, capacity: usize },
+    /// Requests whose turn did not come in time were not sent.
+    LimitExpired { pool: &'a str, count: u64 },
+    /// A limiter's queue is fuller, or emptier, by a level.
+    LimitPressure {
+        pool: &'a str,
+        level: &'static str,
+        previous: &'static str,
+        queued: usize,
+        capacity: usize,
+    },
+    /// The venue says that we are too fast: all but the reserved lane rests.
+    LimitedByVenue { rest: Duration },
     /// The disk refuses the recording.
     RecordingInterrupted {
         path: &'a str,
@@ -141,6 +176,13 @@ impl TelemetryEvent<'_> {
             Self::SubscriptionsRestored { .. } => "restored",
             Self::RestorationFailed { .. } => "restoration failed",
             Self::Gap { .. } => "gap",
+            Self::LimitConsumed { .. } => "consumed",
+            Self::LimitRefilled { .. } => "refilled",
+            Self::LimitQueued { .. } => "queued",
+            Self::LimitQueueFull { .. } => "queue full",
+            Self::LimitExpired { .. } => "expired",
+            Self::LimitPressure { .. } => "pressure changed",
+            Self::LimitedByVenue { .. } => "limited by the venue",
             Self::RecordingInterrupted { .. } => "recording interrupted",
             Self::ErrorOccurred { .. } => "occurred",
             Self::CollectorPanicked { .. } => "collector panicked",
@@ -169,18 +211,31 @@ impl TelemetryEvent<'_> {
             | Self::SubscriptionsRestored { .. }
             | Self::RestorationFailed { .. } => super::SUBSCRIPTION,
             Self::Gap { .. } => super::GAP,
+            Self::LimitConsumed { .. }
+            | Self::LimitRefilled { .. }
+            | Self::LimitQueued { .. }
+            | Self::LimitQueueFull { .. }
+            | Self::LimitExpired { .. }
+            | Self::LimitPressure { .. }
+            | Self::LimitedByVenue { .. } => super::LIMIT,
             Self::RecordingInterrupted { .. } => super::RECORDING,
             Self::ErrorOccurred { .. } => super::ERROR,
             Self::CollectorPanicked { .. } => super::TELEMETRY,
         }
     }
 
-    /// Makes its record.
+    /// Makes its record, of the session of this name, or of the limiter if it is a limiter's event.
     pub(crate) fn record(&self, session: &str) {
+        let limiter = session;
         // Level, target and message are part of a call site, so there is one for each.
         macro_rules! record {
             ($level:ident, $target:ident, $name:literal, $($field:ident = $value:expr),* $(,)?) => {
                 $level!(target: super::$target, session, $($field = $value,)* $name)
+            };
+        }
+        macro_rules! limit {
+            ($level:ident, $name:literal, $($field:ident = $value:expr),* $(,)?) => {
+                $level!(target: super::LIMIT, limiter, $($field = $value,)* $name)
             };
         }
         match *self {
@@ -381,6 +436,69 @@ impl TelemetryEvent<'_> {
                 cause = cause,
                 subscriptions = subscriptions,
             ),
+            Self::LimitConsumed {
+                pool,
+                count,
+                cost,
+                tokens,
+            } => limit!(
+                trace,
+                "consumed",
+                pool = pool,
+                count = count,
+                cost = cost,
+                tokens = tokens,
+            ),
+            Self::LimitRefilled {
+                pool,
+                before,
+                after,
+                refill,
+                every,
+            } => limit!(
+                trace,
+                "refilled",
+                pool = pool,
+                before = before,
+                after = after,
+                refill = refill,
+                every_us = micros(every),
+            ),
+            Self::LimitQueued {
+                pool,
+                queued,
+                capacity,
+            } => limit!(
+                debug,
+                "queued",
+                pool = pool,
+                queued = queued,
+                capacity = capacity,
+            ),
+            Self::LimitQueueFull { pool, capacity } => {
+                limit!(warn, "queue full", pool = pool, capacity = capacity);
+            }
+            Self::LimitExpired { pool, count } => {
+                limit!(warn, "expired", pool = pool, count = count);
+            }
+            Self::LimitPressure {
+                pool,
+                level,
+                previous,
+                queued,
+                capacity,
+            } => limit!(
+                info,
+                "pressure changed",
+                pool = pool,
+                level = level,
+                previous = previous,
+                queued = queued,
+                capacity = capacity,
+            ),
+            Self::LimitedByVenue { rest } => {
+                limit!(warn, "limited by the venue", rest_us = micros(rest));
+            }
             Self::RecordingInterrupted {
                 path,
                 operation,
