@@ -1,0 +1,95 @@
+//! What can be wrong with a spec.
+//!
+//! Apart because these texts are for whoever wrote the spec, and are read when it is refused.
+//!
+//! Invariants: each names the child, where there is one, and the remedy.
+
+use crate::backoff::BackoffError;
+use crate::id::ChildId;
+
+/// What is wrong with a spec.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SpecError {
+    /// Two children have one id.
+    #[error("child id {child} is used twice; give each child of a supervisor its own")]
+    DuplicateId {
+        /// That id.
+        child: ChildId,
+    },
+    /// A child has no name.
+    #[error("a child id is empty; give the child a name")]
+    EmptyId,
+    /// A permanent child never ends for good, so it cannot be significant.
+    #[error("child {child} is significant and permanent; make it transient or temporary")]
+    SignificantPermanent {
+        /// That child.
+        child: ChildId,
+    },
+    /// A significant child without effect.
+    #[error(
+        "child {child} is significant but its supervisor never shuts down for it; set `auto_shutdown`"
+    )]
+    SignificantNever {
+        /// That child.
+        child: ChildId,
+    },
+    /// No start could ever be quick enough.
+    #[error("start timeout of child {child} is zero; give it time")]
+    ZeroStartTimeout {
+        /// That child.
+        child: ChildId,
+    },
+    /// No callback could ever be quick enough.
+    #[error("watchdog of child {child} is zero; give it time, or none")]
+    ZeroWatchdog {
+        /// That child.
+        child: ChildId,
+    },
+    /// The children of a dynamic supervisor are not significant, so none can end it.
+    #[error("a dynamic supervisor never shuts down for a child; leave `auto_shutdown` at never")]
+    DynamicAutoShutdown,
+    /// The children of a dynamic supervisor are started by request.
+    #[error(
+        "child {child} is listed in the spec of a dynamic supervisor; start it with `start_child`"
+    )]
+    DynamicChild {
+        /// That child.
+        child: ChildId,
+    },
+    /// A partitioned supervisor without partitions.
+    #[error("there are zero partitions; a partitioned supervisor needs at least one")]
+    NoPartitions,
+    /// A partition that would be gone for good with its first end.
+    #[error(
+        "partitions cannot be temporary: keys are routed to them; make them permanent or transient"
+    )]
+    TemporaryPartition,
+    /// No restart could ever be within the window.
+    #[error("intensity window is zero; to allow no restart, set `max_restarts` to zero")]
+    ZeroWindow,
+    /// The address is for other messages than the child's, or the child is a task or a supervisor.
+    #[error(
+        "address of child {child} is for another message type; use its actor's, or a `SupervisorAddress` for a supervisor"
+    )]
+    AddressType {
+        /// That child.
+        child: ChildId,
+    },
+    /// A child's backoff makes no sense.
+    #[error("backoff of child {child} is invalid")]
+    Backoff {
+        /// That child.
+        child: ChildId,
+        /// What is wrong with it.
+        source: BackoffError,
+    },
+    /// A sub-supervisor's spec is wrong.
+    #[error("sub-supervisor {child} is invalid")]
+    Nested {
+        /// That sub-supervisor.
+        child: ChildId,
+        /// What is wrong with it.
+        source: Box<SpecError>,
+    },
+}
