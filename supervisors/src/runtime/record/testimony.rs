@@ -1,0 +1,107 @@
+//! How an incarnation came to end: who saw what, and what is made of it.
+//!
+//! Apart because the truth of exit reasons is decided here.
+//!
+//! Invariants: the first failure and the first cause count; a failure says more than a stop.
+
+use super::{Record, lock};
+use crate::exit::{ExitReason, ShutdownCause};
+use crate::runtime::inbox::Wake;
+
+/// How it came to end, as far as it is known.
+#[derive(Default)]
+pub(super) struct Testimony {
+    /// Set by the wrapper when a callback fails.
+    failure: Option<ExitReason>,
+    /// Set by a supervisor about to end in good order.
+    cause: Option<ShutdownCause>,
+    /// ractor's text for a stop, noted by the supervisor when it hears the event.
+    text: Option<String>,
+}
+
+impl Record {
+    /// Notes that nobody told how it ended.
+    pub(crate) fn note_unobserved(&self) {
+        let mut notes = lock(&self.notes);
+        if !notes.stopped {
+            let failure = &mut notes.testimony().failure;
+            failure.get_or_insert(ExitReason::Unobserved);
+        }
+    }
+
+    /// Called by the wrapper. From here on ractor need not tell the supervisor anything: the keeper will,
+    /// and a second task that is woken costs more than the rest of a restart.
+    pub(crate) fn note_failure(&self, reason: ExitReason) {
+        self.leave();
+        let cell = {
+            let mut notes = lock(&self.notes);
+            notes.testimony().failure.get_or_insert(reason);
+            notes.cell.clone()
+        };
+        if let Some(cell) = cell
+            && let Some(above) = cell.try_get_supervisor()
+            && above.is_message_type_of::<Wake>() == Some(true)
+        {
+            cell.unlink(above);
+        }
+    }
+
+    pub(crate) fn note_stopped(&self) {
+        lock(&self.notes).stopped = true;
+    }
+
+    pub(crate) fn note_cause(&self, cause: ShutdownCause) {
+        let mut notes = lock(&self.notes);
+        notes.testimony().cause.get_or_insert(cause);
+    }
+
+    /// What its keeper told it, unless something else was heard.
+    pub(crate) fn note_told(&self, text: &str) {
+        let mut notes = lock(&self.notes);
+        notes
+            .testimony()
+            .text
+            .get_or_insert_with(|| text.to_owned());
+    }
+
+    pub(crate) fn note_text(&self, text: Option<String>) {
+        if text.is_some() {
+            lock(&self.notes).testimony().text = text;
+        }
+    }
+
+    /// What the notes make of an end that the join handle reported.
+    pub(crate) fn verdict(&self, cancelled: bool) -> ExitReason {
+        let mut notes = lock(&self.notes);
+        let stopped = notes.stopped;
+        if let Some(Testimony {
+            failure: Some(failure),
+            ..
+        }) = notes.testimony.as_deref()
+        {
+            return failure.clone();
+        }
+        if !stopped {
+            return if cancelled {
+                ExitReason::Cancelled
+            } else {
+                ExitReason::Killed
+            };
+        }
+        let Some(testimony) = &mut notes.testimony else {
+            return ExitReason::Stopped { reason: None };
+        };
+        if let Some(cause) = &testimony.cause {
+            return ExitReason::Ended(cause.clone());
+        }
+        match testimony.text.take() {
+            Some(text) if text == "Drained" => ExitReason::Drained,
+            reason => ExitReason::Stopped { reason },
+        }
+    }
+
+    pub(crate) fn failure(&self) -> Option<ExitReason> {
+        let notes = lock(&self.notes);
+        notes.testimony.as_ref()?.failure.clone()
+    }
+}
