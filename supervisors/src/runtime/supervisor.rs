@@ -4,34 +4,33 @@
 //! [`Household`]'s office does that, in its own task: the actor, or a keeper.
 //!
 //! Invariants: `handle` never waits; ractor's supervision events are used for one thing only, to
-//! explain ends (the text of a stop, all of a child that has no wrapper), and cannot cause one; a foreign stop ends the children in order too, in
-//! `post_stop`; a supervisor that is dropped dooms its children.
+//! explain ends (the text of a stop, all of a child that has no wrapper), and cannot cause one; a foreign
+//! stop ends the children in order too, in `post_stop`; a supervisor that is dropped dooms its children.
 
+mod actions;
 mod admin;
 mod describe;
+mod letters;
 mod start;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
-use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::task::AbortHandle;
 
-use crate::event::{Audience, SupervisorEvent, SupervisorEventKind};
-use crate::exit::{ExitReason, contained};
+use crate::event::Audience;
 use crate::handle::SupervisorRef;
 use crate::id::{ById, ChildId, Generation, SupervisorPath};
-use crate::machine::{Action, Input, Judged, Machine, Standing, StartRefusal};
-use crate::policy::{Restart, Verdict};
+use crate::machine::Machine;
+use crate::policy::Verdict;
 use crate::runtime::foreign::{Strangers, discard};
 use crate::runtime::household::{Attended, Doom, Fault, Household, Ledger, Token};
 use crate::runtime::inbox::{Inbox, Letter, Letters, Reader, Wake};
 use crate::runtime::keeper::Minding;
-use crate::runtime::launch::Refusal;
-use crate::runtime::record::{Obituary, Record};
+use crate::runtime::record::Record;
 use crate::runtime::telemetry::Listeners;
-use crate::spec::{ChildSpec, Launch, SupervisorSpec};
+use crate::spec::{ChildSpec, SupervisorSpec};
 
 use admin::Callers;
 pub(crate) use admin::{Call, Inspection};
@@ -273,323 +272,5 @@ impl Actor for Supervisor {
             }
         }
         Ok(())
-    }
-}
-
-impl State {
-    fn note_text(&self, who: ActorId, text: Option<String>) {
-        if let Some(record) = Record::of(who)
-            && self
-                .charges
-                .get(&record.id)
-                .is_some_and(|charge| Arc::ptr_eq(&charge.record, &record))
-        {
-            record.note_text(text);
-        }
-    }
-
-    /// Takes a report that did not come by the inbox; gives it back when others are before it.
-    pub(crate) fn take(&mut self, letter: Letter) -> Option<Letter> {
-        if self.fault.is_some() || self.letters.defers(&letter) {
-            return Some(letter);
-        }
-        self.contain(letter);
-        None
-    }
-
-    /// Reads so many letters at most.
-    pub(crate) fn attend(&mut self, reader: Reader, limit: u32) -> Attended {
-        let mut read = 0;
-        while self.fault.is_none() && read < limit {
-            let Some(letter) = self.letters.take(reader) else {
-                break;
-            };
-            self.contain(letter);
-            read += 1;
-        }
-        Attended {
-            more: read == limit || self.fault.is_some() || self.letters.is_deferred(),
-            ended: self.ended,
-        }
-    }
-
-    /// What a letter holds is dropped here, and some of it is the user's.
-    fn contain(&mut self, letter: Letter) {
-        self.fault = catch_unwind(AssertUnwindSafe(|| self.read(letter))).err();
-    }
-
-    pub(crate) fn births(&mut self) -> impl Iterator<Item = Minding> {
-        self.births.drain(..)
-    }
-
-    pub(crate) fn fault(&mut self) -> Option<Fault> {
-        self.fault.take()
-    }
-
-    fn read(&mut self, letter: Letter) {
-        let mut obituary = None;
-        let input = match letter {
-            Letter::Boot => Input::Boot,
-            Letter::Started {
-                child,
-                generation,
-                cell,
-            } => {
-                if let Some(charge) = self.charges.get_mut(&child)
-                    && charge.generation == generation
-                {
-                    charge.up = true;
-                    charge.started_at = Some(SystemTime::now());
-                    charge.cell = cell;
-                }
-                self.spend(&child);
-                Input::Started { child, generation }
-            }
-            Letter::Refused {
-                child,
-                generation,
-                refusal,
-            } => Input::Refused {
-                refusal: match refusal {
-                    Refusal::Ignored => StartRefusal::Ignored,
-                    Refusal::Postponed(delay) => StartRefusal::Postponed(delay),
-                    Refusal::Failed(reason) => StartRefusal::Failed {
-                        judged: self.judge(&child, &reason),
-                        reason,
-                    },
-                },
-                child,
-                generation,
-            },
-            Letter::Exited {
-                child,
-                generation,
-                parting,
-                obituary: mut notice,
-            } => {
-                notice.complete();
-                if let Some(charge) = self.charges.get_mut(&child) {
-                    charge.up = false;
-                    charge.started_at = None;
-                    charge.cell = None;
-                }
-                let reason = notice.reason.clone();
-                obituary = Some(notice);
-                Input::Exited {
-                    judged: self.judge(&child, &reason),
-                    child,
-                    generation,
-                    reason,
-                    parting,
-                }
-            }
-            Letter::Tick => {
-                self.timer = None;
-                self.expire_starts();
-                Input::Tick
-            }
-            Letter::Shutdown { deadline, text } => {
-                self.text = text;
-                Input::Shutdown { deadline }
-            }
-            Letter::Describe(reply) => {
-                // Whoever asked may have gone.
-                let _ = reply.send(self.describe());
-                return;
-            }
-            Letter::Call(call) => match self.take_call(call) {
-                Some(input) => input,
-                None => return,
-            },
-        };
-        self.judged = match &input {
-            Input::Exited { child, judged, .. }
-            | Input::Refused {
-                child,
-                refusal: StartRefusal::Failed { judged, .. },
-                ..
-            } => Some((child.clone(), judged.verdict)),
-            _ => None,
-        };
-        let mut actions = self.machine.step(now(), input);
-        for action in actions.drain(..) {
-            self.carry_out(action, &mut obituary);
-        }
-        self.machine.recycle(actions);
-        drop(obituary);
-        self.candidates.clear();
-        self.change = None;
-        self.arm_timer();
-    }
-
-    /// A temporary child that is up is never made again: what its factory holds is let go.
-    fn spend(&mut self, child: &ChildId) {
-        if let Some(spec) = self.specs.get_mut(child)
-            && spec.restart == Restart::Temporary
-        {
-            let make_binding = match &spec.launch {
-                Launch::Worker(launcher) => launcher.make_binding(),
-                Launch::Made(_) => None,
-                Launch::Supervisor(_) | Launch::Spent(..) => return,
-            };
-            let spec = Arc::make_mut(spec);
-            spec.launch = Launch::Spent(spec.kind(), make_binding);
-        }
-    }
-
-    /// The child's own judgement of its end.
-    fn judge(&self, child: &ChildId, reason: &ExitReason) -> Judged {
-        let classify = self.specs.get(child).and_then(|spec| spec.classify.clone());
-        let verdict = match classify {
-            None => Verdict::Default,
-            Some(classify) => contained(|| classify(reason)).unwrap_or_else(|| {
-                tracing::error!(
-                    target: "supervisors",
-                    { supervisor.path = %self.path, child.id = child.as_str() },
-                    "classify panicked"
-                );
-                Verdict::Default
-            }),
-        };
-        Judged {
-            verdict,
-            random: fastrand::f64(),
-        }
-    }
-
-    fn carry_out(&mut self, action: Action, obituary: &mut Option<Obituary>) {
-        // Observers and addresses know first, then monitors, and only then is the end acted upon.
-        if !matches!(action, Action::Notice { .. } | Action::Settle { .. }) {
-            drop(obituary.take());
-        }
-        match action {
-            Action::Notice {
-                child,
-                generation,
-                kind,
-            } => {
-                if matches!(kind, SupervisorEventKind::Shutdown { .. }) {
-                    self.vacate();
-                }
-                self.announce(child, generation, kind);
-            }
-            Action::Settle {
-                child,
-                generation,
-                standing,
-            } => {
-                if let Some(spec) = self.specs.get(&child) {
-                    for binding in &spec.bindings {
-                        match &standing {
-                            Standing::Restarting => binding.restarting(generation),
-                            Standing::Down(reason) => binding.down(generation, reason),
-                        }
-                    }
-                }
-            }
-            Action::Start {
-                child,
-                generation,
-                attempt,
-                previous,
-            } => self.start(&child, generation, attempt, previous),
-            Action::Stop {
-                child,
-                generation,
-                order,
-            } => {
-                if let Some(charge) = self.charges.get(&child)
-                    && charge.generation == generation
-                {
-                    charge.record.command(order, self.text.clone());
-                }
-            }
-            Action::Admit(child) => {
-                let found = self.candidates.iter().position(|spec| spec.id == child);
-                if let Some(spec) = found.map(|at| self.candidates.swap_remove(at)) {
-                    self.specs.insert(child, spec);
-                }
-            }
-            Action::Forget(child) => {
-                self.specs.remove(&child);
-                self.charges.remove(&child);
-            }
-            Action::Reply(ticket, answer) => self.reply(ticket, answer),
-            Action::Ready => {
-                for seat in &self.spec.seats {
-                    seat.up(&self.reference);
-                }
-                self.ready_since = Some((SystemTime::now(), now()));
-                self.record.note_ready();
-            }
-            Action::Exit(cause) => {
-                self.record.note_cause(cause);
-                self.ended = true;
-            }
-        }
-    }
-
-    /// Addresses of this supervisor no longer reach it.
-    fn vacate(&self) {
-        for seat in &self.spec.seats {
-            seat.leaving(&self.reference);
-        }
-    }
-
-    fn announce(&self, child: Option<ChildId>, generation: Generation, kind: SupervisorEventKind) {
-        if !self.listeners.is_anybody() {
-            return;
-        }
-        let spec = child.as_ref().and_then(|child| self.specs.get(child));
-        let charge = child
-            .as_ref()
-            .and_then(|child| self.charges.get(child))
-            .filter(|charge| charge.generation == generation);
-        let judged = self
-            .judged
-            .as_ref()
-            .filter(|(judged, _)| Some(judged) == child.as_ref());
-        let event = SupervisorEvent {
-            path: self.path.clone(),
-            strategy: self.spec.strategy,
-            generation,
-            child_kind: spec.map(|spec| spec.kind()),
-            restart: spec.map(|spec| spec.restart),
-            added: spec.is_some_and(|spec| spec.added),
-            actor: charge.and_then(|charge| charge.record.actor()),
-            verdict: judged.map(|(_, verdict)| *verdict).unwrap_or_default(),
-            children: match &kind {
-                SupervisorEventKind::RestartPlanned { group, .. } => group.len(),
-                SupervisorEventKind::Ready | SupervisorEventKind::Shutdown { .. } => {
-                    self.charges.values().filter(|charge| charge.up).count()
-                }
-                _ => usize::from(child.is_some()),
-            },
-            child,
-            kind,
-        };
-        self.listeners.announce(&event);
-    }
-
-    /// One timer, for whatever is due next: the machine's next deadline, or the next start that takes too
-    /// long. One that rings too early is no harm, and costs less than a new one for each start.
-    fn arm_timer(&mut self) {
-        self.sweep_deadlines();
-        let wanted = [self.machine.next_timeout(), self.deadlines.next()];
-        let Some(due) = wanted.into_iter().flatten().min() else {
-            return;
-        };
-        if let Some((armed, timer)) = &self.timer {
-            if *armed <= due {
-                return;
-            }
-            timer.abort();
-        }
-        let inbox = self.household.inbox.clone();
-        let timer = tokio::spawn(async move {
-            tokio::time::sleep_until(due.into()).await;
-            inbox.put(Letter::Tick);
-        });
-        self.timer = Some((due, timer.abort_handle()));
     }
 }
