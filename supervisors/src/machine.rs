@@ -29,6 +29,8 @@ mod window;
 #[cfg(test)]
 mod kinds;
 #[cfg(test)]
+mod parking;
+#[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod requests;

@@ -1,14 +1,10 @@
 //! Single answers of the machine to requests, with plain values.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use super::scenarios::{self, Drive, SECOND, judged};
+use super::scenarios::{self, Drive, SECOND};
 use super::{ChildPlan, Input, Request, StartRefusal};
-use crate::exit::ExitReason;
-use crate::id::Generation;
 use crate::policy::{Restart, Shutdown, Strategy};
-use crate::shutdown::Parting;
 
 const STRATEGIES: [Strategy; 3] = [
     Strategy::OneForOne,
@@ -51,16 +47,6 @@ fn delete(id: &str) -> Request {
 
 fn nothing() -> Vec<String> {
     Vec::new()
-}
-
-fn stopped(drive: &mut Drive, id: &str, generation: u64) -> Vec<String> {
-    drive.step(Input::Exited {
-        child: id.into(),
-        generation: Generation(generation),
-        reason: Arc::new(ExitReason::Stopped { reason: None }),
-        parting: Parting::Graceful,
-        judged: judged(),
-    })
 }
 
 #[test]
@@ -129,7 +115,7 @@ fn an_id_in_use_is_refused() {
     drive.started("a", 2);
     drive.request(4, terminate("a"));
     assert_eq!(drive.request(5, start("a")), ["5: already started #2"]);
-    assert_eq!(stopped(&mut drive, "a", 2), ["4: terminated"]);
+    assert_eq!(drive.stopped("a", 2), ["4: terminated"]);
     assert_eq!(drive.request(6, start("a")), ["6: already present"]);
     assert_eq!(drive.request(7, delete("a")), ["7: deleted", "forget a"]);
     assert_eq!(drive.request(8, start("a")), ["admit a", "start a#1"]);
@@ -143,7 +129,7 @@ fn a_terminated_temporary_child_is_forgotten() {
     drive.request(1, temporary("t"));
     drive.started("t", 1);
     assert_eq!(drive.request(2, terminate("t")), ["stop t#1"]);
-    assert_eq!(stopped(&mut drive, "t", 1), ["2: terminated", "forget t"]);
+    assert_eq!(drive.stopped("t", 1), ["2: terminated", "forget t"]);
     assert_eq!(drive.request(3, terminate("t")), ["3: NotFound"]);
     assert_eq!(drive.request(4, temporary("t")), ["admit t", "start t#1"]);
 }
@@ -187,7 +173,7 @@ fn a_new_child_terminated_while_it_starts_is_forgotten() {
     assert_eq!(drive.request(2, terminate("a")), ["stop a#1"]);
     assert_eq!(drive.started("a", 1), nothing(), "ready all the same");
     assert_eq!(
-        stopped(&mut drive, "a", 1),
+        drive.stopped("a", 1),
         ["1: failed", "2: terminated", "forget a"]
     );
 }
@@ -200,7 +186,7 @@ fn a_terminated_child_is_restarted_by_request() {
     assert_eq!(drive.request(1, restart("a")), ["1: running"]);
     assert_eq!(drive.request(2, restart("x")), ["2: not found"]);
     drive.request(3, terminate("a"));
-    stopped(&mut drive, "a", 1);
+    drive.stopped("a", 1);
     assert_eq!(drive.request(4, restart("a")), ["start a#2"]);
     assert_eq!(drive.request(5, restart("a")), ["5: running"], "in flight");
     assert_eq!(drive.failed("a", 2), ["4: failed"], "the spec stays");
@@ -217,7 +203,7 @@ fn a_later_group_restart_revives_a_terminated_child() {
     let mut drive = Drive::new(Strategy::OneForAll, ["a", "b"].map(permanent));
     drive.up(&["a", "b"]);
     drive.request(1, terminate("b"));
-    stopped(&mut drive, "b", 1);
+    drive.stopped("b", 1);
     drive.exited("a", 1);
     drive.now += SECOND;
     assert_eq!(drive.step(Input::Tick), ["start a#2"]);
@@ -232,8 +218,8 @@ fn a_group_restart_under_way_leaves_a_terminated_child_alone() {
     assert_eq!(drive.request(1, terminate("b")), ["stop b#1"]);
     assert_eq!(drive.exited("a", 1), ["stop c#1"]);
     assert_eq!(drive.request(2, terminate("c")), nothing());
-    assert_eq!(stopped(&mut drive, "c", 1), ["2: terminated"]);
-    assert_eq!(stopped(&mut drive, "b", 1), ["1: terminated"]);
+    assert_eq!(drive.stopped("c", 1), ["2: terminated"]);
+    assert_eq!(drive.stopped("b", 1), ["1: terminated"]);
     drive.now += SECOND;
     assert_eq!(drive.step(Input::Tick), ["start a#2"]);
     // The retry of the same group restart does not revive them either.
@@ -251,8 +237,8 @@ fn a_termination_does_not_overtake_the_order_of_a_group() {
     drive.up(&["a", "b", "c"]);
     assert_eq!(drive.exited("a", 1), ["stop c#1"]);
     assert_eq!(drive.request(1, terminate("b")), nothing());
-    assert_eq!(stopped(&mut drive, "c", 1), ["stop b#1"]);
-    assert_eq!(stopped(&mut drive, "b", 1), ["1: terminated"]);
+    assert_eq!(drive.stopped("c", 1), ["stop b#1"]);
+    assert_eq!(drive.stopped("b", 1), ["1: terminated"]);
 }
 
 #[test]
@@ -262,7 +248,7 @@ fn a_child_added_while_a_group_restarts_is_started_in_its_turn() {
     assert_eq!(drive.exited("a", 1), ["stop b#1"]);
     assert_eq!(drive.request(1, start("c")), ["admit c"]);
     assert_eq!(drive.request(2, start("c")), ["2: already started #0"]);
-    stopped(&mut drive, "b", 1);
+    drive.stopped("b", 1);
     drive.now += SECOND;
     assert_eq!(drive.step(Input::Tick), ["start a#2"]);
     assert_eq!(drive.started("a", 2), ["start b#2"]);
@@ -318,8 +304,8 @@ fn a_supervisor_that_ends_answers_everybody() {
     assert_eq!(drive.request(5, delete("a")), ["5: ShuttingDown"]);
     assert_eq!(drive.request(6, terminate("b")), nothing());
     drive.failed("c", 1);
-    assert_eq!(stopped(&mut drive, "b", 1), ["6: terminated"]);
-    assert_eq!(stopped(&mut drive, "a", 1), ["2: terminated", "exit"]);
+    assert_eq!(drive.stopped("b", 1), ["6: terminated"]);
+    assert_eq!(drive.stopped("a", 1), ["2: terminated", "exit"]);
     assert_eq!(drive.request(7, terminate("a")), ["7: ShuttingDown"]);
 }
 
@@ -352,7 +338,7 @@ fn the_counts_follow_what_children_do() {
     assert_eq!(counts(&drive), (2, 1, 0, 2), "one is restarting");
     drive.request(1, terminate("b"));
     assert_eq!(counts(&drive), (2, 1, 0, 2), "one is stopping");
-    stopped(&mut drive, "b", 1);
+    drive.stopped("b", 1);
     assert_eq!(counts(&drive), (2, 0, 0, 2));
     drive.request(2, delete("b"));
     assert_eq!(counts(&drive), (1, 0, 0, 1));
@@ -375,7 +361,7 @@ fn children_that_come_and_go_leave_nothing() {
         drive.request(ticket, temporary("t"));
         drive.started("t", 1);
         drive.now += Duration::from_millis(1);
-        stopped(&mut drive, "t", 1);
+        drive.stopped("t", 1);
     }
     assert_eq!(picture(&drive), before);
 }

@@ -14,6 +14,7 @@ use crate::policy::{
     AutoShutdown, ChildKind, Intensity, OnExhausted, Restart, Shutdown, Strategy, Verdict,
 };
 use crate::shutdown::{Parting, StopOrder};
+use crate::snapshot::NodeStatus;
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 
@@ -26,6 +27,26 @@ pub(super) fn plan(id: &str, restart: Restart, shutdown: Shutdown) -> ChildPlan 
         shutdown,
         backoff: Backoff::new(SECOND, SECOND).jitter(Jitter::None),
         last_generation: Generation(0),
+    }
+}
+
+pub(super) fn rules_of(strategy: Strategy, max_restarts: u32) -> Rules {
+    Rules {
+        strategy,
+        intensity: Intensity::new(max_restarts, 5 * SECOND),
+        auto_shutdown: AutoShutdown::Never,
+        on_exhausted: OnExhausted::Shutdown,
+        population: Population::Fixed,
+    }
+}
+
+pub(super) fn exit(child: &str, generation: u64, reason: ExitReason) -> Input {
+    Input::Exited {
+        child: child.into(),
+        generation: Generation(generation),
+        reason: Arc::new(reason),
+        parting: Parting::Graceful,
+        judged: judged(),
     }
 }
 
@@ -92,13 +113,32 @@ impl Drive {
     }
 
     pub(super) fn exited(&mut self, child: &str, generation: u64) -> Vec<String> {
-        self.step(Input::Exited {
-            child: child.into(),
-            generation: Generation(generation),
-            reason: Arc::new(ExitReason::Killed),
-            parting: Parting::Graceful,
-            judged: judged(),
-        })
+        self.step(exit(child, generation, ExitReason::Killed))
+    }
+
+    pub(super) fn stopped(&mut self, child: &str, generation: u64) -> Vec<String> {
+        self.step(exit(
+            child,
+            generation,
+            ExitReason::Stopped { reason: None },
+        ))
+    }
+
+    /// What is reported, by name.
+    pub(super) fn reports(&mut self, input: Input) -> Vec<&'static str> {
+        let actions = self.machine.step(self.now, input);
+        let kinds = actions.iter().filter_map(|action| match action {
+            Action::Notice { kind, .. } => Some(kind.name()),
+            _ => None,
+        });
+        kinds.collect()
+    }
+
+    pub(super) fn statuses(&self) -> Vec<(String, NodeStatus)> {
+        let views = self.machine.view(self.now);
+        views
+            .map(|view| (view.plan.id.to_string(), view.status))
+            .collect()
     }
 
     pub(super) fn refused(
