@@ -5,10 +5,11 @@
 //!
 //! Invariants: one error type per call; an error of `start_child` means that nothing of it is kept;
 //! a call whose future is dropped after its first poll is carried out all the same, unless it still waited
-//! for room (1024 calls may wait to be read), and dropping a question changes nothing; none has a limit of its own, beyond
-//! the start and stop limits of the child it is about.
+//! for room (1024 calls may wait to be read), and dropping a question changes nothing; none has a limit of
+//! its own, beyond the start and stop limits of the child it is about.
 
-use std::sync::Arc;
+mod error;
+
 use std::time::Duration;
 
 use ractor::{ActorCell, Message};
@@ -16,15 +17,19 @@ use tokio::sync::oneshot;
 
 use crate::address::Address;
 use crate::backoff::Backoff;
-use crate::exit::ExitReason;
 use crate::handle::SupervisorRef;
-use crate::id::{ChildId, Generation, SupervisorPath};
-use crate::machine::Denied;
+use crate::id::{ChildId, Generation};
 use crate::monitor::{MonitorRef, Watcher, monitor_nothing, monitor_record};
 use crate::policy::{ChildKind, Restart, Shutdown};
 use crate::runtime::supervisor::{Call, Inspection};
 use crate::snapshot::NodeStatus;
-use crate::spec::{ChildSpec, SpecError, SupervisorSpec};
+use crate::spec::{ChildSpec, SupervisorSpec};
+
+pub(crate) use error::Refused;
+pub use error::{
+    DeleteChildError, LookupError, ReconfigureError, RestartChildError, StartChildError,
+    SupervisorEnded, TerminateChildError,
+};
 
 impl SupervisorRef {
     /// Adds a child after those already there, and waits until it is ready.
@@ -226,279 +231,6 @@ impl Started {
         match self {
             Self::Up { cell, .. } => cell.as_ref(),
             Self::Ignored | Self::Postponed(_) => None,
-        }
-    }
-}
-
-/// Why a child was not added. Nothing of it is kept.
-#[derive(Debug, Clone, thiserror::Error)]
-#[non_exhaustive]
-pub enum StartChildError {
-    /// The spec makes no sense here.
-    #[error("invalid child spec")]
-    Spec(#[from] SpecError),
-    /// The id is in use by a child that runs, or that the supervisor is about to restart.
-    #[error(
-        "child {child} is already started, as incarnation {generation}; terminate and delete it first, or use another id"
-    )]
-    AlreadyStarted {
-        /// That id.
-        child: ChildId,
-        /// Its present or last incarnation.
-        generation: Generation,
-        /// Its actor, when one is up.
-        cell: Option<ActorCell>,
-    },
-    /// The id is in use by a child without a process.
-    #[error("child {child} is already present, without a process; restart or delete it")]
-    AlreadyPresent {
-        /// That id.
-        child: ChildId,
-    },
-    /// A dynamic supervisor has as many children as it may, those that restart included.
-    #[error(
-        "the supervisor has {0} children already, as many as it may have; wait until one has ended, or raise `max_children`"
-    )]
-    MaxChildren(usize),
-    /// It did not start, or was terminated before it was up.
-    #[error("child {child} did not start")]
-    Failed {
-        /// Its id.
-        child: ChildId,
-        /// Why it did not start.
-        #[source]
-        reason: Arc<ExitReason>,
-    },
-    /// The supervisor ends or has ended.
-    #[error(transparent)]
-    ShuttingDown(#[from] SupervisorEnded),
-}
-
-/// Why a supervisor did not add a child, by one who does not say which.
-#[derive(Debug)]
-pub(crate) enum Refused {
-    Spec(SpecError),
-    Started {
-        generation: Generation,
-        cell: Option<ActorCell>,
-    },
-    Present,
-    TooMany(usize),
-    Failed(Arc<ExitReason>),
-    ShuttingDown,
-}
-
-impl Refused {
-    fn of(self, child: ChildId, supervisor: &SupervisorPath) -> StartChildError {
-        match self {
-            Self::Spec(error) => StartChildError::Spec(error),
-            Self::Started { generation, cell } => StartChildError::AlreadyStarted {
-                child,
-                generation,
-                cell,
-            },
-            Self::Present => StartChildError::AlreadyPresent { child },
-            Self::TooMany(limit) => StartChildError::MaxChildren(limit),
-            Self::Failed(reason) => StartChildError::Failed { child, reason },
-            Self::ShuttingDown => SupervisorEnded::of(supervisor).into(),
-        }
-    }
-}
-
-/// Why a supervisor goes on by its old spec.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ReconfigureError {
-    /// The new one makes no sense.
-    #[error("invalid supervisor spec")]
-    Spec(#[from] SpecError),
-    /// A dynamic supervisor cannot become one with listed children, nor the other way round.
-    #[error(
-        "the spec is for the other kind of supervisor, static or dynamic; start a new supervisor by it"
-    )]
-    Kind,
-    /// Children are being started or restarted in order.
-    #[error("a group of children is being started; ask again when they are up")]
-    Busy,
-    /// The supervisor ends or has ended.
-    #[error(transparent)]
-    ShuttingDown(#[from] SupervisorEnded),
-}
-
-/// Why a child was not terminated.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum TerminateChildError {
-    /// There is no such child.
-    #[error("there is no child {child}; see `which_children` for those there are")]
-    NotFound {
-        /// The id that was asked for.
-        child: ChildId,
-    },
-    /// The supervisor has ended, or ended meanwhile.
-    #[error(transparent)]
-    ShuttingDown(#[from] SupervisorEnded),
-}
-
-impl TerminateChildError {
-    fn of(denied: Denied, child: &ChildId, supervisor: &SupervisorPath) -> Self {
-        match denied {
-            Denied::NotFound => Self::NotFound {
-                child: child.clone(),
-            },
-            // Neither keeps a child from being terminated: then it is the supervisor that is in the way.
-            Denied::Running | Denied::Restarting | Denied::Failed(_) | Denied::ShuttingDown => {
-                SupervisorEnded::of(supervisor).into()
-            }
-        }
-    }
-}
-
-/// Why a child was not restarted by request.
-#[derive(Debug, Clone, thiserror::Error)]
-#[non_exhaustive]
-pub enum RestartChildError {
-    /// There is no such child.
-    #[error("there is no child {child}; see `which_children` for those there are")]
-    NotFound {
-        /// The id that was asked for.
-        child: ChildId,
-    },
-    /// It has a process.
-    #[error("child {child} is running; terminate it first")]
-    Running {
-        /// Its id.
-        child: ChildId,
-    },
-    /// Its supervisor is about to restart it.
-    #[error("child {child} is being restarted already; wait until it is up, or terminate it first")]
-    Restarting {
-        /// Its id.
-        child: ChildId,
-    },
-    /// It did not start, or was terminated before it was up. The spec stays.
-    #[error("child {child} did not start")]
-    Failed {
-        /// Its id.
-        child: ChildId,
-        /// Why it did not start.
-        #[source]
-        reason: Arc<ExitReason>,
-    },
-    /// The supervisor ends or has ended.
-    #[error(transparent)]
-    ShuttingDown(#[from] SupervisorEnded),
-}
-
-impl RestartChildError {
-    fn of(denied: Denied, child: &ChildId, supervisor: &SupervisorPath) -> Self {
-        let child = child.clone();
-        match denied {
-            Denied::NotFound => Self::NotFound { child },
-            Denied::Running => Self::Running { child },
-            Denied::Restarting => Self::Restarting { child },
-            Denied::Failed(reason) => Self::Failed { child, reason },
-            Denied::ShuttingDown => SupervisorEnded::of(supervisor).into(),
-        }
-    }
-}
-
-/// Why a child's spec was not deleted.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum DeleteChildError {
-    /// There is no such child.
-    #[error("there is no child {child}; see `which_children` for those there are")]
-    NotFound {
-        /// The id that was asked for.
-        child: ChildId,
-    },
-    /// It has a process.
-    #[error("child {child} is running; terminate it first")]
-    Running {
-        /// Its id.
-        child: ChildId,
-    },
-    /// Its supervisor is about to restart it.
-    #[error("child {child} is being restarted; terminate it first")]
-    Restarting {
-        /// Its id.
-        child: ChildId,
-    },
-    /// The supervisor ends or has ended.
-    #[error(transparent)]
-    ShuttingDown(#[from] SupervisorEnded),
-}
-
-impl DeleteChildError {
-    fn of(denied: Denied, child: &ChildId, supervisor: &SupervisorPath) -> Self {
-        let child = child.clone();
-        match denied {
-            Denied::NotFound => Self::NotFound { child },
-            Denied::Running => Self::Running { child },
-            Denied::Restarting => Self::Restarting { child },
-            // A deletion starts nobody.
-            Denied::Failed(_) | Denied::ShuttingDown => SupervisorEnded::of(supervisor).into(),
-        }
-    }
-}
-
-/// The supervisor ends or has ended, or none is up at the reference, and can no longer be asked.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{}; wait with `up` of its address or reference for the next one", self.what())]
-#[non_exhaustive]
-pub struct SupervisorEnded {
-    /// Where it stood; `None` when none was up that could have been asked.
-    pub supervisor: Option<SupervisorPath>,
-}
-
-impl SupervisorEnded {
-    pub(crate) fn of(supervisor: &SupervisorPath) -> Self {
-        Self {
-            supervisor: Some(supervisor.clone()),
-        }
-    }
-
-    /// Nobody is up at a reference.
-    pub(crate) fn nobody() -> Self {
-        Self { supervisor: None }
-    }
-
-    fn what(&self) -> String {
-        match &self.supervisor {
-            Some(path) => format!("the supervisor {path} ends or has ended"),
-            None => "no supervisor is up at the reference".to_owned(),
-        }
-    }
-}
-
-/// Why nothing can be said about a child.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum LookupError {
-    /// There is no such child.
-    #[error("there is no child {child}; see `which_children` for those there are")]
-    NotFound {
-        /// The id that was asked for.
-        child: ChildId,
-    },
-    /// It takes other messages, or is a supervisor.
-    #[error(
-        "child {child} takes other messages, or none; name its `Actor::Msg`, or use a `SupervisorAddress`"
-    )]
-    MessageType {
-        /// Its id.
-        child: ChildId,
-    },
-    /// There is nobody to ask.
-    #[error(transparent)]
-    SupervisorEnded(#[from] SupervisorEnded),
-}
-
-impl LookupError {
-    pub(crate) fn not_found(child: &ChildId) -> Self {
-        Self::NotFound {
-            child: child.clone(),
         }
     }
 }
