@@ -13,6 +13,7 @@
 //!
 //! | Event | Level | Further fields |
 //! |---|---|---|
+//! | `child.start` | `debug` | `restart.attempt` |
 //! | `child.started` | `info`; `debug` when it was added by `start_child` | `duration_ms` |
 //! | `child.restarted` | `info` | `duration_ms` |
 //! | `child.start_failed` | `warn` | `exit.kind`, `exit.reason` |
@@ -21,6 +22,7 @@
 //! | `child.exit` | `error` when it is permanent and its `classify` did not say `Uncounted` or `DontRestart`; else `debug` when it ended well for good, `warn` otherwise | `exit.kind`, `exit.reason`, `duration_ms` |
 //! | `child.restart_planned` | `debug`; `info` when it stands for a group | `restart.attempt`, `restart.delay_ms`, `restart.counted`, `restart.window_used`, `restart.window_limit`, `children.count` |
 //! | `sup.intensity_low` | `warn` | `restart.window_used`, `restart.window_limit` |
+//! | `child.stop` | `debug` | `shutdown.limit_ms` where there is one |
 //! | `child.stopped` | `debug`; `warn` when it failed while it stopped | `exit.kind`, `exit.reason` |
 //! | `child.killed` | `warn` | none |
 //! | `child.abandoned` | `error` | none |
@@ -40,12 +42,27 @@
 //! children, with `supervisor.path`, `child.id` of the first and `children.count`
 //! (see [`Backoff::is_unlimited`](crate::Backoff::is_unlimited)).
 //!
+//! # Spans
+//! Around bounded work, and none around a child's life. Records that belong to one are made within it.
+//!
+//! | Span | Level | From | To | Fields |
+//! |---|---|---|---|---|
+//! | `child.start` | `debug` | `child.start` | `child.started`, or what tells that it did not | `supervisor.path`, `child.id`, `child.generation`, `restart.attempt` |
+//! | `child.restart` | `info` | `child.restart_planned` | the last of the group is up, or given up | `supervisor.path`, `child.id`, `child.generation`, `children.count` |
+//! | `child.stop` | `debug` | `child.stop` | `child.stopped` | `supervisor.path`, `child.id`, `child.generation` |
+//! | `sup.shutdown` | `info` | `sup.shutdown` | the supervisor has ended | `supervisor.path`, `exit.kind` |
+//!
+//! A start lies within the restart that it is a part of, a stop within the shutdown, and both within what the
+//! supervisor above does with this one at the time. A restart follows from the span that the failed callback ran
+//! in, if there was one. An actor's factory, `pre_start` and `post_start` run within `child.start`, its
+//! `post_stop` within `child.stop`; of a thread-local one only what runs on its own thread after `pre_start`.
+//!
 //! # Secrets
 //! `exit.reason` and the `exception` fields repeat the `Display` of the child's own error, of the errors it
 //! names as its causes, or a panic's message. What must not be in logs must not be there.
 //!
-//! Invariants: every incarnation has at most one `ChildStarted`/`ChildRestarted` and exactly one of
-//! `ChildStartFailed`, `ChildExited`, `ChildStopped`, or, when its factory made nothing, of `ChildIgnored`
+//! Invariants: every incarnation has one `ChildStarting`, at most one `ChildStarted`/`ChildRestarted` and
+//! `ChildStopping`, and exactly one of `ChildStartFailed`, `ChildExited`, `ChildStopped`, or, when its factory made nothing, of `ChildIgnored`
 //! and `ChildPostponed`; an exit is reported before it is acted upon. Under a supervisor that is killed
 //! nobody is left to report ends.
 
@@ -98,6 +115,11 @@ pub struct SupervisorEvent {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum SupervisorEventKind {
+    /// An incarnation of the child is being made.
+    ChildStarting {
+        /// Zero for the first start, else the how manyth consecutive restart attempt it is.
+        attempt: u32,
+    },
     /// The child is up for the first time in this run of its supervisor.
     ChildStarted {
         /// From the start to readiness.
@@ -151,6 +173,12 @@ pub enum SupervisorEventKind {
         /// How many may.
         limit: u32,
     },
+    /// The child is told to end. Told once, with the first of the orders it gets.
+    ChildStopping {
+        /// How long it may take before it is killed: nothing when it is killed at once, and without limit
+        /// where there is none.
+        limit: Option<Duration>,
+    },
     /// The child ended as told.
     ChildStopped {
         /// How.
@@ -196,6 +224,7 @@ impl SupervisorEventKind {
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
+            Self::ChildStarting { .. } => "child.start",
             Self::ChildStarted { .. } => "child.started",
             Self::ChildRestarted { .. } => "child.restarted",
             Self::ChildStartFailed { .. } => "child.start_failed",
@@ -205,6 +234,7 @@ impl SupervisorEventKind {
             Self::RestartPlanned { .. } => "child.restart_planned",
             Self::IntensityLow { .. } => "sup.intensity_low",
             Self::ChildParked { .. } => "child.parked",
+            Self::ChildStopping { .. } => "child.stop",
             Self::ChildStopped { .. } => "child.stopped",
             Self::ChildKilled => "child.killed",
             Self::ChildAbandoned => "child.abandoned",

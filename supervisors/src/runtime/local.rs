@@ -19,6 +19,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use ractor::thread_local::{ThreadLocalActor, ThreadLocalActorSpawner};
 use ractor::{ActorProcessingErr, ActorRef, SupervisionEvent};
+use tracing::Span;
 
 use crate::address::{Address, MakeBinding};
 use crate::exit::ExitReason;
@@ -26,6 +27,7 @@ use crate::runtime::launch::{
     Launched, Launcher, Order, Process, Refusal, Remains, Takes, made, not_spawned,
 };
 use crate::runtime::record::Record;
+use crate::runtime::telemetry::Within;
 use crate::runtime::timesheet::Callback;
 use crate::runtime::wrapper::Recorded;
 use crate::spec::{StartContext, StartError};
@@ -68,6 +70,11 @@ impl<A> SupervisedLocal<A> {
             }
             None => AssertUnwindSafe(callback).catch_unwind().await,
         }
+    }
+
+    /// What is being done with it, where somebody traces that.
+    fn work(&self) -> Option<Box<Span>> {
+        self.record.get()?.take_work()
     }
 
     /// Notes how a callback ended.
@@ -122,7 +129,8 @@ impl<A: ThreadLocalActor> ThreadLocalActor for SupervisedLocal<A> {
         myself: ActorRef<Self::Msg>,
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        let outcome = AssertUnwindSafe(self.inner.post_start(myself.clone(), state))
+        let starting = self.inner.post_start(myself.clone(), state);
+        let outcome = AssertUnwindSafe(Within::new(self.work(), starting))
             .catch_unwind()
             .await;
         self.settle(outcome)?;
@@ -141,7 +149,8 @@ impl<A: ThreadLocalActor> ThreadLocalActor for SupervisedLocal<A> {
         if let Some(record) = self.record.get() {
             record.leave();
         }
-        let outcome = AssertUnwindSafe(self.inner.post_stop(myself, state))
+        let stopping = self.inner.post_stop(myself, state);
+        let outcome = AssertUnwindSafe(Within::new(self.work(), stopping))
             .catch_unwind()
             .await;
         self.settle(outcome)?;

@@ -19,6 +19,7 @@ use futures_util::task::AtomicWaker;
 use ractor::{ActorCell, ActorId};
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use tracing::Span;
 
 use crate::address::Binding;
 use crate::exit::ExitReason;
@@ -57,6 +58,8 @@ struct Notes {
     /// Set while a launch is being polled.
     lent: Option<Box<Lent>>,
     monitors: Option<Box<Monitors>>,
+    /// What is done with it at present, while somebody traces that: its start, and then its stop.
+    work: Option<Box<Span>>,
     /// Made when somebody waits for the end.
     closed: Option<Arc<Notify>>,
     /// The callback that was under way when somebody last looked.
@@ -214,6 +217,7 @@ impl Record {
             notes.cell = None;
             (notes.monitors.take(), notes.closed.take())
         };
+        self.let_go_of_spans();
         if let Some(closed) = closed {
             closed.notify_waiters();
         }

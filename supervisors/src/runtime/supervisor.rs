@@ -63,6 +63,8 @@ struct Charge {
     path: SupervisorPath,
     /// Set when it is up, cleared when it has ended.
     up: bool,
+    /// Set by the first order to end it.
+    told: bool,
     /// When it came up; set and cleared with `up`.
     started_at: Option<SystemTime>,
     /// Its actor while it is up, where it is one.
@@ -110,6 +112,7 @@ impl Drop for State {
     fn drop(&mut self) {
         self.vacate();
         self.household.doom.come();
+        self.listeners.close();
         if let Some((_, timer)) = &self.timer {
             timer.abort();
         }

@@ -3,10 +3,11 @@
 //! Its own file because it alone knows levels and field names. The catalogue of both is the doc of
 //! `event`, which users read; the tests hold this file to it.
 //!
-//! Invariants: one record per event; no span is opened, least of all for a child's life; a subscriber,
-//! an observer or an error's `Display` that panics harms nobody; what is not recorded is not formatted.
+//! Invariants: one record per event, within the span it belongs to; a subscriber, an observer or an error's
+//! `Display` that panics harms nobody; what is not recorded is not formatted.
 
 mod fault;
+mod spans;
 
 #[cfg(test)]
 mod catalogue;
@@ -15,15 +16,18 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::Level;
 use tracing::level_filters::LevelFilter;
+use tracing::{Level, Span};
 
 use crate::event::{Audience, SupervisorEvent, SupervisorEventKind as Kind};
 use crate::exit::{ExitReason, contained};
+use crate::id::ChildId;
 use crate::policy::{Restart, Verdict};
 use crate::spec::Observer;
 
 use fault::Fault;
+use spans::Spans;
+pub(crate) use spans::Within;
 
 /// Who hears the events of a supervisor: its own listeners, and those of all above it.
 #[derive(Clone, Default)]
@@ -31,30 +35,43 @@ pub(crate) struct Listeners {
     observers: Vec<Observer>,
     /// Readers of streams, who come and go.
     audiences: Vec<Arc<Audience>>,
+    spans: Arc<Spans>,
 }
 
 impl Listeners {
     /// The listeners of a supervisor beneath, with its own first.
-    pub(crate) fn below(&self, observers: &[Observer], audience: Arc<Audience>) -> Self {
+    pub(crate) fn below(
+        &self,
+        name: &ChildId,
+        observers: &[Observer],
+        audience: Arc<Audience>,
+    ) -> Self {
         Self {
             observers: observers.iter().chain(&self.observers).cloned().collect(),
             audiences: std::iter::once(audience)
                 .chain(self.audiences.iter().cloned())
                 .collect(),
+            spans: self.spans.below(name),
         }
     }
 
     /// Whether an event told now would be heard by anybody.
     pub(crate) fn is_anybody(&self) -> bool {
-        LevelFilter::current() != LevelFilter::OFF
+        is_traced()
             || !self.observers.is_empty()
             || self.audiences.iter().any(|audience| audience.is_anybody())
     }
 
-    /// Tells everybody who listens.
-    pub(crate) fn announce(&self, event: &SupervisorEvent) {
-        if contained(|| Report::of(event).record(event)).is_none() {
-            complain(event, "a subscriber or an error's text");
+    /// Tells everybody who listens; `cause` is what a failed callback ran in.
+    pub(crate) fn announce(&self, event: &SupervisorEvent, cause: Option<Span>) {
+        if is_traced() {
+            let recorded = contained(|| {
+                let span = self.spans.follow(event, cause.as_ref());
+                Report::of(event).record(event, span.as_ref());
+            });
+            if recorded.is_none() {
+                complain(event, "a subscriber or an error's text");
+            }
         }
         for observe in &self.observers {
             if contained(|| observe(event)).is_none() {
@@ -65,6 +82,35 @@ impl Listeners {
             audience.tell(event);
         }
     }
+}
+
+impl Listeners {
+    /// The child is down, and stays so.
+    pub(crate) fn settle(&self, child: &ChildId) {
+        if is_traced() {
+            let _ = contained(|| self.spans.settle(child));
+        }
+    }
+
+    /// What is being done with a child, for its own code to run in.
+    pub(crate) fn work_on(&self, child: &ChildId) -> Option<Box<Span>> {
+        if !is_traced() {
+            return None;
+        }
+        contained(|| self.spans.of_child(child))
+            .flatten()
+            .map(Box::new)
+    }
+
+    /// The supervisor has ended.
+    pub(crate) fn close(&self) {
+        let _ = contained(|| self.spans.close());
+    }
+}
+
+/// Whether anybody has installed a subscriber that wants anything.
+pub(crate) fn is_traced() -> bool {
+    LevelFilter::current() != LevelFilter::OFF
 }
 
 fn complain(event: &SupervisorEvent, who: &str) {
@@ -90,11 +136,20 @@ struct Report<'a> {
     window: Option<(u32, u32)>,
     children: Option<usize>,
     duration: Option<Duration>,
+    limit: Option<Duration>,
 }
 
 impl<'a> Report<'a> {
     fn of(event: &'a SupervisorEvent) -> Self {
         match &event.kind {
+            Kind::ChildStarting { attempt } => Self {
+                attempt: Some(*attempt),
+                ..Self::default()
+            },
+            Kind::ChildStopping { limit } => Self {
+                limit: *limit,
+                ..Self::default()
+            },
             Kind::ChildStarted { took } | Kind::ChildRestarted { took } => Self {
                 duration: Some(*took),
                 ..Self::default()
@@ -152,12 +207,13 @@ impl<'a> Report<'a> {
         }
     }
 
-    fn record(&self, event: &SupervisorEvent) {
+    fn record(&self, event: &SupervisorEvent, span: Option<&Span>) {
         // A level is part of a call site, so there is one for each.
         macro_rules! record {
             ($level:ident) => {
                 tracing::$level!(
                     target: "supervisors",
+                    parent: span.map_or_else(|| Span::current().id(), Span::id),
                     {
                         supervisor.path = %event.path,
                         supervisor.strategy = event.strategy.name(),
@@ -176,6 +232,7 @@ impl<'a> Report<'a> {
                         restart.window_used = self.window.map(|(used, _)| used),
                         restart.window_limit = self.window.map(|(_, limit)| limit),
                         children.count = self.children,
+                        shutdown.limit_ms = self.limit.map(millis),
                         duration_ms = self.duration.map(millis),
                     },
                     "{}",
@@ -200,7 +257,9 @@ fn level(event: &SupervisorEvent) -> Level {
         // Whoever added it has the answer.
         Kind::ChildStarted { .. } | Kind::ChildIgnored if event.added => Level::DEBUG,
         Kind::ChildStarted { .. } | Kind::ChildIgnored | Kind::ChildRestarted { .. } => Level::INFO,
-        Kind::ChildPostponed { .. } => Level::DEBUG,
+        Kind::ChildStarting { .. } | Kind::ChildPostponed { .. } | Kind::ChildStopping { .. } => {
+            Level::DEBUG
+        }
         Kind::ChildStartFailed { .. } | Kind::ChildKilled | Kind::IntensityLow { .. } => {
             Level::WARN
         }

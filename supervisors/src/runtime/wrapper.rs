@@ -22,6 +22,7 @@ use tokio::task::{Id, try_id};
 
 use crate::exit::{ExitReason, PanicInfo};
 use crate::runtime::record::{Record, lock};
+use crate::runtime::telemetry::Within;
 use crate::runtime::timesheet::{Callback, Timing};
 
 /// The error that the wrapper hands to ractor: what the record says already.
@@ -178,7 +179,8 @@ impl<A: Actor> Actor for Supervised<A> {
     ) -> Result<(), ActorProcessingErr> {
         vault.home = try_id();
         vault.launched = true;
-        let outcome = AssertUnwindSafe(self.inner.post_start(myself.clone(), vault.open()))
+        let starting = self.inner.post_start(myself.clone(), vault.open());
+        let outcome = AssertUnwindSafe(Within::new(self.record.take_work(), starting))
             .catch_unwind()
             .await;
         self.settle(outcome)?;
@@ -195,7 +197,8 @@ impl<A: Actor> Actor for Supervised<A> {
         vault: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         self.record.leave();
-        let outcome = AssertUnwindSafe(self.inner.post_stop(myself, vault.open()))
+        let stopping = self.inner.post_stop(myself, vault.open());
+        let outcome = AssertUnwindSafe(Within::new(self.record.take_work(), stopping))
             .catch_unwind()
             .await;
         self.settle(outcome)?;

@@ -39,8 +39,10 @@ async fn a_stream_tells_everything_in_order_and_ends_with_its_supervisor() {
         [
             "root child.exit a",
             "root child.restart_planned a",
+            "root child.start a",
             "root child.restarted a",
             "root sup.shutdown",
+            "root child.stop a",
             "root child.stopped a",
         ]
     );
@@ -63,12 +65,12 @@ async fn a_reader_that_does_not_read_slows_nobody() {
     assert_eq!(
         rest(stream).await,
         [
-            "missed 29",
-            "root child.restarted a",
+            "missed 40",
             "root sup.shutdown",
+            "root child.stop a",
             "root child.stopped a",
         ],
-        "three for each crash and two for the end"
+        "four for each crash and three for the end"
     );
 }
 

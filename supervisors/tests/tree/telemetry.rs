@@ -9,12 +9,13 @@ use mainstay_supervisors::{
     Address, Backoff, ChildSpec, Jitter, Restart, ShutdownPlan, Strategy, SupervisorEventKind,
     SupervisorSpec, Verdict,
 };
+use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tracing::field::{Field, Visit};
 use tracing::span;
 use tracing::{Event, Level, Metadata, Subscriber};
 
 use crate::admin::id;
-use crate::kit::{Do, Log, generous, ping, puppet, started};
+use crate::kit::{Do, LineDead, Log, Script, generous, ping, puppet, scripted, settle, started};
 
 #[derive(Clone)]
 struct Recorded {
@@ -33,11 +34,20 @@ impl Recorded {
     }
 }
 
-/// Keeps what this crate records on this thread, and counts the spans it opens.
+/// Keeps what this crate records on this thread, and the spans it opens.
 #[derive(Clone, Default)]
 struct Tape {
     records: Arc<Mutex<Vec<Recorded>>>,
-    spans: Arc<Mutex<u64>>,
+    /// What was said in plain words, with the spans around it.
+    said: Arc<Mutex<Vec<String>>>,
+    spans: Arc<Mutex<Vec<Spanning>>>,
+    entered: Arc<Mutex<Vec<span::Id>>>,
+}
+
+struct Spanning {
+    name: String,
+    parent: Option<span::Id>,
+    handles: usize,
 }
 
 impl Tape {
@@ -51,6 +61,36 @@ impl Tape {
         let found = records.iter().find(|record| record.told() == told);
         found.unwrap_or_else(|| panic!("no {told}")).fields.clone()
     }
+
+    fn said(&self) -> Vec<String> {
+        std::mem::take(&mut self.said.lock().unwrap())
+    }
+
+    /// The spans that are open.
+    fn open(&self) -> Vec<String> {
+        let spans = self.spans.lock().unwrap();
+        let open = spans.iter().filter(|span| span.handles > 0);
+        open.map(|span| span.name.clone()).collect()
+    }
+
+    /// A span and those around it, from the outside.
+    fn path(&self, id: Option<&span::Id>) -> String {
+        let Some(id) = id else {
+            return String::new();
+        };
+        let (name, parent) = {
+            let span = &self.spans.lock().unwrap()[at(id)];
+            (span.name.clone(), span.parent.clone())
+        };
+        match parent {
+            Some(parent) => format!("{} > {name}", self.path(Some(&parent))),
+            None => name,
+        }
+    }
+}
+
+fn at(id: &span::Id) -> usize {
+    usize::try_from(id.into_u64()).unwrap() - 1
 }
 
 impl Visit for Recorded {
@@ -67,13 +107,41 @@ impl Visit for Recorded {
 
 impl Subscriber for Tape {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target() == "supervisors" || metadata.target().starts_with("mainstay_supervisors")
+        metadata.target().starts_with("supervisors")
+            || metadata.target().starts_with("mainstay_supervisors")
     }
 
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+    fn new_span(&self, attributes: &span::Attributes<'_>) -> span::Id {
+        let mut read = Recorded {
+            level: *attributes.metadata().level(),
+            fields: BTreeMap::new(),
+        };
+        attributes.record(&mut read);
+        let child = read.fields.get("child.id").map_or("", String::as_str);
+        let name = format!("{} {child}", attributes.metadata().name());
+        let parent = match attributes.parent() {
+            Some(parent) => Some(parent.clone()),
+            None if attributes.is_contextual() => self.entered.lock().unwrap().last().cloned(),
+            None => None,
+        };
         let mut spans = self.spans.lock().unwrap();
-        *spans += 1;
-        span::Id::from_u64(*spans)
+        spans.push(Spanning {
+            name: name.trim().to_owned(),
+            parent,
+            handles: 1,
+        });
+        span::Id::from_u64(spans.len() as u64)
+    }
+
+    fn clone_span(&self, id: &span::Id) -> span::Id {
+        self.spans.lock().unwrap()[at(id)].handles += 1;
+        id.clone()
+    }
+
+    fn try_close(&self, id: span::Id) -> bool {
+        let span = &mut self.spans.lock().unwrap()[at(&id)];
+        span.handles -= 1;
+        span.handles == 0
     }
 
     fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
@@ -86,12 +154,54 @@ impl Subscriber for Tape {
             fields: BTreeMap::new(),
         };
         event.record(&mut record);
-        self.records.lock().unwrap().push(record);
+        if event.metadata().target() == "supervisors" {
+            self.records.lock().unwrap().push(record);
+            return;
+        }
+        let around = self.entered.lock().unwrap().last().cloned();
+        let said = format!(
+            "{}: {}",
+            self.path(around.as_ref()),
+            record.fields["message"]
+        );
+        self.said.lock().unwrap().push(said);
     }
 
-    fn enter(&self, _: &span::Id) {}
+    fn enter(&self, id: &span::Id) {
+        self.entered.lock().unwrap().push(id.clone());
+    }
 
-    fn exit(&self, _: &span::Id) {}
+    fn exit(&self, _: &span::Id) {
+        self.entered.lock().unwrap().pop();
+    }
+}
+
+/// An actor that says what it does.
+struct Talker(&'static str);
+
+#[cfg_attr(feature = "async-trait", ractor::async_trait)]
+impl Actor for Talker {
+    type Msg = Do;
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<Do>, (): ()) -> Result<(), ActorProcessingErr> {
+        tracing::info!(target: "supervisors.test", "starting {}", self.0);
+        Ok(())
+    }
+
+    async fn handle(&self, _: ActorRef<Do>, _: Do, (): &mut ()) -> Result<(), ActorProcessingErr> {
+        Err(Box::new(LineDead(1)))
+    }
+
+    async fn post_stop(&self, _: ActorRef<Do>, (): &mut ()) -> Result<(), ActorProcessingErr> {
+        tracing::info!(target: "supervisors.test", "stopping {}", self.0);
+        Ok(())
+    }
+}
+
+fn talker(name: &'static str) -> ChildSpec {
+    ChildSpec::actor(name, move |_| Ok((Talker(name), ())))
 }
 
 fn worker(name: &str, address: &Address<Do>) -> mainstay_supervisors::ChildSpec {
@@ -114,14 +224,19 @@ async fn a_start_by_request_is_no_progress_report_and_a_restart_is_one() {
     assert_eq!(
         tape.told(),
         [
+            "debug child.start spec#1",
             "info child.started spec#1",
             "info sup.ready",
+            "debug child.start added#1",
             "debug child.started added#1",
             "error child.exit added#1",
             "debug child.restart_planned added#1",
+            "debug child.start added#2",
             "info child.restarted added#2",
             "info sup.shutdown",
+            "debug child.stop added#2",
             "debug child.stopped added#2",
+            "debug child.stop spec#1",
             "debug child.stopped spec#1",
         ]
     );
@@ -163,9 +278,10 @@ async fn one_report_stands_for_the_whole_group() {
     );
 }
 
-/// RX-26: each incarnation has one record of its start, one of its end, one of what follows, and no span.
+/// RX-26: each incarnation has one record of its start, one of its end, one of what follows, and no span
+/// of its life.
 #[tokio::test(start_paused = true)]
-async fn each_incarnation_is_recorded_once_and_without_a_span() {
+async fn each_incarnation_is_recorded_once_and_no_span_lasts_as_long() {
     let tape = Tape::default();
     let _recording = tracing::subscriber::set_default(tape.clone());
     let address = Address::new();
@@ -174,6 +290,7 @@ async fn each_incarnation_is_recorded_once_and_without_a_span() {
     let mut actors = Vec::new();
     for code in 1..=3 {
         ping(&address).await;
+        assert_eq!(tape.open(), Vec::<String>::new());
         actors.push(
             tree.which_child(&id("a"))
                 .await
@@ -207,7 +324,125 @@ async fn each_incarnation_is_recorded_once_and_without_a_span() {
         assert!(planned.contains_key("restart.delay_ms"));
         assert_eq!(planned["restart.attempt"], generation.to_string());
     }
-    assert_eq!(*tape.spans.lock().unwrap(), 0);
+    assert_eq!(tape.open(), Vec::<String>::new());
+}
+
+/// Section 5.6 of the design: spans around bounded work, each within what it is a part of, and the child's own
+/// records within them.
+#[tokio::test(start_paused = true)]
+async fn starts_restarts_stops_and_shutdowns_are_spans_within_one_another() {
+    let tape = Tape::default();
+    let _recording = tracing::subscriber::set_default(tape.clone());
+    let address = Address::new();
+    let below = generous(Strategy::OneForAll)
+        .child(talker("a").address(&address))
+        .child(talker("b"));
+    let spec = generous(Strategy::OneForOne).child(ChildSpec::supervisor("below", below));
+    let (tree, mut events) = started(spec).await;
+    let started = tape.said();
+    assert_eq!(
+        started,
+        [
+            "child.start below > child.start a: starting a",
+            "child.start below > child.start b: starting b",
+        ]
+    );
+    address.cast(Do::Fail(1)).unwrap();
+    events.restarted("b").await;
+    assert_eq!(
+        tape.said(),
+        [
+            "child.restart a > child.stop b: stopping b",
+            "child.restart a > child.start a: starting a",
+            "child.restart a > child.start b: starting b",
+        ]
+    );
+    tree.terminate_child(&id("below")).await.unwrap();
+    let stops = [
+        "child.stop below > sup.shutdown > child.stop b: stopping b",
+        "child.stop below > sup.shutdown > child.stop a: stopping a",
+    ];
+    assert_eq!(tape.said(), stops);
+    assert_eq!(tape.open(), Vec::<String>::new());
+
+    tree.restart_child(&id("below")).await.unwrap();
+    assert_eq!(tape.said(), started);
+    assert_eq!(tape.open(), Vec::<String>::new());
+    tree.shutdown(ShutdownPlan::default()).await;
+    assert_eq!(
+        tape.said(),
+        stops.map(|told| format!("sup.shutdown > {told}"))
+    );
+    assert_eq!(tape.open(), Vec::<String>::new());
+}
+
+/// A restart that waits, and one that nobody wants any more, and the start and the stop of a task, which has
+/// no callbacks to take them along.
+#[tokio::test(start_paused = true)]
+async fn a_span_ends_with_its_work_whatever_becomes_of_it() {
+    let tape = Tape::default();
+    let _recording = tracing::subscriber::set_default(tape.clone());
+    let hour = Duration::from_secs(3600);
+    let address = Address::new();
+    let slow = worker("slow", &address).backoff(Backoff::new(hour, hour).first_immediate(false));
+    let idle = ChildSpec::task("task", |_| std::future::pending::<Result<(), LineDead>>());
+    let spec = generous(Strategy::RestForOne).children([slow, idle]);
+    let (tree, _events) = started(spec).await;
+    assert_eq!(tape.open(), Vec::<String>::new());
+    address.cast(Do::Fail(1)).unwrap();
+    settle().await;
+    assert_eq!(tape.open(), ["child.restart slow"]);
+    tree.terminate_child(&id("slow")).await.unwrap();
+    tree.terminate_child(&id("task")).await.unwrap();
+    assert_eq!(tape.open(), Vec::<String>::new());
+
+    let stuck = Script {
+        start_takes: hour,
+        ..Script::default()
+    };
+    let fails = Script {
+        fail_pre_start: true,
+        ..Script::default()
+    };
+    for script in [stuck, fails] {
+        let child = scripted("new", script).start_timeout(Duration::from_secs(1));
+        tree.start_child(child).await.unwrap_err();
+        assert_eq!(tape.open(), Vec::<String>::new());
+    }
+    tree.restart_child(&id("slow")).await.unwrap();
+    address.cast(Do::Fail(2)).unwrap();
+    settle().await;
+    assert_eq!(tape.open(), ["child.restart slow"]);
+    tree.shutdown(ShutdownPlan::default()).await;
+    assert_eq!(tape.open(), Vec::<String>::new());
+}
+
+/// Where ractor hands the sender's span on with a message, a restart follows from it.
+#[cfg(feature = "ractor-default")]
+#[tokio::test(start_paused = true)]
+async fn a_restart_follows_from_the_span_of_the_message_that_failed() {
+    use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+    use tracing_subscriber::registry::{LookupSpan, Registry};
+
+    #[derive(Clone, Default)]
+    struct Links(Arc<Mutex<Vec<[&'static str; 2]>>>);
+
+    impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Links {
+        fn on_follows_from(&self, id: &span::Id, follows: &span::Id, context: Context<'_, S>) {
+            let link = [id, follows].map(|id| context.span(id).unwrap().name());
+            self.0.lock().unwrap().push(link);
+        }
+    }
+
+    let links = Links::default();
+    let _recording = tracing::subscriber::set_default(Registry::default().with(links.clone()));
+    let address = Address::new();
+    let (tree, mut events) =
+        started(generous(Strategy::OneForOne).child(worker("a", &address))).await;
+    tracing::info_span!("order").in_scope(|| address.cast(Do::Fail(1)).unwrap());
+    events.restarted("a").await;
+    assert_eq!(*links.0.lock().unwrap(), [["child.restart", "order"]]);
+    tree.shutdown(ShutdownPlan::default()).await;
 }
 
 /// A loss that `classify` foresaw needs nobody; the event says what was judged.

@@ -190,12 +190,15 @@ async fn each_incarnation_is_reported_once() {
     assert_eq!(
         events.names(),
         [
+            "child.start a",
             "child.started a",
             "sup.ready",
             "child.exit a",
             "child.restart_planned a",
+            "child.start a",
             "child.restarted a",
             "sup.shutdown",
+            "child.stop a",
             "child.stopped a",
         ]
     );
@@ -369,12 +372,13 @@ async fn observers_hear_before_monitors_and_both_before_siblings_are_stopped() {
     events.restarted("b").await;
     let lines = log.take();
     assert_eq!(
-        lines[..6],
+        lines[..7],
         [
             "drop a",
             "child.exit",
             "child.restart_planned",
             "down",
+            "child.stop",
             "stop b",
             "drop b"
         ]

@@ -117,7 +117,10 @@ async fn an_idle_actor_is_left_alone() {
         started(generous(Strategy::OneForOne).child(watched(&address, &log))).await;
     tokio::time::sleep(100 * LIMIT).await;
     assert_eq!(ping(&address).await, 1);
-    assert_eq!(events.names(), ["child.started a", "sup.ready"]);
+    assert_eq!(
+        events.names(),
+        ["child.start a", "child.started a", "sup.ready"]
+    );
     tree.shutdown(ShutdownPlan::default()).await;
 }
 
@@ -134,9 +137,11 @@ async fn the_watchdog_does_not_watch_an_end() {
     assert_eq!(
         events.names(),
         [
+            "child.start a",
             "child.started a",
             "sup.ready",
             "sup.shutdown",
+            "child.stop a",
             "child.stopped a"
         ]
     );

@@ -4,9 +4,12 @@
 //!
 //! Invariants: the first failure and the first cause count; a failure says more than a stop.
 
+use tracing::Span;
+
 use super::{Record, lock};
-use crate::exit::{ExitReason, ShutdownCause};
+use crate::exit::{ExitReason, ShutdownCause, contained};
 use crate::runtime::inbox::Wake;
+use crate::runtime::telemetry::is_traced;
 
 /// How it came to end, as far as it is known.
 #[derive(Default)]
@@ -17,6 +20,8 @@ pub(super) struct Testimony {
     cause: Option<ShutdownCause>,
     /// ractor's text for a stop, noted by the supervisor when it hears the event.
     text: Option<String>,
+    /// What the callback that failed ran in, while somebody traces that.
+    trace: Option<Span>,
 }
 
 impl Record {
@@ -33,9 +38,12 @@ impl Record {
     /// and a second task that is woken costs more than the rest of a restart.
     pub(crate) fn note_failure(&self, reason: ExitReason) {
         self.leave();
+        let trace = is_traced().then(|| contained(Span::current)).flatten();
         let cell = {
             let mut notes = lock(&self.notes);
-            notes.testimony().failure.get_or_insert(reason);
+            let testimony = notes.testimony();
+            testimony.failure.get_or_insert(reason);
+            testimony.trace = trace.filter(|span| !span.is_disabled());
             notes.cell.clone()
         };
         if let Some(cell) = cell
@@ -44,6 +52,36 @@ impl Record {
         {
             cell.unlink(above);
         }
+    }
+
+    /// What the callback that failed ran in.
+    pub(crate) fn take_trace(&self) -> Option<Span> {
+        lock(&self.notes).testimony.as_mut()?.trace.take()
+    }
+
+    /// What is done with it from now on.
+    pub(crate) fn note_work(&self, work: Option<Box<Span>>) {
+        let before = std::mem::replace(&mut lock(&self.notes).work, work);
+        let _ = contained(|| drop(before));
+    }
+
+    /// What is done with it at present. Nobody else will ask.
+    pub(crate) fn take_work(&self) -> Option<Box<Span>> {
+        if is_traced() {
+            lock(&self.notes).work.take()
+        } else {
+            None
+        }
+    }
+
+    /// Those who hold the record of an end do not hold spans open.
+    pub(super) fn let_go_of_spans(&self) {
+        let (work, trace) = {
+            let mut notes = lock(&self.notes);
+            let trace = notes.testimony.as_mut().and_then(|it| it.trace.take());
+            (notes.work.take(), trace)
+        };
+        let _ = contained(|| drop((work, trace)));
     }
 
     pub(crate) fn note_stopped(&self) {

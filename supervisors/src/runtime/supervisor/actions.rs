@@ -13,6 +13,7 @@ use crate::id::{ChildId, Generation};
 use crate::machine::{Action, Standing};
 use crate::runtime::inbox::Letter;
 use crate::runtime::record::Obituary;
+use crate::shutdown::StopOrder;
 
 impl State {
     pub(super) fn carry_out(&mut self, action: Action, obituary: &mut Option<Obituary>) {
@@ -36,6 +37,9 @@ impl State {
                 generation,
                 standing,
             } => {
+                if matches!(standing, Standing::Down(_)) {
+                    self.listeners.settle(&child);
+                }
                 if let Some(spec) = self.specs.get(&child) {
                     for binding in &spec.bindings {
                         match &standing {
@@ -50,17 +54,19 @@ impl State {
                 generation,
                 attempt,
                 previous,
-            } => self.start(&child, generation, attempt, previous),
+            } => {
+                if self.listeners.is_anybody() {
+                    let kind = SupervisorEventKind::ChildStarting { attempt };
+                    self.announce(Some(child.clone()), generation, kind);
+                }
+                self.start(&child, generation, attempt, previous);
+            }
             Action::Stop {
                 child,
                 generation,
                 order,
             } => {
-                if let Some(charge) = self.charges.get(&child)
-                    && charge.generation == generation
-                {
-                    charge.record.command(order, self.text.clone());
-                }
+                self.stop(child, generation, order);
             }
             Action::Admit(child) => {
                 let found = self.candidates.iter().position(|spec| spec.id == child);
@@ -85,6 +91,22 @@ impl State {
                 self.ended = true;
             }
         }
+    }
+
+    fn stop(&mut self, child: ChildId, generation: Generation, order: StopOrder) {
+        let charge = self.charges.get_mut(&child);
+        let Some(charge) = charge.filter(|charge| charge.generation == generation) else {
+            return;
+        };
+        let again = std::mem::replace(&mut charge.told, true);
+        let record = charge.record.clone();
+        if !again && self.listeners.is_anybody() {
+            let limit = order.patience;
+            let kind = SupervisorEventKind::ChildStopping { limit };
+            self.announce(Some(child.clone()), generation, kind);
+            record.note_work(self.listeners.work_on(&child));
+        }
+        record.command(order, self.text.clone());
     }
 
     /// Addresses of this supervisor no longer reach it.
@@ -126,7 +148,13 @@ impl State {
             child,
             kind,
         };
-        self.listeners.announce(&event);
+        let cause = match &event.kind {
+            SupervisorEventKind::RestartPlanned { .. } => {
+                charge.and_then(|charge| charge.record.take_trace())
+            }
+            _ => None,
+        };
+        self.listeners.announce(&event, cause);
     }
 
     /// One timer, for whatever is due next: the machine's next deadline, or the next start that takes too

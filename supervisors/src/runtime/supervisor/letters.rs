@@ -21,6 +21,7 @@ use crate::runtime::inbox::{Letter, Reader};
 use crate::runtime::keeper::Minding;
 use crate::runtime::launch::Refusal;
 use crate::runtime::record::Record;
+use crate::runtime::telemetry::is_traced;
 use crate::spec::Launch;
 
 impl State {
@@ -88,6 +89,10 @@ impl State {
                     charge.up = true;
                     charge.started_at = Some(SystemTime::now());
                     charge.cell = cell;
+                    if is_traced() {
+                        // Where there is no wrapper nobody has taken it.
+                        charge.record.note_work(None);
+                    }
                 }
                 self.spend(&child);
                 Input::Started { child, generation }

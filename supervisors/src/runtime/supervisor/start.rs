@@ -24,7 +24,7 @@ use crate::runtime::household::{Census, Token};
 use crate::runtime::keeper::{Keeper, Limits, Reports};
 use crate::runtime::launch::{Launched, Launching, Order, Process, Refusal, Remains, spawn};
 use crate::runtime::record::Record;
-use crate::runtime::telemetry::Listeners;
+use crate::runtime::telemetry::{Listeners, Within};
 use crate::runtime::wrapper::Supervised;
 use crate::spec::{ChildSpec, Launch, StartContext, SupervisorSpec};
 use crate::time::later;
@@ -32,7 +32,7 @@ use crate::time::later;
 /// Starts a supervisor.
 pub(crate) fn launch(spec: Arc<SupervisorSpec>, above: &Listeners, order: Order) -> Launching {
     let audience = Arc::new(Audience::default());
-    let listeners = above.below(&spec.observers, audience.clone());
+    let listeners = above.below(&order.context.id, &spec.observers, audience.clone());
     Box::pin(async move {
         let (token, census): (Token, Census) = mpsc::channel(1);
         let reference = Arc::new(OnceLock::new());
@@ -141,6 +141,13 @@ impl State {
             // The machine never starts it again.
             Launch::Spent(..) => return,
         };
+        let launch = match self.listeners.work_on(child) {
+            Some(span) => {
+                record.note_work(Some(span.clone()));
+                Box::pin(Within::new(Some(span), launch))
+            }
+            None => launch,
+        };
         let keeper = Keeper {
             record: record.clone(),
             doom: self.household.doom.enrol(&record),
@@ -155,6 +162,7 @@ impl State {
             record,
             path,
             up: false,
+            told: false,
             started_at: None,
             cell: None,
             supervisor,

@@ -23,9 +23,14 @@ const OF_CHILD: [&str; 4] = [
 
 type Fields = BTreeMap<String, String>;
 
-/// Keeps every record.
+type Records = Arc<Mutex<Vec<(Level, String, Fields)>>>;
+
+/// Keeps every record, and every span that is opened.
 #[derive(Clone, Default)]
-struct Capture(Arc<Mutex<Vec<(Level, String, Fields)>>>);
+struct Capture {
+    events: Records,
+    spans: Records,
+}
 
 struct Reading(Fields);
 
@@ -44,8 +49,14 @@ impl Subscriber for Capture {
         true
     }
 
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        panic!("a span was opened")
+    fn new_span(&self, attributes: &span::Attributes<'_>) -> span::Id {
+        let metadata = attributes.metadata();
+        assert_eq!(metadata.target(), "supervisors");
+        let mut reading = Reading(Fields::new());
+        attributes.record(&mut reading);
+        let mut spans = self.spans.lock().unwrap();
+        spans.push((*metadata.level(), metadata.name().to_owned(), reading.0));
+        span::Id::from_u64(spans.len() as u64)
     }
 
     fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
@@ -58,7 +69,7 @@ impl Subscriber for Capture {
         event.record(&mut reading);
         let message = reading.0.remove("message").unwrap();
         let record = (*event.metadata().level(), message, reading.0);
-        self.0.lock().unwrap().push(record);
+        self.events.lock().unwrap().push(record);
     }
 
     fn enter(&self, _: &span::Id) {}
@@ -68,8 +79,10 @@ impl Subscriber for Capture {
 
 fn recorded(event: &SupervisorEvent) -> Vec<(Level, String, Fields)> {
     let capture = Capture::default();
-    tracing::subscriber::with_default(capture.clone(), || Listeners::default().announce(event));
-    std::mem::take(&mut *capture.0.lock().unwrap())
+    tracing::subscriber::with_default(capture.clone(), || {
+        Listeners::default().announce(event, None);
+    });
+    std::mem::take(&mut *capture.events.lock().unwrap())
 }
 
 fn only(event: &SupervisorEvent) -> (Level, Fields) {
@@ -113,6 +126,7 @@ fn after(kind: &Kind) -> Option<Kind> {
     let took = Duration::from_millis(7);
     let reason = killed();
     Some(match kind {
+        Kind::ChildStarting { .. } => Kind::ChildStarted { took },
         Kind::ChildStarted { .. } => Kind::ChildRestarted { took },
         Kind::ChildRestarted { .. } => Kind::ChildStartFailed { reason },
         Kind::ChildStartFailed { .. } => Kind::ChildIgnored,
@@ -120,7 +134,8 @@ fn after(kind: &Kind) -> Option<Kind> {
         Kind::ChildPostponed { .. } => exited(reason, true),
         Kind::ChildExited { .. } => planned(&["worker"]),
         Kind::RestartPlanned { .. } => Kind::IntensityLow { used: 9, limit: 10 },
-        Kind::IntensityLow { .. } => Kind::ChildStopped { reason: stopped() },
+        Kind::IntensityLow { .. } => Kind::ChildStopping { limit: Some(took) },
+        Kind::ChildStopping { .. } => Kind::ChildStopped { reason: stopped() },
         Kind::ChildStopped { .. } => Kind::ChildKilled,
         Kind::ChildKilled => Kind::ChildAbandoned,
         Kind::ChildAbandoned => Kind::Exhausted { reason },
@@ -160,7 +175,8 @@ fn sample(kind: Kind) -> SupervisorEvent {
 /// Every kind of event, and its variants whose level is another.
 fn samples() -> Vec<SupervisorEvent> {
     let took = Duration::from_millis(7);
-    let kinds = std::iter::successors(Some(Kind::ChildStarted { took }), after);
+    let first = Kind::ChildStarting { attempt: 1 };
+    let kinds = std::iter::successors(Some(first), after);
     let mut samples: Vec<_> = kinds.map(sample).collect();
     for kind in [Kind::ChildStarted { took }, Kind::ChildIgnored] {
         samples.push(SupervisorEvent {
@@ -179,15 +195,23 @@ fn samples() -> Vec<SupervisorEvent> {
     samples
 }
 
-/// The table in the doc of `event`: name → levels, further fields.
+/// The rows of a table in the doc of `event`.
+fn rows_between(heading: &str, next: &str) -> impl Iterator<Item = &'static str> {
+    let doc = include_str!("../../event.rs");
+    let heading = doc.find(&format!("//! {heading}\n")).unwrap();
+    let section = &doc[heading..doc.find(&format!("//! {next}\n")).unwrap()];
+    section.lines().filter(|line| line.starts_with("//! | `"))
+}
+
+fn quoted(text: &str) -> Vec<String> {
+    let parts = text.split('`').skip(1).step_by(2);
+    parts.map(str::to_owned).collect()
+}
+
+/// The table of events: name → levels, further fields.
 fn published() -> BTreeMap<String, (BTreeSet<String>, BTreeSet<String>)> {
-    let quoted = |text: &str| -> Vec<String> {
-        let parts = text.split('`').skip(1).step_by(2);
-        parts.map(str::to_owned).collect()
-    };
     let levels = ["error", "warn", "info", "debug"];
-    let rows = include_str!("../../event.rs").lines();
-    let rows = rows.filter(|line| line.starts_with("//! | `"));
+    let rows = rows_between("# Catalogue", "# Spans");
     rows.map(|row| {
         let cells: Vec<&str> = row.split(" | ").collect();
         let mut found = quoted(cells[2]);
@@ -233,6 +257,33 @@ fn every_event_is_one_record_as_published() {
         .map(|(name, (levels, _))| (name, levels))
         .collect();
     assert_eq!(levels, promised);
+}
+
+/// Section 5.6 of the design: spans around what is bounded, with the published fields and levels and no others.
+#[test]
+fn every_span_is_as_published() {
+    let capture = Capture::default();
+    tracing::subscriber::with_default(capture.clone(), || {
+        for event in samples() {
+            Listeners::default().announce(&event, None);
+        }
+    });
+    let opened: BTreeSet<_> = std::mem::take(&mut *capture.spans.lock().unwrap())
+        .into_iter()
+        .map(|(level, name, fields)| {
+            let fields: BTreeSet<String> = fields.into_keys().collect();
+            (name, level.as_str().to_lowercase(), fields)
+        })
+        .collect();
+    let published: BTreeSet<_> = rows_between("# Spans", "# Secrets")
+        .map(|row| {
+            let cells: Vec<&str> = row.split(" | ").collect();
+            let name = quoted(cells[1]).remove(0);
+            let fields: BTreeSet<String> = quoted(cells[5]).into_iter().collect();
+            (name, quoted(cells[2]).remove(0), fields)
+        })
+        .collect();
+    assert_eq!(opened, published);
 }
 
 #[test]
