@@ -76,19 +76,24 @@ impl<T: Clone + fmt::Debug> Journal<T> {
         entries.held.iter().cloned().collect()
     }
 
-    /// The first entry from number `cursor` on that `pick` accepts; moves `cursor` behind it.
+    /// The first entry from number `cursor` on that `pick` accepts; moves `cursor` behind it. `pick` is the
+    /// test's and may look at the journal itself, so it is not asked under the lock.
     fn look<R>(&self, cursor: &mut u64, pick: &mut impl FnMut(&T) -> Option<R>) -> Option<R> {
-        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        let from = (*cursor).max(entries.first);
-        let skip = usize::try_from(from - entries.first).unwrap_or(usize::MAX);
-        *cursor = from;
-        for entry in entries.held.iter().skip(skip) {
+        for entry in self.from(cursor) {
             *cursor += 1;
-            if let Some(found) = pick(entry) {
+            if let Some(found) = pick(&entry) {
                 return Some(found);
             }
         }
         None
+    }
+
+    /// What is held from number `cursor` on, which is moved to the first of it.
+    fn from(&self, cursor: &mut u64) -> Vec<T> {
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        *cursor = (*cursor).max(entries.first);
+        let skip = usize::try_from(*cursor - entries.first).unwrap_or(usize::MAX);
+        entries.held.iter().skip(skip).cloned().collect()
     }
 
     /// Awaits the first entry from number `cursor` on that `pick` accepts.

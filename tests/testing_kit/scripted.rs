@@ -336,3 +336,12 @@ async fn a_forbidden_close_code_is_sent_all_the_same() {
     wire.read_exact(&mut bytes).await.unwrap();
     assert_eq!(bytes, [0x88, 4, 0x03, 0xed, b'n', b'o']);
 }
+
+#[tokio::test]
+async fn a_predicate_may_look_at_the_server_itself() {
+    let server = ScriptedServer::plain().await.unwrap();
+    let mut client = Client::open(&server.url()).await;
+    client.send("hello").await;
+    let seen = server.wait_for("three entries", SOON, |_| server.received().len() >= 3);
+    seen.await.unwrap();
+}
