@@ -29,6 +29,17 @@ pub struct ErrorObject {
     pub data: Option<Box<RawValue>>,
 }
 
+impl ErrorObject {
+    /// An error without data, for platforms that read a venue's errors in their own form.
+    pub fn new(code: i64, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            data: None,
+        }
+    }
+}
+
 impl fmt::Debug for ErrorObject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The data is payload.

@@ -184,6 +184,11 @@ impl Driver {
                 let error = json!({ "code": code, "message": message });
                 self.reply("error", error).await?;
             }
+            Step::Answer(responder) => {
+                if let Some(answer) = responder.answer(&self.matched) {
+                    self.send(Message::text(answer)).await?;
+                }
+            }
             Step::Raw(bytes) => self.raw(bytes).await?,
             Step::Echo => loop {
                 let text = self.next_text().await?;

@@ -43,6 +43,8 @@ pub enum Step {
         /// The message.
         message: String,
     },
+    /// Answers the message matched last as the function says, in the venue's own words.
+    Answer(Responder),
     /// Writes bytes below the frames: broken frames, half frames, fragments.
     Raw(Bytes),
     /// Sends every text message back, until the connection ends.
@@ -198,6 +200,11 @@ impl Script {
     pub fn reply_error(self, code: i64, message: impl Into<String>) -> Self {
         let message = message.into();
         self.step(Step::ReplyError { code, message })
+    }
+
+    /// Answers the message matched last as `answer` says: for venues that do not speak JSON-RPC.
+    pub fn answer(self, answer: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> Self {
+        self.step(Step::Answer(Responder::new(answer)))
     }
 
     /// Sends a text message.
