@@ -76,6 +76,7 @@ pub use session::statistics::Statistics;
 pub use session::subscription::{Data, Event, Subscription};
 pub use session::tape::RecordingStatistics;
 pub use session::transport::TransportEnd;
+pub use session::vitals::{HeartbeatHealth, StateMetrics};
 
 /// The README's programs, compiled with the doc tests.
 #[cfg(doctest)]

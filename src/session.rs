@@ -37,6 +37,7 @@ pub(crate) mod tape;
 mod task;
 pub(crate) mod transport;
 mod tree;
+pub(crate) mod vitals;
 mod wire;
 
 use std::fmt;

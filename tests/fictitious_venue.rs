@@ -279,6 +279,8 @@ async fn a_subscription_is_confirmed_reads_its_messages_and_is_ended() {
     server.inject(poured("sencha", 4.0)).await;
     server.inject(poured("oolong", 5.5)).await;
     assert_eq!(price(&mut oolong).await, 5.5, "and not the other's");
+    let state = session.state_metrics();
+    assert_eq!((state.channels, state.confirmed_channels), (1, 1));
     drop(oolong);
     let last = server.expect_message(json!({ "op": "enough", "with": ["oolong"] }), SOON);
     last.await.expect("an unsubscription");
@@ -295,10 +297,13 @@ async fn a_channel_that_the_house_leaves_out_is_rejected() {
 #[tokio::test]
 async fn a_heartbeat_is_answered() {
     let server = teahouse().await;
-    let _session = visit(&server).await;
+    let session = visit(&server).await;
     server.inject(Frame::text(r#"{"op":"awake?"}"#)).await;
     let answer = server.expect_message(json!({ "op": "awake" }), SOON).await;
     answer.expect("an answer");
+    let health = session.heartbeat_health();
+    assert_eq!((health.venue_heartbeats, health.active), (1, true));
+    assert_eq!(health.last_beat(), health.last_venue_heartbeat);
 }
 
 #[tokio::test]

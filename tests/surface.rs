@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use mainstay::close::{CloseReason, GapCause};
-use mainstay::config::{Overflow, Queue, ReconnectOwner};
+use mainstay::config::{Liveness, Overflow, Queue, ReconnectOwner};
 use mainstay::error::{EndReason, RequestError, UnknownCause, WaitError};
 use mainstay::platform::JsonRpc;
 use mainstay::supervisors::Backoff;
@@ -357,4 +357,105 @@ async fn a_stream_that_changes_hands_during_traffic_loses_and_doubles_nothing() 
     assert_eq!(messages.depth(), 0);
     assert!(numbers.try_recv().is_err(), "nothing came twice");
     drop(sender.await.expect("the sender"));
+}
+
+#[tokio::test]
+async fn the_state_shows_what_is_pending_and_what_waits_for_its_consumer() {
+    let server = server().await;
+    let (session, mut peer) = session(&server).await;
+    let idle = session.state_metrics();
+    assert_eq!((idle.pending_requests, idle.subscriptions), (0, 0));
+    assert_eq!((idle.queued_requests, idle.connect_attempts), (0, 0));
+
+    let asked = session.clone();
+    let asked = tokio::spawn(async move { asked.request::<u64>("sum", &json!([1])).await });
+    let request = peer.recv_text().await.expect("a request");
+    assert_eq!(session.state_metrics().pending_requests, 1);
+    let request: serde_json::Value = serde_json::from_str(&request).expect("json");
+    let answer = json!({"jsonrpc": "2.0", "id": request["id"], "result": 1});
+
+    let (idler, mut reader) = (session.messages(), session.messages());
+    for text in ["one", "two", "three"] {
+        peer.send_text(text).await.expect("an open connection");
+        data(&mut reader).await;
+    }
+    let held = session.state_metrics();
+    assert_eq!((held.queued_messages, held.queued_bytes), (3, 11));
+    assert_eq!(held.subscriptions, 2);
+    drop((idler, reader));
+    assert_eq!(session.state_metrics().subscriptions, 0);
+
+    peer.send_json(answer).await.expect("an open connection");
+    assert_eq!(asked.await.expect("no panic").expect("a sum"), 1);
+    // The next answer's batch ends after that of the first.
+    session.ping("", LONG).await.expect("a pong");
+    session.ping("", LONG).await.expect("a pong");
+    assert_eq!(session.state_metrics().pending_requests, 0);
+}
+
+async fn data(messages: &mut Subscription<Frame>) -> Frame {
+    let event = tokio::time::timeout(LONG, messages.next()).await;
+    match event.expect("in time") {
+        Some(Event::Data(frame)) => frame.message,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn the_state_shows_the_attempts_of_an_outage_and_forgets_them() {
+    let refused = Script::refuse(503, &[], "later");
+    let scripts = [Script::new(), refused.clone(), refused.clone(), refused];
+    let server = ScriptedServer::builder().scripts(scripts).start().await;
+    let server = server.expect("a server");
+    let (session, peer) = session(&server).await;
+    peer.reset().await.expect("an open connection");
+    let refusals = |count| {
+        let mut upgrades = 0;
+        move |one: &mainstay::testing::Received| {
+            upgrades += u32::from(matches!(one.kind, ReceivedKind::Upgrade(_)));
+            upgrades > count
+        }
+    };
+    let third = server.wait_for("three refusals", LONG, refusals(3)).await;
+    third.expect("three attempts");
+    let down = session.state_metrics();
+    assert!(down.connect_attempts >= 3, "{down:?}");
+    server.push_script(Script::new());
+    session
+        .wait_for(Status::Live, LONG)
+        .await
+        .expect("live again");
+    assert_eq!(session.state_metrics().connect_attempts, 0);
+}
+
+#[tokio::test]
+async fn the_heart_shows_its_beats_and_its_failures() {
+    let server = server().await;
+    let config = builder(&server)
+        .liveness(Liveness::new(Duration::from_millis(20), LONG))
+        .build()
+        .expect("a valid configuration");
+    let session = Client::connect_with(config).await.expect("a session");
+    let mut peer = server.next_connection().await.expect("a connection");
+    let health = loop {
+        peer.recv().await.expect("a ping");
+        let health = session.heartbeat_health();
+        if health.pongs > 0 {
+            break health;
+        }
+    };
+    assert!(health.active);
+    assert_eq!(health.interval, Duration::from_millis(20));
+    assert_eq!(health.epoch, mainstay::Epoch::NONE.next());
+    assert!(health.round_trip.is_some());
+    assert!(health.last_ping.is_some());
+    assert_eq!(health.last_beat(), health.last_pong);
+    assert!(health.last_inbound.is_some());
+    assert!(health.unanswered <= 1);
+    assert_eq!(health.venue_heartbeats, 0);
+
+    session.shutdown().await;
+    let over = session.heartbeat_health();
+    assert!(!over.active);
+    assert!(over.pings >= health.pings);
 }

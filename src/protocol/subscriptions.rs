@@ -72,12 +72,32 @@ struct Wish {
     broken_again: bool,
 }
 
+impl Status {
+    fn is_confirmed(self) -> bool {
+        match self {
+            Self::Confirmed(_) => true,
+            Self::Wanted | Self::Asked => false,
+        }
+    }
+}
+
+impl Wish {
+    /// Stands at `next` from now on; `confirmed` is how many of the ledger's wishes are.
+    fn turn(&mut self, next: Status, confirmed: &mut usize) {
+        *confirmed -= usize::from(self.status.is_confirmed());
+        *confirmed += usize::from(next.is_confirmed());
+        self.status = next;
+    }
+}
+
 /// The ledger. See the module's documentation.
 #[derive(Debug, Default)]
 pub struct Ledger {
     wishes: HashMap<Arc<str>, Wish>,
     order: BTreeMap<u64, Arc<str>>,
     next_order: u64,
+    /// How many are confirmed.
+    confirmed: usize,
     /// The epoch whose connection may be asked; `None` while there is none.
     ready: Option<Epoch>,
 }
@@ -98,7 +118,7 @@ impl Ledger {
                 Status::Confirmed(epoch) => WishAction::Confirmed(epoch),
                 Status::Asked => WishAction::Wait,
                 Status::Wanted if ready => {
-                    wish.status = Status::Asked;
+                    wish.turn(Status::Asked, &mut self.confirmed);
                     WishAction::Ask
                 }
                 Status::Wanted => WishAction::Wait,
@@ -166,7 +186,7 @@ impl Ledger {
             .collect();
         for channel in &channels {
             if let Some(wish) = self.wishes.get_mut(channel) {
-                wish.status = Status::Asked;
+                wish.turn(Status::Asked, &mut self.confirmed);
             }
         }
         channels
@@ -185,7 +205,7 @@ impl Ledger {
         }
         match wish.status {
             Status::Confirmed(_) => {
-                wish.status = Status::Asked;
+                wish.turn(Status::Asked, &mut self.confirmed);
                 wish.broken_at = Some(now);
                 true
             }
@@ -212,7 +232,7 @@ impl Ledger {
         let Some(wish) = self.wishes.get_mut(channel) else {
             return false;
         };
-        wish.status = Status::Confirmed(epoch);
+        wish.turn(Status::Confirmed(epoch), &mut self.confirmed);
         wish.once_confirmed = true;
         wish.refusals = 0;
         true
@@ -228,7 +248,7 @@ impl Ledger {
             return RefusalAction::Ignore;
         };
         wish.refusals += 1;
-        wish.status = Status::Wanted;
+        wish.turn(Status::Wanted, &mut self.confirmed);
         if !wish.once_confirmed || wish.refusals >= REFUSALS {
             self.remove(channel);
             return RefusalAction::GiveUp;
@@ -244,7 +264,7 @@ impl Ledger {
         }
         match self.wishes.get_mut(channel) {
             Some(wish) => {
-                wish.status = Status::Wanted;
+                wish.turn(Status::Wanted, &mut self.confirmed);
                 true
             }
             None => false,
@@ -264,7 +284,7 @@ impl Ledger {
     pub fn on_closed(&mut self) {
         self.ready = None;
         for wish in self.wishes.values_mut() {
-            wish.status = Status::Wanted;
+            wish.turn(Status::Wanted, &mut self.confirmed);
             wish.broken_at = None;
             wish.broken_again = false;
         }
@@ -301,19 +321,14 @@ impl Ledger {
     /// How many channels are wanted, and how many of them are confirmed.
     #[must_use]
     pub fn counts(&self) -> (usize, usize) {
-        let confirmed = self
-            .wishes
-            .values()
-            .filter(|wish| matches!(wish.status, Status::Confirmed(_)))
-            .count();
-        (self.wishes.len(), confirmed)
+        (self.wishes.len(), self.confirmed)
     }
 
     fn ask_where(&mut self, which: impl Fn(&Wish) -> bool) -> Vec<Arc<str>> {
         let mut asked = Vec::new();
         for channel in self.order.values() {
             if let Some(wish) = self.wishes.get_mut(channel).filter(|wish| which(wish)) {
-                wish.status = Status::Asked;
+                wish.turn(Status::Asked, &mut self.confirmed);
                 asked.push(Arc::clone(channel));
             }
         }
@@ -323,6 +338,7 @@ impl Ledger {
     fn remove(&mut self, channel: &str) {
         if let Some(wish) = self.wishes.remove(channel) {
             self.order.remove(&wish.order);
+            self.confirmed -= usize::from(wish.status.is_confirmed());
         }
     }
 }
@@ -530,6 +546,8 @@ mod tests {
                     5 => { let _ = ledger.on_postponed(channel, epoch); }
                     _ => { let _ = ledger.on_lost(|lost| lost == &**channel); }
                 }
+                let confirmed = ledger.wishes.values().filter(|wish| wish.status.is_confirmed());
+                prop_assert_eq!(ledger.counts(), (ledger.wanted(), confirmed.count()));
                 for (index, count) in wanted.iter().enumerate() {
                     prop_assert_eq!(ledger.is_wanted(&channels[index]), *count > 0);
                 }

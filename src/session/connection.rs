@@ -324,6 +324,7 @@ impl<W: Wire> Connection<W> {
                 }
                 let limit = port.limit();
                 let id = self.pending.insert(port, clock::now());
+                self.publish_in_flight();
                 self.plane.report(&TelemetryEvent::RequestTracked {
                     epoch: self.guard.epoch.as_u64(),
                     id,
@@ -373,6 +374,11 @@ impl<W: Wire> Connection<W> {
         self.sent.0 += 1;
         self.sent.1 += frame.payload().len() as u64;
         self.wire.start_send(frame)
+    }
+
+    fn publish_in_flight(&self) {
+        let in_flight = self.pending.len();
+        self.plane.in_flight.store(in_flight, Ordering::Relaxed);
     }
 
     fn publish_sent(&mut self) {
@@ -557,6 +563,7 @@ impl<W: Wire> Connection<W> {
             self.sorter.discard();
         }
         let tally = std::mem::take(&mut self.tally);
+        self.publish_in_flight();
         let counters = &self.plane.counters;
         counters
             .frames_in

@@ -19,7 +19,8 @@ use super::limiter::Queued;
 use super::line::{Line, Outbound, Reply, ReplyPort};
 use super::plane::{Plane, SessionState};
 use super::task::OwnedTask;
-use super::{Sink, clock, request};
+use super::vitals::HeartbeatHealth;
+use super::{Sink, clock, lock, request};
 use crate::config;
 use crate::config::limits::Lane;
 use crate::frame::Frame;
@@ -153,6 +154,7 @@ impl HeartbeatState {
         }
         let config::Liveness { quiet, grace } = self.arguments.liveness;
         let liveness = Liveness::new(quiet, grace, clock::now());
+        self.note(|health| *health = HeartbeatHealth::of(epoch, quiet));
         self.watched = Some(Watched { epoch, liveness });
     }
 
@@ -167,6 +169,7 @@ impl HeartbeatState {
             LivenessAction::None => {}
             LivenessAction::Ping { payload } => {
                 let frame = Frame::Ping(bytes::Bytes::copy_from_slice(&payload));
+                self.note(|health| health.pinged(clock::now()));
                 self.send(|port| Outbound::Frame { frame, port });
             }
             LivenessAction::Lost { quiet } => {
@@ -190,6 +193,7 @@ impl HeartbeatState {
         if let Some(time) = watched.liveness.on_pong(frame.payload(), clock::now()) {
             let plane = &self.arguments.plane;
             plane.counters.round_trip(time);
+            lock(&plane.health).ponged(time, clock::now());
             plane.report(&TelemetryEvent::Pong {
                 epoch: watched.epoch.as_u64(),
                 rtt: time,
@@ -198,6 +202,7 @@ impl HeartbeatState {
     }
 
     fn answer(&mut self, frame: &Frame) {
+        self.note(|health| health.heard_the_venue(clock::now()));
         if let Some(call) = self.arguments.platform.heartbeat(frame.payload()) {
             let mark = Some(Mark::Heartbeat);
             self.send(|port| Outbound::Request { call, port, mark });
@@ -207,6 +212,10 @@ impl HeartbeatState {
                 plane.report(&TelemetryEvent::HeartbeatAnswered { epoch });
             }
         }
+    }
+
+    fn note(&self, what: impl FnOnce(&mut HeartbeatHealth)) {
+        what(&mut lock(&self.arguments.plane.health));
     }
 
     fn send(&mut self, outbound: impl FnOnce(ReplyPort) -> Outbound) {

@@ -32,6 +32,12 @@ pub(crate) struct Line {
 }
 
 impl Line {
+    /// How many wait to be written.
+    pub(crate) fn queued(&self) -> usize {
+        let waiting = |queue: &mpsc::Sender<Outbound>| queue.max_capacity() - queue.capacity();
+        waiting(&self.sender) + waiting(&self.urgent)
+    }
+
     /// Both ends of a line whose queue holds `capacity` requests.
     pub(crate) fn channel(capacity: usize) -> (LineSender, LineReceiver) {
         let (sender, requests) = mpsc::channel(capacity);

@@ -8,7 +8,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -26,6 +26,7 @@ use super::send::Pings;
 use super::statistics::Counters;
 use super::subscriber::Subscriber;
 use super::tape::Tape;
+use super::vitals::HeartbeatHealth;
 use crate::close::{CloseReason, GapCause};
 use crate::config::Record;
 use crate::error::{EndReason, Recovery};
@@ -118,6 +119,15 @@ pub(crate) struct Plane {
     pub(crate) socket: Arc<Semaphore>,
     /// Control frames on their way to the HeartbeatManager.
     pub(crate) control_backlog: AtomicUsize,
+    /// Requests written and not answered; published by the connection, once for a batch of answers.
+    pub(crate) in_flight: AtomicUsize,
+    /// Channels wanted, and those of them that are confirmed; published by the SubscriptionManager.
+    pub(crate) wanted: AtomicUsize,
+    pub(crate) confirmed: AtomicUsize,
+    /// Attempts to connect since the session was last live.
+    pub(crate) attempts: AtomicU32,
+    /// What the HeartbeatManager has seen of the present connection, or of the last one.
+    pub(crate) health: Mutex<HeartbeatHealth>,
     line: ArcSwapOption<Line>,
     /// How the present connection was opened, or the last one.
     handshake: ArcSwapOption<Handshake>,
@@ -170,6 +180,11 @@ impl Plane {
             limiter,
             socket: Arc::new(Semaphore::new(1)),
             control_backlog: AtomicUsize::new(0),
+            in_flight: AtomicUsize::new(0),
+            wanted: AtomicUsize::new(0),
+            confirmed: AtomicUsize::new(0),
+            attempts: AtomicU32::new(0),
+            health: Mutex::default(),
             line: ArcSwapOption::empty(),
             handshake: ArcSwapOption::empty(),
             venue_time: ArcSwapOption::empty(),
@@ -266,6 +281,7 @@ impl Plane {
     pub(crate) fn connecting(&self) {
         // What the last connection proved is the last one's.
         let _ = self.take_live_since();
+        self.attempts.fetch_add(1, Ordering::Relaxed);
         self.set_state(SessionState::Connecting);
     }
 
@@ -297,6 +313,7 @@ impl Plane {
                 .live_since
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner) = Some(now);
+            self.attempts.store(0, Ordering::Relaxed);
             *state = SessionState::Live { epoch };
             self.remember(state);
             true
@@ -379,6 +396,7 @@ impl Plane {
         {
             self.line.store(None);
         }
+        self.in_flight.store(0, Ordering::Relaxed);
         if let Some(limiter) = &self.limiter {
             limiter.sweep();
         }

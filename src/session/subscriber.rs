@@ -173,6 +173,13 @@ impl Subscriber {
         Poll::Ready(())
     }
 
+    /// How many items wait, and the payload bytes of those that are messages.
+    pub(crate) fn held(&self) -> (usize, usize) {
+        let shared = self.lock();
+        let bytes = shared.queue.data().map(|frame| frame.payload().len());
+        (shared.queue.len(), bytes.sum())
+    }
+
     /// How many items wait.
     pub(crate) fn depth(&self) -> usize {
         self.lock().queue.len()

@@ -8,6 +8,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use mainstay_supervisors::Address;
@@ -104,7 +105,7 @@ impl Actor for SubscriptionManager {
                 None => {}
             }
         }
-        Ok(SubscriptionState {
+        let state = SubscriptionState {
             arguments,
             ledger,
             epoch: None,
@@ -113,7 +114,9 @@ impl Actor for SubscriptionManager {
             timer: None,
             asked: HashMap::new(),
             later: HashMap::new(),
-        })
+        };
+        state.publish();
+        Ok(state)
     }
 
     async fn handle(
@@ -138,11 +141,20 @@ impl Actor for SubscriptionManager {
                 state.ask(channels);
             }
         }
+        state.publish();
         Ok(())
     }
 }
 
 impl SubscriptionState {
+    /// What the user may ask for; before anybody is told of it.
+    fn publish(&self) {
+        let (wanted, confirmed) = self.ledger.counts();
+        let plane = &self.arguments.plane;
+        plane.wanted.store(wanted, Ordering::Relaxed);
+        plane.confirmed.store(confirmed, Ordering::Relaxed);
+    }
+
     fn subscribe(
         &mut self,
         subscriber: &Arc<Subscriber>,
@@ -154,6 +166,7 @@ impl SubscriptionState {
         };
         let wanted = self.ledger.is_wanted(channel);
         let action = self.ledger.wish(channel);
+        self.publish();
         if !wanted {
             self.arguments
                 .plane
@@ -342,6 +355,7 @@ impl SubscriptionState {
             }
             return;
         }
+        self.publish();
         let now = clock::now();
         let table = self.arguments.plane.routes.snapshot();
         if self.ledger.is_broken_again(channel)
@@ -365,7 +379,9 @@ impl SubscriptionState {
         channel: &Arc<str>,
         detail: &str,
     ) {
-        match self.ledger.on_refused(channel, epoch) {
+        let action = self.ledger.on_refused(channel, epoch);
+        self.publish();
+        match action {
             RefusalAction::Ignore => {}
             RefusalAction::Later => self.again(myself, AGAIN),
             RefusalAction::GiveUp => {

@@ -265,6 +265,14 @@ impl<T> ContinuityQueue<T> {
         items.len() - before
     }
 
+    /// The data that is queued, the oldest first.
+    pub fn data(&self) -> impl Iterator<Item = &T> {
+        self.items.iter().filter_map(|item| match item {
+            Item::Data { payload, .. } => Some(payload),
+            Item::Gap(_) | Item::Resynced(_) | Item::Ended(_) => None,
+        })
+    }
+
     /// How many items are queued, without the end.
     #[must_use]
     pub fn len(&self) -> usize {
