@@ -15,6 +15,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use ractor::{ActorCell, ActorRef, Message, RpcReplyPort};
 use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
 
 use crate::exit::ExitReason;
 use crate::id::Generation;
@@ -33,7 +34,13 @@ pub enum AddressStatus {
     /// The incarnation is ending; what follows is not decided yet.
     Leaving(Generation),
     /// It ended and will be started again.
-    Restarting,
+    Restarting {
+        /// The how manyth consecutive attempt that is; zero when it is restarted along with another, or
+        /// by request.
+        attempt: u32,
+        /// When it is made at the earliest, by the runtime's clock; in the past while it is under way.
+        next_at: Instant,
+    },
     /// It ended for this reason, and its supervisor will not start it again. When that supervisor is
     /// itself restarted, it may come back.
     Down(Arc<ExitReason>),
@@ -101,7 +108,8 @@ impl fmt::Display for AddressStatus {
             Self::Unbound => f.write_str("never started"),
             Self::Up(generation) => write!(f, "up, generation {generation}"),
             Self::Leaving(generation) => write!(f, "ending, generation {generation}"),
-            Self::Restarting => f.write_str("restarting"),
+            Self::Restarting { attempt: 0, .. } => f.write_str("restarting"),
+            Self::Restarting { attempt, .. } => write!(f, "restarting, attempt {attempt}"),
             Self::Down(reason) => write!(f, "down: {reason}"),
         }
     }
@@ -350,7 +358,7 @@ pub(crate) trait Binding: Send + Sync {
     fn recall(&self, record: &Arc<Record>, reason: &Arc<ExitReason>);
     fn up(&self, cell: &ActorCell, record: &Arc<Record>);
     fn leaving(&self, generation: Generation);
-    fn restarting(&self, generation: Generation);
+    fn restarting(&self, generation: Generation, attempt: u32, next_at: Instant);
     fn ended(&self, generation: Generation, reason: &Arc<ExitReason>);
     fn down(&self, generation: Generation, reason: &Arc<ExitReason>);
 }
@@ -416,15 +424,23 @@ impl<M: Message> Binding for Place<M> {
         });
     }
 
-    fn restarting(&self, generation: Generation) {
+    fn restarting(&self, generation: Generation, attempt: u32, next_at: Instant) {
         self.status.send_if_modified(|status| {
-            // A later incarnation may be up already.
-            let later = matches!(status, AddressStatus::Up(up) if *up > generation);
-            let change = !later && !matches!(status, AddressStatus::Restarting);
-            if change {
-                *status = AddressStatus::Restarting;
+            let known = match status {
+                // A later incarnation may be up already.
+                AddressStatus::Up(up) => *up > generation,
+                AddressStatus::Restarting {
+                    attempt: before,
+                    next_at: due,
+                } => (*before, *due) == (attempt, next_at),
+                AddressStatus::Unbound | AddressStatus::Leaving(_) | AddressStatus::Down(_) => {
+                    false
+                }
+            };
+            if !known {
+                *status = AddressStatus::Restarting { attempt, next_at };
             }
-            change
+            !known
         });
     }
 

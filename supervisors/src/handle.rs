@@ -176,10 +176,17 @@ impl SupervisorRef {
     /// A picture of the tree from here down. The whole takes 1 s at most: supervisors that have not answered
     /// by then are marked [`Unreachable`](NodeStatus::Unreachable). Dropping the future changes nothing.
     pub async fn snapshot(&self) -> TreeSnapshot {
-        self.describe(Instant::now() + DESCRIBE).await
+        self.describe(Instant::now() + DESCRIBE, usize::MAX).await
     }
 
-    fn describe(&self, deadline: Instant) -> BoxFuture<'_, TreeSnapshot> {
+    /// A picture of so many levels beneath: with none it shows this supervisor alone, with one its own children
+    /// too. A supervisor at the last level is shown as the one above knows it, and is not asked. Otherwise as
+    /// [`snapshot`](Self::snapshot).
+    pub async fn snapshot_to(&self, levels: usize) -> TreeSnapshot {
+        self.describe(Instant::now() + DESCRIBE, levels).await
+    }
+
+    fn describe(&self, deadline: Instant, levels: usize) -> BoxFuture<'_, TreeSnapshot> {
         Box::pin(async move {
             let record = &self.shared.record;
             let meter = record.meter();
@@ -223,9 +230,18 @@ impl SupervisorRef {
             (node.started_at, node.uptime) = description.ready.unzip();
             node.strategy = Some(description.strategy);
             node.window = Some(description.window);
+            let Some(levels) = levels.checked_sub(1) else {
+                return node;
+            };
             node.children = description.children;
+            if levels == 0 {
+                return node;
+            }
             let below = description.below;
-            let deeper = join_all(below.iter().map(|(_, child)| child.describe(deadline))).await;
+            let deeper = below
+                .iter()
+                .map(|(_, child)| child.describe(deadline, levels));
+            let deeper = join_all(deeper).await;
             for ((at, _), found) in below.iter().zip(deeper) {
                 if let Some(child) = node.children.get_mut(*at) {
                     child.status = found.status;

@@ -148,7 +148,7 @@ pub(crate) enum Action {
 /// What follows an end.
 #[derive(Debug, Clone)]
 pub(crate) enum Standing {
-    Restarting,
+    Restarting { attempt: u32, next_at: Instant },
     Down(Arc<ExitReason>),
 }
 
@@ -392,6 +392,12 @@ impl Machine {
             generation: child.generation,
             standing,
         });
+    }
+
+    /// It is started again, not before `next_at`.
+    fn settle_restarting(&mut self, at: usize, next_at: Instant) {
+        let attempt = self.children[at].attempts;
+        self.settle(at, Standing::Restarting { attempt, next_at });
     }
 
     fn settle_down(&mut self, at: usize) {

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use super::child::{Child, ChildPlan, Phase};
 use super::reconfigure::Unchanged;
 use super::sequence::Stage;
-use super::{Action, Machine, Mode, Population, Rules, Standing};
+use super::{Action, Machine, Mode, Population, Rules};
 use crate::admin::Counts;
 use crate::exit::ExitReason;
 use crate::id::{ChildId, Generation};
@@ -208,7 +208,7 @@ impl Machine {
         child.held = false;
         child.attempts = 0;
         child.ended_at = child.been_up.then_some(now);
-        self.settle(at, Standing::Restarting);
+        self.settle_restarting(at, now);
         self.start_in_turn(now, at);
         Ok(())
     }

@@ -77,7 +77,7 @@ impl Machine {
                     Some(_) | None => Phase::Waiting { until },
                 };
                 self.children.set_phase(at, phase);
-                self.settle(at, Standing::Restarting);
+                self.settle_restarting(at, until);
                 self.answer_asked(at, Outcome::Postponed(delay));
             }
             StartRefusal::Failed { reason, judged } => {
@@ -266,7 +266,7 @@ impl Machine {
         let group = match self.rules.strategy {
             Strategy::OneForOne => {
                 self.children.set_phase(at, Phase::Waiting { until: due });
-                self.settle(at, Standing::Restarting);
+                self.settle_restarting(at, due);
                 vec![self.children[at].plan.id.clone()]
             }
             Strategy::OneForAll => self.plan_group(Rank::FIRST, due),

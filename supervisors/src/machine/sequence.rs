@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::child::Phase;
 use super::roster::Rank;
-use super::{Action, Machine, Mode, Population, Standing};
+use super::{Action, Machine, Mode, Population};
 use crate::event::SupervisorEventKind;
 use crate::exit::ExitReason;
 use crate::id::ChildId;
@@ -96,7 +96,7 @@ impl Machine {
             };
             not_before = not_before.max(remaining.unwrap_or(due));
         }
-        let mut group = Vec::new();
+        let mut members = Vec::new();
         for at in self.children.from(from) {
             let child = &mut self.children[at];
             // During the boot a temporary child may still have to be up for the first time.
@@ -108,15 +108,20 @@ impl Machine {
                 not_before = not_before.max(until);
                 self.children.set_phase(at, Phase::Idle);
             }
-            group.push(self.children[at].plan.id.clone());
-            self.settle(at, Standing::Restarting);
+            members.push(at);
+        }
+        for at in &members {
+            self.settle_restarting(*at, not_before);
         }
         self.sequence = Some(Sequence {
             from,
             stage: Stage::Stopping,
             not_before: Some(not_before),
         });
-        group
+        let ids = members
+            .into_iter()
+            .map(|at| self.children[at].plan.id.clone());
+        ids.collect()
     }
 
     /// Has everything from a place on stopped and left without a process.

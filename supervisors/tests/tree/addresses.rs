@@ -54,7 +54,7 @@ async fn a_cast_can_wait_for_the_next_incarnation() {
     events.exited("a").await;
     let short = Duration::from_millis(100);
     let error = address.cast_when_up(Do::Fail(2), short).await.unwrap_err();
-    assert!(matches!(error.status, AddressStatus::Restarting));
+    assert!(matches!(error.status, AddressStatus::Restarting { .. }));
     let sent = address
         .cast_when_up(error.message, Duration::from_secs(5))
         .await;
@@ -103,6 +103,39 @@ async fn an_address_outlives_a_restart_of_the_enclosing_supervisor() {
     let inner = snapshot.find(["below", "inner"]).unwrap();
     assert_eq!(inner.path.to_string(), "root/below/inner");
     assert_eq!(inner.generation, Generation(2));
+    tree.shutdown(ShutdownPlan::default()).await;
+}
+
+/// Whoever finds nobody learns when it is worth coming back, also for a child that is restarted along.
+#[tokio::test(start_paused = true)]
+async fn an_address_tells_when_the_next_incarnation_is_due() {
+    let (failing, along) = (Address::new(), Address::new());
+    let log = Log::default();
+    let spec = generous(Strategy::OneForAll)
+        .child(
+            puppet("failing", &log)
+                .backoff(lazily(500))
+                .address(&failing),
+        )
+        .child(puppet("along", &log).address(&along));
+    let (tree, mut events) = started(spec).await;
+    for attempt in 1..=3 {
+        failing.cast(Do::Fail(attempt)).unwrap();
+        events.exited("failing").await;
+        let due = tokio::time::Instant::now() + Duration::from_millis(500);
+        for (address, expected) in [(&failing, attempt), (&along, 0)] {
+            let AddressStatus::Restarting { attempt, next_at } = address.status() else {
+                panic!("it is {}", address.status());
+            };
+            assert_eq!((attempt, next_at), (expected, due));
+        }
+        assert_eq!(
+            failing.status().to_string(),
+            format!("restarting, attempt {attempt}")
+        );
+        events.restarted("along").await;
+        assert_eq!(tokio::time::Instant::now(), due);
+    }
     tree.shutdown(ShutdownPlan::default()).await;
 }
 

@@ -412,7 +412,8 @@ async fn a_child_in_backoff_is_shown_as_restarting() {
     assert!(snapshot.to_string().contains("restarting"), "{snapshot}");
     assert!(matches!(
         address.status(),
-        mainstay_supervisors::AddressStatus::Restarting
+        mainstay_supervisors::AddressStatus::Restarting { attempt: 1, next_at }
+            if next_at == tokio::time::Instant::now() + Duration::from_millis(100)
     ));
     tree.shutdown(ShutdownPlan::default()).await;
 }

@@ -38,6 +38,31 @@ async fn a_snapshot_shows_the_whole_tree_in_start_order() {
     assert_eq!(tree.snapshot().await.status, NodeStatus::Idle);
 }
 
+/// Whoever asks for the top of a large tree gets no more.
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_goes_as_deep_as_it_is_asked_to() {
+    let log = Log::default();
+    let deepest = generous(Strategy::OneForOne).child(puppet("d", &log));
+    let below = generous(Strategy::OneForOne).child(ChildSpec::supervisor("c", deepest));
+    let spec = generous(Strategy::OneForOne).child(ChildSpec::supervisor("b", below));
+    let (tree, _events) = started(spec).await;
+    let all = ["b", "c", "d"];
+    for levels in 0..=4 {
+        let snapshot = tree.snapshot_to(levels).await;
+        assert_eq!(snapshot.status, NodeStatus::Running);
+        for depth in 1..=3 {
+            let found = snapshot.find(all[..depth].iter().copied());
+            assert_eq!(found.is_some(), depth <= levels, "{depth} of {levels}");
+            assert!(found.is_none_or(|node| node.status == NodeStatus::Running));
+        }
+    }
+    assert_eq!(
+        tree.snapshot_to(3).await.to_string(),
+        tree.snapshot().await.to_string()
+    );
+    tree.shutdown(ShutdownPlan::default()).await;
+}
+
 /// The root is a node like any other: up since its children were, with an actor, and stopping while
 /// it ends.
 #[tokio::test(start_paused = true)]

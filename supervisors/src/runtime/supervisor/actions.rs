@@ -43,7 +43,9 @@ impl State {
                 if let Some(spec) = self.specs.get(&child) {
                     for binding in &spec.bindings {
                         match &standing {
-                            Standing::Restarting => binding.restarting(generation),
+                            Standing::Restarting { attempt, next_at } => {
+                                binding.restarting(generation, *attempt, (*next_at).into());
+                            }
                             Standing::Down(reason) => binding.down(generation, reason),
                         }
                     }

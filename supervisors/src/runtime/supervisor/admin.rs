@@ -25,6 +25,7 @@ use crate::machine::{
 use crate::runtime::record::Record;
 use crate::snapshot::NodeStatus;
 use crate::spec::{ChildSpec, Launch, SupervisorSpec};
+use crate::time::later;
 
 type Reply<T, E> = oneshot::Sender<Result<T, E>>;
 
@@ -236,10 +237,14 @@ impl State {
         owner.own_binding = true;
         if let Some(charge) = self.charges.get(child) {
             charge.record.bind(binding.clone());
-            let mut views = self.machine.view(now()).filter(|_| !charge.up);
-            if let Some(view) = views.find(|view| view.plan.id == *child) {
+            let now = now();
+            let view = self.machine.view_of(now, child).filter(|_| !charge.up);
+            if let Some(view) = view {
                 match (view.status, view.last_exit) {
-                    (NodeStatus::Restarting, _) => binding.restarting(view.generation),
+                    (NodeStatus::Restarting, _) => {
+                        let next_at = later(now, view.next_restart.unwrap_or_default());
+                        binding.restarting(view.generation, view.attempts, next_at.into());
+                    }
                     (_, Some(reason)) => binding.down(view.generation, &reason),
                     (_, None) => {}
                 }
