@@ -9,7 +9,7 @@
 //! `child.id`, `child.kind`, `child.generation` and, where there was an actor, `child.actor_id`. Those that
 //! have `exit.kind` and `exit.reason` also have, when an error or a panic is at the root of it,
 //! `exception.type` (`error` or `panic`), `exception.message`, and `exception.stacktrace` where the causes
-//! of the error, or the place of the panic, are known.
+//! of the error, or the place and the stack of the panic, are known.
 //!
 //! | Event | Level | Further fields |
 //! |---|---|---|

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::id::ChildId;
+use crate::panic_capture::Seen;
 
 /// An error as ractor's callbacks return it.
 pub(crate) type BoxError = Box<dyn Error + Send + Sync + 'static>;
@@ -113,6 +114,8 @@ pub struct PanicInfo {
     /// File, line and column; known when [`panic_capture::install`](crate::panic_capture::install)
     /// was called.
     pub location: Option<String>,
+    /// The stack, many lines; known when the hook was installed and the environment asks for backtraces.
+    pub backtrace: Option<String>,
 }
 
 impl PanicInfo {
@@ -125,19 +128,19 @@ impl PanicInfo {
             (None, Some(text)) => (*text).to_owned(),
             (None, None) => "a payload that is not text".to_owned(),
         };
-        Self {
-            message,
-            location: crate::panic_capture::take_location(),
-        }
+        Self::unseen(message)
     }
-}
 
-impl PanicInfo {
     /// Of a panic whose payload somebody else has.
     pub(crate) fn unseen(message: String) -> Self {
+        let Seen {
+            location,
+            backtrace,
+        } = crate::panic_capture::take();
         Self {
             message,
-            location: crate::panic_capture::take_location(),
+            location,
+            backtrace,
         }
     }
 }

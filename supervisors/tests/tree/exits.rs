@@ -1,5 +1,6 @@
 //! What an end is told to be.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::time::Duration;
 
 use mainstay_supervisors::{Address, ExitReason, Restart, ShutdownPlan, Strategy, panic_capture};
@@ -48,6 +49,9 @@ async fn an_installed_hook_tells_where_a_panic_happened() {
         panic!("a panic was to be seen, not {reason}");
     };
     assert!(info.location.unwrap().contains("kit.rs"));
+    let wanted = Backtrace::capture().status() == BacktraceStatus::Captured;
+    assert_eq!(info.backtrace.is_some(), wanted);
+    assert!(info.backtrace.is_none_or(|stack| stack.contains("kit.rs")));
 }
 
 /// Trap 8: ractor says "killed" of both.

@@ -401,11 +401,15 @@ fn an_exception_is_found_through_supervisors_and_told_with_its_causes() {
     let panic = PanicInfo {
         message: "jammed".into(),
         location: Some("src/printer.rs:7:9".into()),
+        backtrace: Some("0: printer::jam".into()),
     };
     let (_, fields) = only(&sample(exited(Arc::new(ExitReason::Panicked(panic)), true)));
     assert_eq!(fields["exception.type"], "panic");
     assert_eq!(fields["exception.message"], "jammed");
-    assert_eq!(fields["exception.stacktrace"], "at src/printer.rs:7:9");
+    assert_eq!(
+        fields["exception.stacktrace"],
+        "at src/printer.rs:7:9\n0: printer::jam"
+    );
 }
 
 #[derive(Debug)]

@@ -53,7 +53,7 @@ impl<'a> Fault<'a> {
         }
     }
 
-    /// Where the panic was, or the error's causes, one a line.
+    /// Where the panic was, with the stack where that is known, or the error's causes, one a line.
     pub(super) fn trace(&self) -> Option<String> {
         match self {
             Self::Error(error) => {
@@ -67,7 +67,9 @@ impl<'a> Fault<'a> {
             }
             Self::Panic(panic) => {
                 let location = panic.location.as_ref();
-                location.map(|location| format!("at {location}"))
+                let place = location.map(|location| format!("at {location}"));
+                let lines: Vec<String> = place.into_iter().chain(panic.backtrace.clone()).collect();
+                (!lines.is_empty()).then(|| lines.join("\n"))
             }
         }
     }
