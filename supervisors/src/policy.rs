@@ -38,7 +38,8 @@ impl Restart {
 pub enum Shutdown {
     /// It is killed at once; its `post_stop` does not run.
     Kill,
-    /// It is stopped, and killed when it has not ended after this long. Workers default to 5 s.
+    /// It is stopped, and killed when it has not ended after this long. Workers default to 5 s. A sub-supervisor
+    /// shares it out among its own children, as it would the total of a shutdown.
     Timeout(Duration),
     /// It is stopped and waited for, bounded only by the total of a [`ShutdownPlan`](crate::ShutdownPlan).
     /// The default of sub-supervisors.

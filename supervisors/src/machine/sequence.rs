@@ -307,7 +307,8 @@ impl Machine {
             return StopOrder {
                 patience: own,
                 grace: GRACE,
-                deadline: None,
+                // A sub-supervisor shares out its limit as it would a total.
+                deadline: own.map(|own| later(now, own)),
                 last,
             };
         };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mainstay_supervisors::{
     Address, AddressStatus, Backoff, ChildSpec, ExitReason, Jitter, Shutdown, ShutdownCause,
-    ShutdownPlan, Strategy,
+    ShutdownPlan, Strategy, SupervisorEventKind,
 };
 
 use crate::kit::{Do, Log, Script, generous, puppet, scripted, settle, started};
@@ -79,6 +79,39 @@ async fn each_child_is_ended_within_its_own_limit() {
     assert_eq!(report.killed_by_spec, 1);
     assert!(!report.is_clean(), "one took too long");
     assert_eq!(report.took.as_secs(), 10);
+}
+
+/// OTP kills a supervisor at its limit, and with it whoever has not ended by then; here the limit is shared out.
+#[tokio::test(start_paused = true)]
+async fn a_sub_supervisor_asks_everybody_within_its_own_limit() {
+    let log = Log::default();
+    let hour = Duration::from_secs(3600);
+    let limit = Duration::from_secs(6);
+    let below = generous(Strategy::OneForOne)
+        .child(puppet("good", &log))
+        .child(slow("b", &log, hour).shutdown(Shutdown::Infinite))
+        .child(slow("c", &log, hour).shutdown(Shutdown::Timeout(Duration::from_secs(2))));
+    let below = ChildSpec::supervisor("below", below).shutdown(Shutdown::Timeout(limit));
+    let (tree, mut events) = started(generous(Strategy::OneForOne).child(below)).await;
+    log.take();
+    let began = tokio::time::Instant::now();
+    tree.terminate_child(&"below".into()).await.unwrap();
+    assert!(began.elapsed() <= limit);
+    assert_eq!(log.take(), ["drop c", "drop b", "stop good", "drop good"]);
+    let end = events
+        .until(|event| {
+            matches!(event.kind, SupervisorEventKind::ChildStopped { .. })
+                && event
+                    .child
+                    .as_ref()
+                    .is_some_and(|id| id.as_str() == "below")
+        })
+        .await;
+    assert!(
+        matches!(&end.kind, SupervisorEventKind::ChildStopped { reason } if reason.kind() == "ended"),
+        "{end:?}"
+    );
+    tree.shutdown(ShutdownPlan::default()).await;
 }
 
 /// The total beats patience, and leaves enough for those who are still to be stopped.
