@@ -194,7 +194,7 @@ impl fmt::Debug for ChildKey {
 /// several references of one spec.
 ///
 /// Calls while none is up fail with the error's `ShuttingDown` or `SupervisorEnded`; wait with
-/// [`up`](Self::up) where that matters.
+/// [`up`](Self::up) where that matters. They take as long as those of a [`SupervisorRef`].
 #[derive(Debug, Clone, Default)]
 pub struct DynamicRef {
     address: SupervisorAddress,

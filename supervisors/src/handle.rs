@@ -54,6 +54,23 @@ struct Shared {
 }
 
 /// A reference to a running supervisor. Does not keep it alive.
+///
+/// # How long calls take
+/// None has a limit of its own; what they wait for has:
+///
+/// | Call | Waits for | Limited by |
+/// |---|---|---|
+/// | `which_children`, `which_child`, `count_children`, `child_spec`, `address`, `monitor_child`, `delete_child`, `reconfigure` | the supervisor to read it | its code alone: a supervisor waits for nobody. Yours runs inside it too, as an observer, a `classify`, or the drop of what it holds |
+/// | `start_child`, `restart_child` | a group that is being restarted, then the child to be ready | the delays and start limits of the group, and the child's own [`start_timeout`](crate::ChildSpec::start_timeout) |
+/// | `terminate_child` | the child's end | its [`Shutdown`](crate::Shutdown), a second for the kill, and one for the drop of its state |
+/// | [`shutdown`](Self::shutdown) | everybody's end | the plan's total |
+/// | [`snapshot`](Self::snapshot) | the answers of all beneath | a second |
+///
+/// Without a limit are therefore the start of a supervisor that was given none, and the end of a child under
+/// [`Shutdown::Infinite`](crate::Shutdown::Infinite). A limit for the caller alone is
+/// [`tokio::time::timeout`]: what was asked goes on all the same. A callback that asks for its own actor's end
+/// waits for itself, and so does a start that asks for a sibling's while the supervisor boots or the group
+/// restarts; have a task ask.
 #[derive(Clone)]
 pub struct SupervisorRef {
     shared: Arc<Shared>,

@@ -246,7 +246,8 @@ pub enum ResizeError {
     SupervisorEnded(#[from] SupervisorEnded),
 }
 
-/// Routes keys to partitions. Clones route alike.
+/// Routes keys to partitions. Clones route alike. Routing waits for nobody; calls take as long as those of a
+/// [`SupervisorRef`], and a resize as long as all that it ends and starts, one after the other.
 pub struct Partitions<T> {
     shared: Arc<Routing<T>>,
 }

@@ -153,7 +153,8 @@ impl From<TaskSpec> for SupervisorSpec {
 
 /// Speaks to whichever incarnation of a task supervisor is up. Clones speak to the same.
 ///
-/// Each call that starts a task waits until the supervisor has it, not for its end.
+/// Each call that starts a task waits until the supervisor has it, not for its end. The others take as long as
+/// those of a [`SupervisorRef`].
 #[derive(Debug, Clone)]
 pub struct TaskRef {
     children: DynamicRef,
