@@ -143,6 +143,7 @@ impl SupervisorRef {
         let patience = plan.total.saturating_sub(reserve);
         let order = StopOrder {
             last: true,
+            drain: false,
             patience: Some(patience),
             grace: reserve,
             deadline: Some(from_now(patience).into_std()),

@@ -44,6 +44,11 @@ pub enum Shutdown {
     /// It is stopped and waited for, bounded only by the total of a [`ShutdownPlan`](crate::ShutdownPlan).
     /// The default of sub-supervisors.
     Infinite,
+    /// It takes no further message, handles those in its mailbox, and then stops; it is killed when it has not
+    /// ended after this long. Those it calls for that must still be there: children are ended in reverse
+    /// start order, so put them before it. A task or a supervisor has no mailbox of this kind, and is
+    /// stopped as by `Timeout`.
+    Drain(Duration),
 }
 
 /// Who is restarted along with a child that ended.

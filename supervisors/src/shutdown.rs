@@ -85,6 +85,8 @@ impl ShutdownReport {
 pub(crate) struct StopOrder {
     /// Whether it is part of the supervisor's own end, and goes into the report.
     pub(crate) last: bool,
+    /// Whether it may handle what is in its mailbox.
+    pub(crate) drain: bool,
     /// It is killed when it has not ended after this long; `None` waits without limit.
     pub(crate) patience: Option<Duration>,
     /// It is abandoned when it has not ended this long after the kill.
@@ -101,6 +103,7 @@ impl StopOrder {
             .map(|patience| since.saturating_add(patience));
         Self {
             last: self.last || newer.last,
+            drain: self.drain && newer.drain,
             patience: sooner(self.patience, patience),
             grace: newer.grace,
             deadline: sooner(self.deadline, newer.deadline),

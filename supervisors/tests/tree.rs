@@ -11,6 +11,8 @@ mod addresses;
 mod admin;
 #[path = "tree/crowds.rs"]
 mod crowds;
+#[path = "tree/drains.rs"]
+mod drains;
 #[path = "tree/dynamic.rs"]
 mod dynamic;
 #[path = "tree/dynamic_ends.rs"]

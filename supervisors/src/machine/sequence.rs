@@ -294,11 +294,13 @@ impl Machine {
     /// Divides what is left of the deadline: a child gets its own limit, but leaves a reserve for
     /// its own kill and for each child that has still to be ended after it.
     fn order(&self, now: Instant, at: usize) -> StopOrder {
-        let own = match self.children[at].plan.shutdown {
+        let shutdown = self.children[at].plan.shutdown;
+        let own = match shutdown {
             Shutdown::Kill => Some(Duration::ZERO),
-            Shutdown::Timeout(limit) => Some(limit),
+            Shutdown::Timeout(limit) | Shutdown::Drain(limit) => Some(limit),
             Shutdown::Infinite => None,
         };
+        let drain = matches!(shutdown, Shutdown::Drain(_));
         let (last, deadline) = match &self.mode {
             Mode::Up | Mode::Ended => (false, None),
             Mode::Ending { deadline, .. } => (true, *deadline),
@@ -310,6 +312,7 @@ impl Machine {
                 // A sub-supervisor shares out its limit as it would a total.
                 deadline: own.map(|own| later(now, own)),
                 last,
+                drain,
             };
         };
         let left = deadline.saturating_duration_since(now);
@@ -329,6 +332,7 @@ impl Machine {
             grace: grace.min(GRACE),
             deadline: Some(later(now, patience)),
             last,
+            drain,
         }
     }
 }

@@ -280,6 +280,9 @@ impl Keeper {
         let began = Instant::now();
         let mut order = order;
         let mut killed = order.patience == Some(Duration::ZERO);
+        if drains(&launched, order) {
+            self.record.leave();
+        }
         if !killed {
             request(&launched, order, &text);
         }
@@ -291,7 +294,7 @@ impl Keeper {
                 biased;
                 ended = &mut launched.join => {
                     let limit = order.left(began.elapsed()).min(GRACE);
-                    self.record.note_told(&text);
+                    self.record.note_told(told(&launched, order, &text));
                     let reason = self.reap(launched, was_aborted(ended), limit).await;
                     return (Parting::Graceful, reason);
                 }
@@ -305,7 +308,7 @@ impl Keeper {
                     }
                     Interrupt::Dropping => {
                         let limit = order.left(began.elapsed()).min(GRACE);
-                        self.record.note_told(&text);
+                        self.record.note_told(told(&launched, order, &text));
                         return (Parting::Graceful, self.let_drop(launched, limit).await);
                     }
                     Interrupt::Doom | Interrupt::Overdue(_) => killed = true,
@@ -466,6 +469,7 @@ impl Keeper {
 fn at_once() -> StopOrder {
     StopOrder {
         last: true,
+        drain: false,
         patience: Some(Duration::ZERO),
         grace: GRACE,
         deadline: None,
@@ -495,9 +499,24 @@ fn later(began: Instant, patience: Duration) -> Instant {
     Instant::from_std(crate::time::later(began.into_std(), patience))
 }
 
+/// Whether it has a mailbox to be worked off, and is to.
+fn drains(launched: &Launched, order: StopOrder) -> bool {
+    order.drain && launched.supervisor.is_none() && launched.process.cell().is_some()
+}
+
+/// What ractor says of the end that was asked for.
+fn told<'a>(launched: &Launched, order: StopOrder, text: &'a str) -> &'a str {
+    if drains(launched, order) {
+        "Drained"
+    } else {
+        text
+    }
+}
+
 fn request(launched: &Launched, order: StopOrder, text: &Arc<str>) {
     match &launched.supervisor {
         Some((supervisor, _)) => supervisor.end_by(order.deadline, text.clone()),
+        None if order.drain => launched.process.drain(text),
         // One-shot: a second request changes nothing, which is what it should do.
         None => launched.process.stop(text),
     }

@@ -53,6 +53,15 @@ impl Process {
         }
     }
 
+    /// Asks it to end when it has handled what is in its mailbox.
+    pub(crate) fn drain(&self, text: &str) {
+        match self {
+            // One that has ended already has nothing to handle.
+            Self::Actor(cell) => drop(cell.drain()),
+            Self::Task(leash) => leash.stop(text),
+        }
+    }
+
     pub(crate) fn kill(&self) {
         match self {
             Self::Actor(cell) => cell.kill(),

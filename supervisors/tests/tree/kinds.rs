@@ -19,7 +19,7 @@ use crate::kit::{
 };
 
 /// A puppet spawned by the test, with this crate knowing the cell only.
-fn foreign(id: &'static str, script: Script) -> ChildSpec {
+pub(crate) fn foreign(id: &'static str, script: Script) -> ChildSpec {
     ChildSpec::spawn_with(id, move |context: StartContext, supervisor| {
         let mut script = script.clone();
         script.name = context.id.to_string();
@@ -374,7 +374,11 @@ impl ThreadLocalActor for LocalPuppet {
     }
 }
 
-fn local(id: &'static str, spawner: &ThreadLocalActorSpawner, script: Script) -> ChildSpec {
+pub(crate) fn local(
+    id: &'static str,
+    spawner: &ThreadLocalActorSpawner,
+    script: Script,
+) -> ChildSpec {
     ChildSpec::thread_local::<LocalPuppet, _>(id, spawner.clone(), move |context| {
         let mut script = script.clone();
         script.name = context.id.to_string();
