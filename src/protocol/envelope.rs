@@ -71,6 +71,30 @@ pub fn peek(frame: &[u8]) -> Envelope<'_> {
     scan(frame).unwrap_or_else(|| parse(frame))
 }
 
+/// Whether a frame is an array whose first element answers a request, or is a channel's notification: the
+/// answers to a batch (section 6). Only that element is looked at.
+#[must_use]
+pub fn is_batch(frame: &[u8]) -> bool {
+    let Some(rest) = frame.trim_ascii_start().strip_prefix(b"[") else {
+        return false;
+    };
+    let mut elements = serde_json::Deserializer::from_slice(rest).into_iter::<&RawValue>();
+    let Some(Ok(first)) = elements.next() else {
+        return false;
+    };
+    match peek(first.get().as_bytes()) {
+        Envelope::Response { .. } => true,
+        Envelope::Notification { channel, .. } => channel.is_some(),
+        Envelope::ForeignResponse | Envelope::Request { .. } | Envelope::Other => false,
+    }
+}
+
+/// The elements of an array, as they stand there; `None` if the frame is not one whole array.
+#[must_use]
+pub fn elements(frame: &[u8]) -> Option<Vec<&RawValue>> {
+    serde_json::from_slice(frame).ok()
+}
+
 /// The fast road: plain members without white space or escapes, the deciding ones first.
 fn scan(frame: &[u8]) -> Option<Envelope<'_>> {
     let mut rest = frame.strip_prefix(b"{")?;

@@ -4,8 +4,7 @@
 //! each frame, and may take the time to check.
 //!
 //! Invariants: what is written is valid JSON whatever the method's name; a response is read without
-//! copying its result; an error names what was wrong and never quotes the frame. Absent on purpose:
-//! batches (section 6), which no venue accepts.
+//! copying its result; an error names what was wrong and never quotes the frame.
 
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
@@ -44,6 +43,32 @@ pub fn notification(method: &str, params: Option<&RawValue>) -> String {
     let mut text = String::with_capacity(capacity(method, params));
     text.push_str(r#"{"jsonrpc":"2.0","method":"#);
     push_rest(&mut text, method, params);
+    text
+}
+
+/// Writes a batch (section 6) of requests and notifications that have been written already. It must not be
+/// empty.
+///
+/// ```
+/// use mainstay::protocol::json_rpc::{batch, notification, request};
+///
+/// let batch = batch([request(1, "sum", None), notification("hello", None)]);
+/// let expected = concat!(
+///     r#"[{"jsonrpc":"2.0","id":1,"method":"sum"},"#,
+///     r#"{"jsonrpc":"2.0","method":"hello"}]"#,
+/// );
+/// assert_eq!(batch, expected);
+/// ```
+#[must_use]
+pub fn batch(messages: impl IntoIterator<Item = String>) -> String {
+    let mut text = String::from("[");
+    for (index, message) in messages.into_iter().enumerate() {
+        if index > 0 {
+            text.push(',');
+        }
+        text.push_str(&message);
+    }
+    text.push(']');
     text
 }
 

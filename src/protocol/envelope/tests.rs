@@ -281,3 +281,28 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_array_is_a_batch_if_its_first_element_is_a_message_of_ours() {
+    for batch in [
+        r#"[{"id":1,"result":2}]"#,
+        r#" [ {"error":{"code":1},"id":7}, 3"#,
+        r#"[{"method":"m","params":{"channel":"c"}}]"#,
+    ] {
+        assert!(is_batch(batch.as_bytes()), "{batch}");
+    }
+    for other in [
+        r#"[0,"te",[1,2]]"#,
+        r#"[{"e":"tick"}]"#,
+        r#"[{"method":"m","id":1}]"#,
+        r#"[{"id":null,"error":{}}]"#,
+        r#"[{"id":1,"result":"#,
+        r#"[[{"id":1,"result":2}]]"#,
+        r#"{"id":1,"result":2}"#,
+        "[]",
+        "[",
+        "",
+    ] {
+        assert!(!is_batch(other.as_bytes()), "{other}");
+    }
+}

@@ -228,7 +228,8 @@ impl Redaction {
                     if index > 0 {
                         out.push(',');
                     }
-                    self.value(item, hide, false, out)?;
+                    // Messages in one frame are each as outermost as one alone.
+                    self.value(item, hide, outermost, out)?;
                 }
                 out.push(']');
             }
