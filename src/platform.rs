@@ -34,6 +34,8 @@ pub enum Route<'f> {
     Notification(std::borrow::Cow<'f, str>),
     /// To the `HeartbeatManager`, which asks [`Platform::heartbeat`] for an answer.
     Heartbeat,
+    /// It is a JSON array of messages, each of which is routed by itself: the answers to a batch.
+    Batch,
     /// To whoever listens to everything else.
     Unrouted,
 }
@@ -116,6 +118,7 @@ pub trait Platform: fmt::Debug + Send + Sync + 'static {
                 channel: Some(channel),
                 ..
             } => Route::Notification(channel),
+            Envelope::Other if envelope::is_batch(frame) => Route::Batch,
             _ => Route::Unrouted,
         }
     }
@@ -123,6 +126,15 @@ pub trait Platform: fmt::Debug + Send + Sync + 'static {
     /// Writes a request with an id that the session chose.
     fn encode(&self, id: u64, call: &Call) -> String {
         json_rpc::request(id, call.method(), call.params())
+    }
+
+    /// Writes several requests in one frame, each with an id that the session chose; there are at least two.
+    /// `None` if the service does not speak batches: they are then written one after the other, each by
+    /// [`Platform::encode`]. Default: `None`, since few venues do. A service that follows section 6 of JSON-RPC 2.0
+    /// returns what [`JsonRpc`] does, or [`json_rpc::batch`].
+    fn encode_batch(&self, requests: &[(u64, &Call)]) -> Option<String> {
+        let _ = requests;
+        None
     }
 
     /// Reads the answer to a request: a result, or the venue's error.
@@ -320,12 +332,19 @@ impl<M> fmt::Debug for Channel<M> {
     }
 }
 
-/// A plain JSON-RPC 2.0 service: no authentication, no subscriptions of its own.
+/// A plain JSON-RPC 2.0 service: no authentication, no subscriptions of its own; it speaks batches.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct JsonRpc;
 
 impl Platform for JsonRpc {
     fn name(&self) -> &str {
         "json_rpc"
+    }
+
+    fn encode_batch(&self, requests: &[(u64, &Call)]) -> Option<String> {
+        let each = requests.iter();
+        Some(json_rpc::batch(each.map(|(id, call)| {
+            json_rpc::request(*id, call.method(), call.params())
+        })))
     }
 }

@@ -8,6 +8,7 @@
 //! owns its tree; no data frame passes through an actor.
 
 mod adapter;
+mod batch;
 mod client;
 mod clock;
 mod connection;
@@ -21,6 +22,7 @@ mod line;
 pub(crate) mod metrics;
 pub(crate) mod observe;
 mod pending;
+mod place;
 pub(crate) mod plane;
 mod recorder;
 mod reporter;
@@ -272,11 +274,18 @@ impl Session {
         let plane = &self.shared.plane;
         let toll = request::toll(plane, &*self.shared.platform, &call);
         let answer = request::perform(plane, &line, toll, call, limit, deadline).await?;
-        match self.shared.platform.decode(answer.payload()) {
+        self.read(&method, &answer)
+    }
+
+    /// The result in an answer to `method`; heeds what the venue says when there is none.
+    fn read(&self, method: &str, answer: &Frame) -> Result<Box<RawValue>, RequestError> {
+        let platform = &*self.shared.platform;
+        let method = method.to_owned();
+        match platform.decode(answer.payload()) {
             Ok(Ok(result)) => Ok(result),
             Ok(Err(error)) => {
-                request::heed(plane, &*self.shared.platform, &error);
-                if self.shared.platform.recovery(&error) == Recovery::Reauthenticate {
+                request::heed(&self.shared.plane, platform, &error);
+                if platform.recovery(&error) == Recovery::Reauthenticate {
                     self.unauthorized(error.to_string());
                 }
                 Err(RequestError::Answered { method, error })

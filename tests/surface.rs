@@ -1,7 +1,10 @@
 //! What a handle offers beside requests and subscriptions: frames of every kind, the session's life,
-//! forced reconnects, observers, a close with a code, and streams that change hands.
+//! forced reconnects, observers, a close with a code, streams that change hands, and batches.
 //!
 //! Each test awaits events; none sleeps. Deadlines are only there so that a broken promise ends the test.
+
+#[path = "surface/batch.rs"]
+mod batch;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

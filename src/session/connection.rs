@@ -20,6 +20,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::clock::{self, from_now};
 use super::line::{Line, LineReceiver, Outbound, ReplyPort};
 use super::pending::Pending;
+use super::place::{self, Place, place};
 use super::plane::Plane;
 use super::routes::Sorter;
 use super::subscriber::{BATCH, Subscriber};
@@ -28,7 +29,8 @@ use super::wire::Wire;
 use crate::close::CloseReason;
 use crate::error::{ConnectError, Phase};
 use crate::frame::Frame;
-use crate::platform::{Platform, Route};
+use crate::platform::Platform;
+use crate::protocol::call::Call;
 use crate::protocol::continuity::Epoch;
 use crate::protocol::recording::Mark;
 use crate::telemetry::TelemetryEvent;
@@ -110,22 +112,6 @@ impl Drop for Guard {
                 reason: "ended before its connection".to_owned(),
             });
         self.plane.closed(self.epoch, &reason);
-    }
-}
-
-/// Where a frame goes, once its route no longer borrows from it.
-enum Place {
-    Reply(u64),
-    Bin(usize),
-    Heartbeat,
-}
-
-fn place(platform: &dyn Platform, sorter: &mut Sorter, payload: &[u8]) -> Place {
-    match platform.route(payload) {
-        Route::Reply(id) => Place::Reply(id),
-        Route::Notification(channel) => Place::Bin(sorter.place(Some(&channel))),
-        Route::Heartbeat => Place::Heartbeat,
-        Route::Unrouted => Place::Bin(sorter.place(None)),
     }
 }
 
@@ -318,25 +304,17 @@ impl<W: Wire> Connection<W> {
     fn write(&mut self, outbound: Outbound) -> Result<(), CloseReason> {
         match outbound {
             Outbound::Request { call, port, mark } => {
-                // Dropping the port says "not sent".
-                if !self.pending.has_room() || !port.begin_writing() {
+                let Some(id) = self.track(&call, port) else {
                     return Ok(());
-                }
-                let limit = port.limit();
-                let id = self.pending.insert(port, clock::now());
-                self.publish_in_flight();
-                self.plane.report(&TelemetryEvent::RequestTracked {
-                    epoch: self.guard.epoch.as_u64(),
-                    id,
-                    method: call.method(),
-                    in_flight: self.pending.len(),
-                    limit,
-                });
-                let frame = Frame::text(self.platform.encode(id, &call));
-                if let Some(tap) = &mut self.tap {
-                    tap.request(&*self.platform, &frame, id, &call, mark);
-                }
-                self.send(frame)
+                };
+                self.send_request(id, &call, mark)
+            }
+            Outbound::Batch { requests } => {
+                let tracked: Vec<(u64, Call)> = requests
+                    .into_iter()
+                    .filter_map(|(call, port)| Some((self.track(&call, port)?, call)))
+                    .collect();
+                self.send_batch(&tracked)
             }
             Outbound::Frame { frame, port } => {
                 if !port.begin_writing() {
@@ -361,6 +339,55 @@ impl<W: Wire> Connection<W> {
                 sent
             }
         }
+    }
+
+    /// Takes in a request that is about to be written, and gives it its id; `None` if it is not to be.
+    fn track(&mut self, call: &Call, port: ReplyPort) -> Option<u64> {
+        // Dropping the port says "not sent".
+        if !self.pending.has_room() || !port.begin_writing() {
+            return None;
+        }
+        let limit = port.limit();
+        let id = self.pending.insert(port, clock::now());
+        self.publish_in_flight();
+        self.plane.report(&TelemetryEvent::RequestTracked {
+            epoch: self.guard.epoch.as_u64(),
+            id,
+            method: call.method(),
+            in_flight: self.pending.len(),
+            limit,
+        });
+        Some(id)
+    }
+
+    fn send_request(
+        &mut self,
+        id: u64,
+        call: &Call,
+        mark: Option<Mark>,
+    ) -> Result<(), CloseReason> {
+        let frame = Frame::text(self.platform.encode(id, call));
+        if let Some(tap) = &mut self.tap {
+            tap.request(&*self.platform, &frame, id, call, mark);
+        }
+        self.send(frame)
+    }
+
+    fn send_batch(&mut self, tracked: &[(u64, Call)]) -> Result<(), CloseReason> {
+        let requests: Vec<(u64, &Call)> = tracked.iter().map(|(id, call)| (*id, call)).collect();
+        let several = requests.len() > 1;
+        let batch = several.then(|| self.platform.encode_batch(&requests));
+        if let Some(text) = batch.flatten() {
+            let frame = Frame::text(text);
+            if let Some(tap) = &mut self.tap {
+                tap.batch(&*self.platform, &frame, &requests);
+            }
+            return self.send(frame);
+        }
+        for (id, call) in requests {
+            self.send_request(id, call, None)?;
+        }
+        Ok(())
     }
 
     fn record_sent(&mut self, frame: &Frame) {
@@ -406,6 +433,9 @@ impl<W: Wire> Connection<W> {
         for outbound in self.outbound.close() {
             match outbound {
                 Outbound::Request { port, .. } | Outbound::Frame { port, .. } => port.lost(reason),
+                Outbound::Batch { requests } => {
+                    requests.into_iter().for_each(|(_, port)| port.lost(reason));
+                }
                 Outbound::Close { .. } => {}
             }
         }
@@ -497,9 +527,39 @@ impl<W: Wire> Connection<W> {
                 return;
             }
         };
+        if matches!(place, Place::Batch) {
+            self.accept_batch(frame);
+            return;
+        }
         if self.tap.is_some() {
             self.record_placed(&frame, &place);
         }
+        self.put(place, frame);
+    }
+
+    /// Puts each message of an array where it belongs.
+    fn accept_batch(&mut self, frame: Frame) {
+        let messages = place::messages(&*self.platform, &mut self.sorter, &frame);
+        if messages.is_empty() {
+            // No array after all.
+            self.record_received(&frame, None);
+            let everything_else = self.sorter.place(None);
+            self.put(Place::Bin(everything_else), frame);
+            return;
+        }
+        if let Some(tap) = &mut self.tap {
+            let ids = messages.iter().filter_map(|(place, _)| match place {
+                Place::Reply(id) => Some(*id),
+                Place::Bin(_) | Place::Heartbeat | Place::Batch => None,
+            });
+            tap.answered_together(&frame, ids);
+        }
+        for (place, message) in messages {
+            self.put(place, message);
+        }
+    }
+
+    fn put(&mut self, place: Place, frame: Frame) {
         let wanted = match place {
             Place::Reply(id) => self.answer(id, frame),
             Place::Bin(bin) => {
@@ -511,6 +571,8 @@ impl<W: Wire> Connection<W> {
                 self.tally.shed += u64::from(!(self.control)(Control::Heartbeat(frame)));
                 true
             }
+            // Its messages have been put where they belong.
+            Place::Batch => true,
         };
         self.tally.unwanted += u64::from(!wanted);
     }
@@ -533,7 +595,7 @@ impl<W: Wire> Connection<W> {
         match place {
             Place::Reply(id) => tap.answered(frame, *id),
             Place::Heartbeat => tap.received(frame, Some(Mark::Heartbeat)),
-            Place::Bin(_) => tap.received(frame, None),
+            Place::Bin(_) | Place::Batch => tap.received(frame, None),
         }
     }
 

@@ -250,7 +250,7 @@ impl HeartbeatState {
         let weight = match outbound {
             Outbound::Request { call, .. } => self.arguments.platform.weigh(limiter.limits(), call),
             Outbound::Frame { frame, .. } => request::weigh_frame(limiter, frame)?,
-            Outbound::Close { .. } => return None,
+            Outbound::Batch { .. } | Outbound::Close { .. } => return None,
         };
         Some((limiter, weight.lane(Lane::Reserved)))
     }

@@ -197,6 +197,16 @@ impl Limiter {
         Err(LimitError::Expired { waited: limit })
     }
 
+    /// Waits for its turn and pays for something that may yet not be sent.
+    pub(crate) async fn hold(&self, weight: Weight, deadline: Instant) -> Result<Held, LimitError> {
+        let limit = deadline.saturating_duration_since(Instant::now());
+        self.acquire(weight, limit).await?;
+        Ok(Held {
+            limiter: self.clone(),
+            weight: Some(weight),
+        })
+    }
+
     /// How it stands.
     #[must_use]
     pub fn status(&self) -> LimiterStatus {
@@ -512,6 +522,31 @@ impl Drop for Queued {
         {
             self.limiter.lock().machine.refund(weight, clock::now());
             self.limiter.shared.turn();
+        }
+    }
+}
+
+/// What has been paid for something that may yet not be sent. Dropping it gives that back.
+#[derive(Debug)]
+pub(crate) struct Held {
+    limiter: Limiter,
+    /// Taken when it is sent.
+    weight: Option<Weight>,
+}
+
+impl Held {
+    /// It is sent.
+    pub(crate) fn spend(mut self) {
+        self.weight = None;
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(weight) = self.weight {
+            self.limiter.lock().machine.refund(weight, clock::now());
+            self.limiter.shared.turn();
+            self.limiter.shared.earlier.notify_one();
         }
     }
 }

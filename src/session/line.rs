@@ -114,6 +114,11 @@ pub(crate) enum Outbound {
         /// Why the library itself asks; `None` for the user's own requests.
         mark: Option<Mark>,
     },
+    /// Several requests in one frame.
+    Batch {
+        /// What to ask, and where each answer goes.
+        requests: Vec<(Call, ReplyPort)>,
+    },
     /// A frame as it is.
     Frame {
         /// The frame.
@@ -137,6 +142,7 @@ impl Outbound {
     pub(crate) fn is_abandoned(&self) -> bool {
         match self {
             Self::Request { port, .. } | Self::Frame { port, .. } => port.is_abandoned(),
+            Self::Batch { requests } => requests.iter().all(|(_, port)| port.is_abandoned()),
             Self::Close { .. } => false,
         }
     }
@@ -145,6 +151,7 @@ impl Outbound {
     pub(crate) fn expire(self) {
         match self {
             Self::Request { port, .. } | Self::Frame { port, .. } => port.expired(),
+            Self::Batch { requests } => requests.into_iter().for_each(|(_, port)| port.expired()),
             Self::Close { .. } => {}
         }
     }

@@ -61,11 +61,15 @@ pub(crate) async fn perform(
                 .request(clock::now().saturating_duration_since(began));
             Ok(answer)
         }
-        // A request's port is only ever answered or lost; a frame's is only ever written or lost.
-        None => Err(RequestError::Unknown {
-            method: lost,
-            cause: UnknownCause::Deadline(limit),
-        }),
+        None => Err(unanswered(&lost, limit)),
+    }
+}
+
+/// A request's port is only ever answered or lost; a frame's is only ever written or lost.
+pub(crate) fn unanswered(method: &str, limit: Duration) -> RequestError {
+    RequestError::Unknown {
+        method: method.to_owned(),
+        cause: UnknownCause::Deadline(limit),
     }
 }
 
@@ -157,11 +161,7 @@ pub(crate) async fn settle(
     plane
         .counters
         .request(clock::now().saturating_duration_since(at));
-    // A request's port is only ever answered or lost; a frame's is only ever written or lost.
-    answer.ok_or(RequestError::Unknown {
-        method: lost,
-        cause: UnknownCause::Deadline(limit),
-    })
+    answer.ok_or_else(|| unanswered(&lost, limit))
 }
 
 /// Sends a frame on `line` and waits until it has been written to the socket.
@@ -201,7 +201,7 @@ pub(crate) fn weigh_frame(limiter: &Limiter, frame: &Frame) -> Option<Weight> {
     }
 }
 
-async fn enqueue(
+pub(crate) async fn enqueue(
     line: &Arc<Line>,
     outbound: Outbound,
     toll: Toll<'_>,
@@ -223,8 +223,8 @@ async fn enqueue(
     }
 }
 
-/// `None` for a frame, which is written and not answered.
-async fn wait(
+/// The raw answer; `None` for a frame, which is written and not answered.
+pub(crate) async fn wait(
     plane: &Plane,
     method: String,
     mut reply: Reply,

@@ -56,18 +56,33 @@ impl Tap {
         call: &Call,
         mark: Option<Mark>,
     ) {
+        let secret = self.asks(platform, id, call, mark);
+        self.take(Direction::Out, frame, mark, request_confidence(secret));
+    }
+
+    /// Requests are written under these ids, in one frame.
+    pub(crate) fn batch(
+        &mut self,
+        platform: &dyn Platform,
+        frame: &Frame,
+        requests: &[(u64, &Call)],
+    ) {
+        let mut secret = false;
+        for (id, call) in requests {
+            secret |= self.asks(platform, *id, call, None);
+        }
+        self.take(Direction::Out, frame, None, request_confidence(secret));
+    }
+
+    /// Remembers a request whose answer is more than a user's data. Whether it bears credentials.
+    fn asks(&mut self, platform: &dyn Platform, id: u64, call: &Call, mark: Option<Mark>) -> bool {
         let secret = mark == Some(Mark::Authentication) || self.is_secret(platform, call.method());
         if secret {
             self.answers.insert(id, (mark, Confidence::Answer));
         } else if mark.is_some() && mark != Some(Mark::Heartbeat) {
             self.answers.insert(id, (mark, Confidence::Open));
         }
-        let confidence = if secret {
-            Confidence::Request
-        } else {
-            Confidence::Open
-        };
-        self.take(Direction::Out, frame, mark, confidence);
+        secret
     }
 
     /// A frame is written as its caller made it.
@@ -94,6 +109,17 @@ impl Tap {
     pub(crate) fn answered(&mut self, frame: &Frame, id: u64) {
         let (mark, confidence) = self.answers.remove(&id).unwrap_or((None, Confidence::Open));
         self.take(Direction::In, frame, mark, confidence);
+    }
+
+    /// Messages were read in one frame, the answers under these ids among them.
+    pub(crate) fn answered_together(&mut self, frame: &Frame, ids: impl Iterator<Item = u64>) {
+        let mut together = Confidence::Open;
+        for id in ids {
+            if let Some((_, Confidence::Answer)) = self.answers.remove(&id) {
+                together = Confidence::Answer;
+            }
+        }
+        self.take(Direction::In, frame, None, together);
     }
 
     /// Any other frame was read.
@@ -130,6 +156,14 @@ impl Tap {
 impl Drop for Tap {
     fn drop(&mut self) {
         self.hand_over();
+    }
+}
+
+fn request_confidence(secret: bool) -> Confidence {
+    if secret {
+        Confidence::Request
+    } else {
+        Confidence::Open
     }
 }
 

@@ -311,3 +311,46 @@ async fn what_the_library_sends_by_itself_is_marked_and_credentials_are_not_ther
         ]
     );
 }
+
+#[tokio::test]
+async fn of_a_batch_with_credentials_their_values_are_left_out_and_ids_and_methods_are_not() {
+    let path = path("batch");
+    let answer = |text: &str| {
+        let calls: Vec<Value> = serde_json::from_str(text).ok()?;
+        let answers = calls
+            .iter()
+            .map(|call| json!({ "jsonrpc": "2.0", "id": call["id"], "result": "ticket 7" }));
+        Some(Value::from(answers.collect::<Vec<_>>()).to_string())
+    };
+    let script = Script::responding(mainstay::testing::Responder::new(answer));
+    let server = server(script).await;
+    let record = Record::to(&path).redact_method("enter");
+    let session = connect(server.url(), record).await;
+    let call = |method, pin| mainstay::Call::new(method, &json!({ "pin": pin }));
+    let calls = [call("enter", "hunter2"), call("look", "around")];
+    let calls = calls.map(|call| call.expect("json"));
+    for outcome in session.batch(calls, LONG).await {
+        assert_eq!(outcome.expect("an answer").get(), r#""ticket 7""#);
+    }
+    session.shutdown().await;
+    let texts = frames(&path).into_iter();
+    let texts: Vec<String> = texts
+        .filter_map(|(_, frame)| frame.as_text().map(str::to_owned))
+        .collect();
+    let [asked, answered] = &texts[..] else {
+        panic!("{texts:?}");
+    };
+    for secret in ["hunter2", "ticket 7"] {
+        assert!(
+            !asked.contains(secret) && !answered.contains(secret),
+            "{texts:?}"
+        );
+    }
+    let asked: Value = serde_json::from_str(asked).expect("json");
+    let answered: Value = serde_json::from_str(answered).expect("json");
+    assert_eq!(
+        (&asked[0]["method"], &asked[1]["method"]),
+        (&json!("enter"), &json!("look"))
+    );
+    assert_eq!(answered[0]["id"], asked[0]["id"]);
+}
