@@ -8,6 +8,8 @@
 //! waits for the time to pass, and only while somebody waits; a place is given back when its owner is
 //! dropped; nothing is logged under the lock.
 
+mod claim;
+mod tell;
 mod waiting;
 
 use std::fmt;
@@ -22,10 +24,10 @@ use super::line::{Line, Outbound};
 use super::reporter::Reporter;
 use crate::config::limits::{Lane, RateLimits, Weight};
 use crate::error::{ConfigError, LimitError};
-use crate::protocol::limiter::{
-    self, Movement, Place, PoolStatus, Pressure, PressureChange, Refusal,
-};
+use crate::protocol::limiter::{self, PoolStatus, Pressure, Refusal};
 use crate::telemetry::{Collector, TelemetryEvent};
+pub(crate) use claim::{Held, Queued};
+use tell::pressure;
 use waiting::Waiting;
 
 /// Keeps to a venue's limits for whoever shares it. Cheap to clone; all clones are the same limiter.
@@ -364,75 +366,8 @@ impl Shared {
         }
     }
 
-    fn report(&self, event: &TelemetryEvent<'_>) {
-        self.reporter.report(event);
-    }
-
-    /// The name of a pool.
-    fn pool(&self, pool: usize) -> &str {
-        let pools = &self.limits.pools;
-        // As the machine does: what names no pool means the first.
-        let pool = pools.get(pool).or(pools.first());
-        pool.map_or("", |pool| &*pool.name)
-    }
-
-    fn tell(&self, movements: &[Movement]) {
-        for movement in movements {
-            self.report(&match *movement {
-                Movement::Refilled {
-                    pool,
-                    before,
-                    after,
-                } => {
-                    let rule = self.limits.pools.get(pool).map(|pool| pool.rule);
-                    TelemetryEvent::LimitRefilled {
-                        pool: self.pool(pool),
-                        before,
-                        after,
-                        refill: rule.map_or(0, |rule| rule.refill()),
-                        every: rule.map_or(Duration::ZERO, |rule| rule.interval()),
-                    }
-                }
-                Movement::Expired { pool, count } => TelemetryEvent::LimitExpired {
-                    pool: self.pool(pool),
-                    count,
-                },
-                Movement::Consumed {
-                    pool,
-                    count,
-                    cost,
-                    left,
-                } => TelemetryEvent::LimitConsumed {
-                    pool: self.pool(pool),
-                    count,
-                    cost,
-                    tokens: left,
-                },
-                Movement::Queued {
-                    pool,
-                    queued,
-                    capacity,
-                } => TelemetryEvent::LimitQueued {
-                    pool: self.pool(pool),
-                    queued,
-                    capacity,
-                },
-            });
-        }
-    }
-
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn pressure(change: &PressureChange) -> TelemetryEvent<'_> {
-    TelemetryEvent::LimitPressure {
-        pool: &change.pool,
-        level: change.level.label(),
-        previous: change.previous.label(),
-        queued: change.queued,
-        capacity: change.capacity,
     }
 }
 
@@ -472,81 +407,6 @@ async fn pump(pump: Pump, earlier: Arc<Notify>) {
         tokio::select! {
             () = sleep_until(Instant::from_std(next)) => {}
             () = earlier.notified() => {}
-        }
-    }
-}
-
-/// A place in a limiter's queue. Dropping it gives the place back.
-#[derive(Debug)]
-pub(crate) struct Queued {
-    limiter: Limiter,
-    place: Place,
-    receiver: oneshot::Receiver<()>,
-    /// What to give back if the grant reached nobody.
-    refund: Option<Weight>,
-}
-
-impl Queued {
-    /// Waits until it has been granted; `false` if it never will be. Cancel safe.
-    pub(crate) async fn turn(&mut self) -> bool {
-        (&mut self.receiver).await.is_ok()
-    }
-
-    /// Takes it back. Whether it still waited.
-    fn withdraw(&self) -> bool {
-        let waiting = self.limiter.lock().machine.withdraw(self.place);
-        waiting.is_some()
-    }
-
-    /// Takes it back because its deadline has passed. Whether it still waited.
-    pub(crate) fn expire(&self) -> bool {
-        let waiting = self.limiter.lock().machine.expire(self.place);
-        let waited = waiting.is_some();
-        if waited {
-            self.limiter.shared.turn();
-            self.limiter.shared.earlier.notify_one();
-        }
-        waited
-    }
-}
-
-impl Drop for Queued {
-    fn drop(&mut self) {
-        if self.withdraw() {
-            self.limiter.shared.turn();
-            self.limiter.shared.earlier.notify_one();
-            return;
-        }
-        if let Some(weight) = self.refund
-            && self.receiver.try_recv().is_ok()
-        {
-            self.limiter.lock().machine.refund(weight, clock::now());
-            self.limiter.shared.turn();
-        }
-    }
-}
-
-/// What has been paid for something that may yet not be sent. Dropping it gives that back.
-#[derive(Debug)]
-pub(crate) struct Held {
-    limiter: Limiter,
-    /// Taken when it is sent.
-    weight: Option<Weight>,
-}
-
-impl Held {
-    /// It is sent.
-    pub(crate) fn spend(mut self) {
-        self.weight = None;
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        if let Some(weight) = self.weight {
-            self.limiter.lock().machine.refund(weight, clock::now());
-            self.limiter.shared.turn();
-            self.limiter.shared.earlier.notify_one();
         }
     }
 }
