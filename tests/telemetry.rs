@@ -152,7 +152,7 @@ async fn until_resynced(subscription: &mut Subscription<Frame>) {
     }
 }
 
-/// A session with a limit of one request in 50 milliseconds, at which one may wait.
+/// A session with a limit of one request in 250 milliseconds, at which one may wait.
 async fn limits_tell(ear: &Arc<Ear>) {
     let answer = |text: &str| {
         let request: serde_json::Value = serde_json::from_str(text).ok()?;
@@ -165,7 +165,7 @@ async fn limits_tell(ear: &Arc<Ear>) {
     };
     let server = ScriptedServer::builder().respond(answer);
     let server = server.start().await.expect("a server");
-    let limits = RateLimits::bucket(1, 1, Duration::from_millis(50))
+    let limits = RateLimits::bucket(1, 1, Duration::from_millis(250))
         .queue(1)
         .pause(Duration::from_secs(5));
     let config = Config::builder(server.url())

@@ -97,7 +97,7 @@ async fn single_answers_do_as_well_and_others_may_come_between() {
 async fn an_answer_that_is_missing_costs_the_others_nothing() {
     let server = server().await;
     let (session, mut peer) = session(&server).await;
-    let asked = ask(&session, &["a", "b", "c"], Duration::from_millis(100));
+    let asked = ask(&session, &["a", "b", "c"], Duration::from_millis(500));
     let frame = json_frame(&mut peer).await;
     // Twice the same answer, and one that nobody asked for.
     let stranger = json!({ "id": 1, "result": "?" });
@@ -142,7 +142,7 @@ async fn an_error_without_an_id_is_nobodys_answer() {
     let server = server().await;
     let (session, mut peer) = session(&server).await;
     let mut messages = session.messages();
-    let asked = ask(&session, &["a", "b"], Duration::from_millis(100));
+    let asked = ask(&session, &["a", "b"], Duration::from_millis(500));
     json_frame(&mut peer).await;
     let error = json!({ "code": -32600, "message": "Invalid Request" });
     let error = json!({ "jsonrpc": "2.0", "id": null, "error": error });
