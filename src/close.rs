@@ -33,6 +33,13 @@ pub enum CloseReason {
     },
     /// We closed on purpose, to open another connection: the user asked to reconnect.
     Reconnect,
+    /// A hook of the user's had it closed.
+    Hook {
+        /// What it gave as the reason.
+        reason: String,
+        /// Whether it had the session ended too.
+        ends: bool,
+    },
     /// The peer ended the byte stream without a close frame (code 1006 in the words of RFC 6455).
     Eof,
     /// The socket failed, for example by a TCP reset.
@@ -90,6 +97,7 @@ impl CloseReason {
             Self::Peer { .. } => "peer_closed",
             Self::Local { .. } => "local",
             Self::Reconnect => "reconnect",
+            Self::Hook { .. } => "hook",
             Self::Eof => "eof",
             Self::Io {
                 kind: io::ErrorKind::ConnectionReset,
@@ -114,6 +122,7 @@ impl CloseReason {
             self,
             Self::Local { .. }
                 | Self::Reconnect
+                | Self::Hook { .. }
                 | Self::Peer {
                     code: Some(1000 | 1001),
                     ..
@@ -159,6 +168,7 @@ impl fmt::Display for CloseReason {
             Self::Peer { code: None, .. } => f.write_str("peer closed without a code"),
             Self::Local { reason } => write!(f, "closed here: {reason}"),
             Self::Reconnect => f.write_str("closed here to connect anew"),
+            Self::Hook { reason, .. } => write!(f, "closed by a hook: {reason}"),
             Self::Eof => f.write_str("peer ended the stream without a close frame"),
             Self::Io {
                 kind: io::ErrorKind::ConnectionReset,

@@ -54,7 +54,9 @@ impl CloseReason {
         match self {
             Self::NotOpened(error) => error.recovery(),
             Self::NotEstablished { recovery, .. } => *recovery,
-            Self::Peer { .. }
+            Self::Hook { ends: true, .. } => Recovery::Stop,
+            Self::Hook { ends: false, .. }
+            | Self::Peer { .. }
             | Self::Local { .. }
             | Self::Reconnect
             | Self::Eof
@@ -79,6 +81,7 @@ impl CloseReason {
             Self::Peer { code, .. } => *code == Some(1008),
             Self::NotEstablished { .. }
             | Self::Local { .. }
+            | Self::Hook { .. }
             | Self::Eof
             | Self::Io { .. }
             | Self::Protocol { .. }

@@ -34,6 +34,7 @@
 //! | 0 | [`error`], [`close`], [`config`], [`frame`], [`telemetry`] | plain data |
 //! | 1 | [`protocol`] | pure machines: no clock, no socket, no task |
 //! | 2 | [`platform`], [`adapters`] | what a venue must tell us, and the venues we ship |
+//! | 2 | [`hooks`] | what a user hangs in |
 //! | 3 | [`session`] | the actors of one connection, the data plane, the user's handle |
 //! | 3 | [`replay`] | recordings read back |
 //! | – | `testing` (feature `testing`) | scripted server and venue simulators |
@@ -43,6 +44,7 @@ pub mod close;
 pub mod config;
 pub mod error;
 pub mod frame;
+pub mod hooks;
 pub mod platform;
 pub mod protocol;
 pub mod replay;
@@ -67,10 +69,12 @@ pub use protocol::venue_time::VenueTime;
 pub use session::Part;
 pub use session::Session;
 pub use session::handshake::Handshake;
+pub use session::hooked::HookStatistics;
 pub use session::limiter::{Limiter, LimiterStatus};
 pub use session::metrics::{Metrics, MetricsCollector};
 pub use session::observe::{Notice, Observer, Registration};
 pub use session::plane::SessionState;
+pub use session::spec::SessionSpec;
 pub use session::start::Client;
 pub use session::statistics::Statistics;
 pub use session::subscription::{Data, Event, Subscription};

@@ -15,6 +15,7 @@ mod connection;
 mod dial;
 pub(crate) mod handshake;
 mod heartbeat_manager;
+pub(crate) mod hooked;
 mod invoke;
 mod life;
 pub(crate) mod limiter;
@@ -29,6 +30,7 @@ mod reporter;
 mod request;
 mod routes;
 mod send;
+pub(crate) mod spec;
 pub(crate) mod start;
 pub(crate) mod statistics;
 mod subscriber;
@@ -56,6 +58,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::config::{Config, Queue};
 use crate::error::{DecodeError, EndReason, Recovery, RequestError, SubscribeError};
 use crate::frame::Frame;
+use crate::hooks::Admission;
 use crate::platform::{Channel, ChannelKind, Message, Platform};
 use crate::protocol::call::Call;
 use crate::protocol::latency::RecentLatency;
@@ -63,6 +66,7 @@ use crate::protocol::venue_time::VenueTime;
 use adapter::AdapterMessage;
 use clock::from_now;
 use handshake::Handshake;
+use hooked::HookStatistics;
 use limiter::Limiter;
 use metrics::Metrics;
 use plane::{Plane, SessionState};
@@ -261,18 +265,38 @@ impl Session {
         answered.map_err(|error| self.failed_request(error))
     }
 
+    /// Whether the user's hook lets it pass free of charge.
+    fn is_free(&self, call: &Call) -> Result<bool, RequestError> {
+        let hooks = self.shared.plane.hooks.as_ref();
+        match hooks.map(|hooks| hooks.admit(call)).unwrap_or_default() {
+            Admission::Usual => Ok(false),
+            Admission::Free => Ok(true),
+            Admission::Refuse(why) => Err(RequestError::NotSent {
+                method: call.method().to_owned(),
+                detail: format!(
+                    "{} was refused by the rate limit hook: {why}",
+                    call.method()
+                ),
+            }),
+        }
+    }
+
     /// An error on its way to the caller.
     fn failed_request(&self, error: RequestError) -> RequestError {
         self.shared.plane.failed("request", error.explain().code);
+        if let Some(hooks) = &self.shared.plane.hooks {
+            hooks.request_failed(&error);
+        }
         error
     }
 
     async fn try_call(&self, call: Call, limit: Duration) -> Result<Box<RawValue>, RequestError> {
         let deadline = from_now(limit);
         let method = call.method().to_owned();
-        let line = self.live_line(&method, deadline).await?;
         let plane = &self.shared.plane;
-        let toll = request::toll(plane, &*self.shared.platform, &call);
+        let free = self.is_free(&call)?;
+        let line = self.live_line(&method, deadline).await?;
+        let toll = request::toll(plane, &*self.shared.platform, &call).filter(|_| !free);
         let answer = request::perform(plane, &line, toll, call, limit, deadline).await?;
         self.read(&method, &answer)
     }
@@ -441,6 +465,13 @@ impl Session {
     #[must_use]
     pub fn latency(&self) -> Option<RecentLatency> {
         self.statistics().recent_requests
+    }
+
+    /// What has become of the user's hooks; `None` where there are none.
+    #[must_use]
+    pub fn hooks(&self) -> Option<HookStatistics> {
+        let hooks = self.shared.plane.hooks.as_ref()?;
+        Some(hooks.statistics())
     }
 
     /// The limiter that its requests pass through; `None` if nothing is limited. Its `status` tells tokens,

@@ -42,6 +42,7 @@
 //! | `mainstay::limit` | warn | `limited by the venue` | `rest_us` |
 //! | `mainstay::recording` | warn | `recording interrupted` | `path` `operation` `error` |
 //! | `mainstay::error` | debug | `occurred` | `context` `reason` |
+//! | `mainstay::hook` | error | `hook failed` | `hook` `detail` |
 //! | `mainstay::telemetry` | error | `collector panicked` | `during` |
 //!
 //! Frames are told of in batches, those of one turn of the connection's loop, never one by one. `reason` is
@@ -82,6 +83,8 @@ use std::fmt;
 
 pub use event::TelemetryEvent;
 
+/// Target of faults of a user's hooks.
+pub const HOOK: &str = "mainstay::hook";
 /// Target of session-wide events.
 pub const SESSION: &str = "mainstay::session";
 /// Target of events about one connection.

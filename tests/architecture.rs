@@ -16,6 +16,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("telemetry", &[]),
     ("config", &["error", "telemetry"]),
     ("protocol", &["close", "config", "error", "frame"]),
+    ("hooks", &["close", "error", "frame", "protocol"]),
     ("platform", &["config", "error", "frame", "protocol"]),
     (
         "adapters",
@@ -28,6 +29,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "config",
             "error",
             "frame",
+            "hooks",
             "platform",
             "protocol",
             "telemetry",
@@ -44,7 +46,7 @@ const FLOORS: &[(&str, &[&str])] = &[
 
 /// Floors whose files are pure.
 const PURE: &[&str] = &[
-    "close", "error", "frame", "config", "protocol", "platform", "adapters",
+    "close", "error", "frame", "config", "protocol", "platform", "hooks", "adapters",
 ];
 
 /// What a pure file never names, and why.

@@ -6,11 +6,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mainstay::config::{Liveness, RateLimits, Record};
+use mainstay::hooks::{Admission, Hooks, RateLimitHook};
 use mainstay::platform::{Batch, Call, JsonRpc, Platform, Route};
 use mainstay::supervisors::Backoff;
 use mainstay::telemetry::{Collector, TelemetryEvent};
 use mainstay::testing::{Matcher, Script, ScriptedServer};
-use mainstay::{Channel, Config, Event, Frame, MetricsCollector, Session, Subscription};
+use mainstay::{
+    Channel, Config, Event, Frame, MetricsCollector, Session, SessionSpec, Subscription,
+};
 use serde_json::json;
 use tokio::sync::watch;
 use tracing::field::{Field, Visit};
@@ -93,6 +96,12 @@ struct Broken;
 impl Collector for Broken {
     fn on_event(&self, _session: &str, _event: &TelemetryEvent<'_>) {
         // Without the hook, which would fill the test's output.
+        std::panic::resume_unwind(Box::new("broken"));
+    }
+}
+
+impl RateLimitHook for Broken {
+    fn admit(&self, _call: &Call) -> Admission {
         std::panic::resume_unwind(Box::new("broken"));
     }
 }
@@ -268,7 +277,8 @@ async fn every_event_of_the_table_happens_and_every_event_that_happens_is_in_the
         .collector(shared.clone())
         .build()
         .expect("valid");
-    let session = Session::start(Bazaar, config).await.expect("a session");
+    let spec = SessionSpec::new(|| Bazaar).hooks(Hooks::new().rate_limit(Broken));
+    let session = spec.start_with(config).await.expect("a session");
     let mut kept = session
         .subscribe(Channel::<Frame>::new("kept"))
         .await

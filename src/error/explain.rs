@@ -492,6 +492,7 @@ impl CloseReason {
             Self::NotOpened(error) => chain(error),
             Self::Peer { .. }
             | Self::Local { .. }
+            | Self::Hook { .. }
             | Self::Reconnect
             | Self::Eof
             | Self::Io { .. }
@@ -511,6 +512,11 @@ impl CloseReason {
                 "closed-here",
                 Category::Lifecycle,
                 "nothing: this side closed on purpose",
+            ),
+            Self::Hook { .. } => Entry::new(
+                "closed-by-hook",
+                Category::Lifecycle,
+                "nothing: a hook of this program asked for it; look there if it should not have",
             ),
             Self::Eof => Entry::new(
                 "closed-eof",

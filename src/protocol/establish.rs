@@ -512,7 +512,10 @@ impl Establish {
         self.ever_granted = true;
         // What lasts longer than the clock can hold lasts for ever.
         let at = |after: Duration| now.checked_add(after);
-        let renew_after = |lasts: Duration| lasts.mul_f64(RENEW_AFTER).max(RENEW_AT_MOST_EVERY);
+        let renew_after = |lasts: Duration| {
+            let after = grant.renew_after.unwrap_or(lasts.mul_f64(RENEW_AFTER));
+            after.min(lasts).max(RENEW_AT_MOST_EVERY)
+        };
         let lasts = grant.lasts.filter(|lasts| *lasts < FOR_EVER);
         self.held = Some(Held {
             since: now,
@@ -534,6 +537,13 @@ impl Establish {
             }
             _ => self.reauthorize(failure.detail, now),
         }
+    }
+
+    /// The connection on which authorization was granted or renewed at this moment.
+    #[must_use]
+    pub fn authorized_at(&self, now: Instant) -> Option<Epoch> {
+        let held = self.held.as_ref().filter(|held| held.since == now);
+        held.and_then(|_| self.epoch())
     }
 
     fn expired(&self, now: Instant) -> bool {

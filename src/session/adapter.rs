@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::client::{ClientEvent, ClientMessage};
+use super::observe::Notice;
 use super::plane::Plane;
 use super::subscriber::Subscriber;
 use super::task::OwnedTask;
@@ -28,7 +29,7 @@ use crate::config::limits::Lane;
 use crate::error::{Recovery, RequestError};
 use crate::frame::Frame;
 use crate::platform::{Moment, Platform};
-use crate::protocol::call::{Call, Grant};
+use crate::protocol::call::{Call, Grant, Step};
 use crate::protocol::continuity::Epoch;
 use crate::protocol::establish::{Action, Establish, Failure, Tag};
 use crate::protocol::recording::Mark;
@@ -262,7 +263,7 @@ impl<P: Platform> AdapterState<P> {
         }
         if self.establish.grants(tag) {
             return match self.arguments.platform.granted(&result) {
-                Ok(grant) => self.establish.on_result(tag, Some(grant), &[], now),
+                Ok(grant) => self.granted(tag, grant, now),
                 Err(error) => {
                     let failure = Failure {
                         detail: error.to_string(),
@@ -277,6 +278,20 @@ impl<P: Platform> AdapterState<P> {
             None => Vec::new(),
         };
         self.establish.on_result(tag, None, &confirmed, now)
+    }
+
+    fn granted(&mut self, tag: Tag, grant: Grant, now: std::time::Instant) -> Vec<Action> {
+        let plane = &self.arguments.plane;
+        let grant = match &plane.hooks {
+            Some(hooks) => hooks.renewal(grant),
+            None => grant,
+        };
+        let lasts = grant.lasts;
+        let actions = self.establish.on_result(tag, Some(grant), &[], now);
+        if let Some(epoch) = self.establish.authorized_at(now) {
+            plane.observers.tell(&Notice::Authorized { epoch, lasts });
+        }
+        actions
     }
 
     /// The result, or what the platform thinks of its absence.
@@ -348,6 +363,11 @@ impl<P: Platform> AdapterState<P> {
                 since,
                 detail,
             } => {
+                let notice = Notice::Unauthorized {
+                    epoch,
+                    detail: detail.clone(),
+                };
+                self.arguments.plane.observers.tell(&notice);
                 let cause = GapCause::AuthorizationLost { detail };
                 let private = |subscriber: &Subscriber| subscriber.kind.private;
                 self.arguments
@@ -360,6 +380,11 @@ impl<P: Platform> AdapterState<P> {
                 detail,
                 recovery,
             } => {
+                if step == Step::Authenticate.name() {
+                    let detail = detail.clone();
+                    let notice = Notice::Unauthorized { epoch, detail };
+                    self.arguments.plane.observers.tell(&notice);
+                }
                 let reason = CloseReason::NotEstablished {
                     step,
                     detail,

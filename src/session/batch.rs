@@ -94,6 +94,10 @@ impl Session {
             method: "batch".to_owned(),
             detail,
         };
+        for call in &calls {
+            // What is free by itself is not so in a frame that others share.
+            let _ = self.is_free(call)?;
+        }
         let (began, deadline) = (clock::now(), from_now(limit));
         let line = self.live_line("batch", deadline).await?;
         let mut price = self.price(&calls);

@@ -18,6 +18,7 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::clock::{self, from_now};
+use super::hooked::Hooked;
 use super::line::{Line, LineReceiver, Outbound, ReplyPort};
 use super::pending::Pending;
 use super::place::{self, Place, place};
@@ -92,6 +93,8 @@ pub(crate) struct Connection<W> {
     waiting: Vec<(Arc<Subscriber>, Pin<Box<Sleep>>)>,
     /// Takes frames down, if the session is recorded.
     tap: Option<Tap>,
+    /// The user's hooks, if one is about frames.
+    hooks: Option<Arc<Hooked>>,
     /// Tells everybody, also when the task is dropped.
     guard: Guard,
 }
@@ -165,6 +168,7 @@ impl<W: Wire> Connection<W> {
                 .first_data
                 .map(|limit| Box::pin(tokio::time::sleep(limit))),
             waiting: Vec::new(),
+            hooks: plane.hooks.clone().filter(|hooks| hooks.wants_frames()),
             tap: plane.tape.as_ref().map(|tape| Tap::open(tape, epoch)),
             guard: Guard {
                 plane: Arc::clone(&plane),
@@ -324,6 +328,9 @@ impl<W: Wire> Connection<W> {
                 if let Frame::Ping(payload) = &frame {
                     self.plane.pings.written(payload, clock::now());
                 }
+                if let (Some(hooks), Frame::Text(_) | Frame::Binary(_)) = (&self.hooks, &frame) {
+                    hooks.went(&frame);
+                }
                 self.record_sent(&frame);
                 self.send(frame)
             }
@@ -367,6 +374,12 @@ impl<W: Wire> Connection<W> {
         mark: Option<Mark>,
     ) -> Result<(), CloseReason> {
         let frame = Frame::text(self.platform.encode(id, call));
+        if let Some(hooks) = &self.hooks
+            && mark != Some(Mark::Authentication)
+            && !self.platform.confidential(call.method())
+        {
+            hooks.went(&frame);
+        }
         if let Some(tap) = &mut self.tap {
             tap.request(&*self.platform, &frame, id, call, mark);
         }
@@ -379,6 +392,12 @@ impl<W: Wire> Connection<W> {
         let batch = several.then(|| self.platform.encode_batch(&requests));
         if let Some(text) = batch.flatten() {
             let frame = Frame::text(text);
+            let confidential = |(_, call): &(u64, &Call)| self.platform.confidential(call.method());
+            if let Some(hooks) = &self.hooks
+                && !requests.iter().any(confidential)
+            {
+                hooks.went(&frame);
+            }
             if let Some(tap) = &mut self.tap {
                 tap.batch(&*self.platform, &frame, &requests);
             }
@@ -519,7 +538,12 @@ impl<W: Wire> Connection<W> {
                 self.record_received(&frame, None);
                 if !matches!(
                     self.closing,
-                    Some((_, CloseReason::Local { .. } | CloseReason::Reconnect))
+                    Some((
+                        _,
+                        CloseReason::Local { .. }
+                            | CloseReason::Reconnect
+                            | CloseReason::Hook { .. }
+                    ))
                 ) {
                     self.closing = None;
                 }
@@ -527,12 +551,16 @@ impl<W: Wire> Connection<W> {
                 return;
             }
         };
-        if matches!(place, Place::Batch) {
+        let passes = self.hooks.is_none() || self.passes_hooks(&frame, &place);
+        if matches!(place, Place::Batch) && passes {
             self.accept_batch(frame);
             return;
         }
         if self.tap.is_some() {
             self.record_placed(&frame, &place);
+        }
+        if !passes {
+            return;
         }
         self.put(place, frame);
     }
@@ -597,6 +625,18 @@ impl<W: Wire> Connection<W> {
             Place::Heartbeat => tap.received(frame, Some(Mark::Heartbeat)),
             Place::Bin(_) | Place::Batch => tap.received(frame, None),
         }
+    }
+
+    /// Whether the user's hooks let a data frame pass.
+    fn passes_hooks(&self, frame: &Frame, place: &Place) -> bool {
+        let Some(hooks) = &self.hooks else {
+            return true;
+        };
+        // An answer may hold a token, which has no place in a log.
+        if matches!(place, Place::Bin(_) | Place::Heartbeat) {
+            hooks.log_came(frame);
+        }
+        hooks.came(&self.plane, frame)
     }
 
     fn record_received(&mut self, frame: &Frame, mark: Option<Mark>) {

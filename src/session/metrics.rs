@@ -258,6 +258,7 @@ impl Rare {
             | TelemetryEvent::LimitConsumed { .. }
             | TelemetryEvent::LimitRefilled { .. }
             | TelemetryEvent::RecordingInterrupted { .. }
+            | TelemetryEvent::HookFailed { .. }
             | TelemetryEvent::CollectorPanicked { .. }
             | TelemetryEvent::Received { .. }
             | TelemetryEvent::Sent { .. } => {}

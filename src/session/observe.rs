@@ -1,4 +1,4 @@
-//! Who is told of a session's life: its steps from status to status, and its gaps.
+//! Who is told of a session's life: its steps from status to status, its gaps, confirmations and grants.
 //!
 //! Apart from subscriptions because an observer is about the session and not about data, and because it may
 //! lose: each has a bounded queue, and what finds no room there is counted.
@@ -10,6 +10,7 @@ use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
@@ -34,6 +35,36 @@ pub enum Notice {
         cause: GapCause,
         /// How many were told.
         subscriptions: u64,
+    },
+    /// The venue confirmed a channel, for the first time or again.
+    Confirmed {
+        /// The connection's epoch.
+        epoch: Epoch,
+        /// Which.
+        channel: Arc<str>,
+    },
+    /// The venue refused a channel for good.
+    Refused {
+        /// The connection's epoch.
+        epoch: Epoch,
+        /// Which.
+        channel: Arc<str>,
+        /// What it said.
+        detail: String,
+    },
+    /// The venue granted authorization, or renewed it.
+    Authorized {
+        /// The connection's epoch.
+        epoch: Epoch,
+        /// For how long; `None` for ever.
+        lasts: Option<Duration>,
+    },
+    /// The venue refused our credentials, or took authorization back.
+    Unauthorized {
+        /// The connection's epoch.
+        epoch: Epoch,
+        /// What it said.
+        detail: String,
     },
 }
 
@@ -64,8 +95,13 @@ impl Observers {
     }
 
     fn admit(&self, capacity: usize) -> Observer {
+        self.admit_counting(capacity, &Arc::default())
+    }
+
+    /// Lets an observer in whose losses are counted here.
+    pub(crate) fn admit_counting(&self, capacity: usize, lost: &Arc<AtomicU64>) -> Observer {
         let (sender, notices) = mpsc::channel(capacity.max(1));
-        let lost = Arc::new(AtomicU64::new(0));
+        let lost = Arc::clone(lost);
         let seat = Seat {
             sender,
             lost: Arc::clone(&lost),

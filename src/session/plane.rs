@@ -17,6 +17,7 @@ use tokio::sync::{Semaphore, watch};
 
 use super::clock;
 use super::handshake::Handshake;
+use super::hooked::Hooked;
 use super::limiter::Limiter;
 use super::line::{Line, LineSender};
 use super::observe::{Notice, Observers};
@@ -30,6 +31,7 @@ use super::vitals::HeartbeatHealth;
 use crate::close::{CloseReason, GapCause};
 use crate::config::Record;
 use crate::error::{EndReason, Recovery};
+use crate::hooks::Hooks;
 use crate::protocol::continuity::Epoch;
 use crate::protocol::status::{Status, StatusHistory, Transition, Why};
 use crate::protocol::venue_time::VenueTime;
@@ -115,6 +117,8 @@ pub(crate) struct Plane {
     pub(crate) tape: Option<Arc<Tape>>,
     /// What requests pass through before they are written, if there are limits.
     pub(crate) limiter: Option<Limiter>,
+    /// What the user has hung in.
+    pub(crate) hooks: Option<Arc<Hooked>>,
     /// One permit: whoever dials or holds a connection has it, so that there are never two sockets.
     pub(crate) socket: Arc<Semaphore>,
     /// Control frames on their way to the HeartbeatManager.
@@ -171,13 +175,16 @@ impl Plane {
         reporter: Arc<Reporter>,
         record: Option<Record>,
         limiter: Option<Limiter>,
+        hooks: Hooks,
     ) -> Arc<Self> {
-        Arc::new(Self {
+        let observers = Observers::default();
+        Arc::new_cyclic(|plane| Self {
             routes: Routes::default(),
             counters: Counters::default(),
             tape: record.map(|record| Tape::new(Arc::clone(&reporter), record)),
-            reporter,
             limiter,
+            hooks: Hooked::new(hooks, &reporter, &observers, plane),
+            reporter,
             socket: Arc::new(Semaphore::new(1)),
             control_backlog: AtomicUsize::new(0),
             in_flight: AtomicUsize::new(0),
@@ -197,7 +204,7 @@ impl Plane {
             state: watch::Sender::new(SessionState::Connecting),
             history: Mutex::new(StatusHistory::new(HISTORY)),
             steps: watch::Sender::new(0),
-            observers: Observers::default(),
+            observers,
             pings: Pings::default(),
             farewell: Mutex::new(None),
             first_end: watch::Sender::new(None),
@@ -282,6 +289,9 @@ impl Plane {
         // What the last connection proved is the last one's.
         let _ = self.take_live_since();
         self.attempts.fetch_add(1, Ordering::Relaxed);
+        if let Some(hooks) = &self.hooks {
+            hooks.begin();
+        }
         self.set_state(SessionState::Connecting);
     }
 

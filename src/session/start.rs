@@ -24,7 +24,25 @@ use super::{Session, Shared, lock};
 use crate::close::CloseReason;
 use crate::config::{Config, ReconnectOwner};
 use crate::error::{ConnectError, EndReason, StartError};
+use crate::hooks::Hooks;
 use crate::platform::{JsonRpc, Platform};
+
+/// What a session may be given beside platform and configuration.
+#[derive(Default)]
+pub(super) struct Extras {
+    /// In place of one of its own.
+    pub(super) limiter: Option<Limiter>,
+    pub(super) hooks: Hooks,
+}
+
+impl Extras {
+    fn sharing(limiter: &Limiter) -> Self {
+        Self {
+            limiter: Some(limiter.clone()),
+            ..Self::default()
+        }
+    }
+}
 
 impl Session {
     /// Starts a supervised session and waits until it is live: connected, authenticated, restored.
@@ -40,7 +58,7 @@ impl Session {
     ///
     /// Dropping the future kills what has been started.
     pub async fn start<P: Platform>(platform: P, config: Config) -> Result<Self, StartError> {
-        Self::start_with(platform, config, None).await
+        Self::start_with(platform, config, Extras::default()).await
     }
 
     /// [`Session::start`] of a session that shares a limiter with others, in place of one of its own.
@@ -53,16 +71,16 @@ impl Session {
         config: Config,
         limiter: &Limiter,
     ) -> Result<Self, StartError> {
-        Self::start_with(platform, config, Some(limiter.clone())).await
+        Self::start_with(platform, config, Extras::sharing(limiter)).await
     }
 
-    async fn start_with<P: Platform>(
+    pub(super) async fn start_with<P: Platform>(
         platform: P,
         config: Config,
-        limiter: Option<Limiter>,
+        extras: Extras,
     ) -> Result<Self, StartError> {
         let config = config.with_platform(platform.defaults())?;
-        let (session, tree) = Self::assemble(platform, config, limiter, true);
+        let (session, tree) = Self::assemble(platform, config, extras, true);
         session.start_tree(tree).await?;
         session.until_live().await?;
         Ok(session)
@@ -76,7 +94,7 @@ impl Session {
     /// Dropping the last handle ends nothing: the tree is the user's. Should the platform's
     /// [`defaults`](Platform::defaults) not fit the configuration, the session has ended with that cause.
     pub fn supervised<P: Platform>(id: &str, platform: P, config: Config) -> (Self, ChildSpec) {
-        Self::supervised_with(id, platform, config, None)
+        Self::supervised_with(id, platform, config, Extras::default())
     }
 
     /// [`Session::supervised`] for a session that shares a limiter with others, in place of one of its own.
@@ -86,20 +104,20 @@ impl Session {
         config: Config,
         limiter: &Limiter,
     ) -> (Self, ChildSpec) {
-        Self::supervised_with(id, platform, config, Some(limiter.clone()))
+        Self::supervised_with(id, platform, config, Extras::sharing(limiter))
     }
 
-    fn supervised_with<P: Platform>(
+    pub(super) fn supervised_with<P: Platform>(
         id: &str,
         platform: P,
         config: Config,
-        limiter: Option<Limiter>,
+        extras: Extras,
     ) -> (Self, ChildSpec) {
         let (config, misfit) = match config.with_platform(platform.defaults()) {
             Ok(config) => (config, None),
             Err(source) => (config, Some(ConnectError::Config { source })),
         };
-        let (session, tree) = Self::assemble(platform, config, limiter, true);
+        let (session, tree) = Self::assemble(platform, config, extras, true);
         if let Some(error) = misfit {
             let cause = CloseReason::NotOpened(Arc::new(error));
             session.shared.plane.end(&EndReason::Fatal(cause));
@@ -116,7 +134,7 @@ impl Session {
     fn assemble<P: Platform>(
         platform: P,
         config: Config,
-        limiter: Option<Limiter>,
+        Extras { limiter, hooks }: Extras,
         with_adapter: bool,
     ) -> (Self, SupervisorSpec) {
         let reporter = Reporter::new(platform.name(), config.collectors.clone());
@@ -126,7 +144,7 @@ impl Session {
                 Some(Limiter::checked(Arc::clone(&reporter), limits))
             })
             .filter(|limiter| !limiter.limits().is_unlimited());
-        let plane = Plane::new(reporter, config.record.clone(), limiter);
+        let plane = Plane::new(reporter, config.record.clone(), limiter, hooks);
         let (platform, config) = (Arc::new(platform), Arc::new(config));
         let addresses = Addresses::new(with_adapter, config.record.is_some());
         let tree = tree::session(&plane, &platform, &config, &addresses);
@@ -225,7 +243,7 @@ impl Client {
     ///
     /// As [`Session::start`].
     pub async fn connect_with(config: Config) -> Result<Session, StartError> {
-        Self::connect_limited(config, None).await
+        Self::connect_extra(config, Extras::default()).await
     }
 
     /// [`Client::connect_with`] for a session that shares a limiter with others, in place of one of its own.
@@ -234,14 +252,11 @@ impl Client {
     ///
     /// As [`Session::start`].
     pub async fn connect_sharing(config: Config, limiter: &Limiter) -> Result<Session, StartError> {
-        Self::connect_limited(config, Some(limiter.clone())).await
+        Self::connect_extra(config, Extras::sharing(limiter)).await
     }
 
-    async fn connect_limited(
-        config: Config,
-        limiter: Option<Limiter>,
-    ) -> Result<Session, StartError> {
-        let (session, tree) = Session::assemble(JsonRpc, config, limiter, false);
+    async fn connect_extra(config: Config, extras: Extras) -> Result<Session, StartError> {
+        let (session, tree) = Session::assemble(JsonRpc, config, extras, false);
         session.start_tree(tree).await?;
         session.until_live().await?;
         Ok(session)

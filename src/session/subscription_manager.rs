@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 
 use super::adapter::{AdapterEvent, AdapterMessage};
 use super::clock;
+use super::observe::Notice;
 use super::plane::Plane;
 use super::subscriber::Subscriber;
 use super::task::OwnedTask;
@@ -366,6 +367,10 @@ impl SubscriptionState {
         for subscriber in table.of(channel) {
             subscriber.resync(epoch, now);
         }
+        self.arguments.plane.observers.tell(&Notice::Confirmed {
+            epoch,
+            channel: Arc::clone(channel),
+        });
         for reply in self.waiting.remove(channel).unwrap_or_default() {
             // Who no longer waits has let go of the subscription too.
             let _ = reply.send(Ok(()));
@@ -401,6 +406,11 @@ impl SubscriptionState {
                     }
                     false => detail.to_owned(),
                 };
+                self.arguments.plane.observers.tell(&Notice::Refused {
+                    epoch,
+                    channel: Arc::clone(channel),
+                    detail: detail.clone(),
+                });
                 for reply in self.waiting.remove(channel).unwrap_or_default() {
                     let error = SubscribeError::Rejected {
                         channel: channel.to_string(),

@@ -34,6 +34,7 @@ use super::connection::{Control, ControlSink};
 use super::heartbeat_manager::{
     BACKLOG, HeartbeatArguments, HeartbeatEvent, HeartbeatManager, HeartbeatMessage,
 };
+use super::hooked::Hooked;
 use super::plane::Plane;
 use super::recorder::{Recorder, RecorderArguments, RecorderMessage};
 use super::subscription_manager::{
@@ -46,6 +47,7 @@ use super::transport::{
 use crate::close::{CloseReason, GapCause};
 use crate::config::{Config, Reconnect, ReconnectOwner};
 use crate::error::Recovery;
+use crate::hooks::Remedy;
 use crate::platform::Platform;
 
 /// Restarts after panics and faults of our own that a supervisor bears.
@@ -192,11 +194,11 @@ fn connection(
         ReconnectOwner::Client => tree,
         ReconnectOwner::Adapter => tree.auto_shutdown(AutoShutdown::AnySignificant),
     };
-    let reconnect = config.reconnect.clone();
+    let (reconnect, hooks) = (config.reconnect.clone(), plane.hooks.clone());
     ChildSpec::supervisor("connection", tree)
         .backoff(config.reconnect.backoff)
         .classify(move |reason| match reconnect.owner {
-            ReconnectOwner::Adapter => judge(reason, &reconnect),
+            ReconnectOwner::Adapter => judge(reason, &reconnect, hooks.as_deref()),
             // What layer 1 has given up is not begun again from here.
             ReconnectOwner::Client => match reason.downcast_ref::<TransportEnd>() {
                 Some(_) => Verdict::Escalate,
@@ -237,6 +239,7 @@ fn transport(
     addresses: &Addresses,
 ) -> ChildSpec {
     let (plane, platform) = (Arc::clone(plane), Arc::clone(platform));
+    let hooks = plane.hooks.clone();
     let client = addresses.client.clone();
     let events: Sink<TransportEvent> = Arc::new(move |event| {
         // A Client that is down takes this actor down with it.
@@ -265,7 +268,7 @@ fn transport(
         ReconnectOwner::Client => spec
             .restart(Restart::Permanent)
             .backoff(config.reconnect.backoff)
-            .classify(move |reason| judge(reason, &reconnect)),
+            .classify(move |reason| judge(reason, &reconnect, hooks.as_deref())),
         // Its own end is not repaired here; but it comes back with a Client that was restarted, which
         // a temporary child would not.
         ReconnectOwner::Adapter => {
@@ -327,7 +330,7 @@ fn control_sink(addresses: &Addresses, plane: &Arc<Plane>) -> ControlSink {
 }
 
 /// What an exit means for the layer that owns the connection.
-fn judge(reason: &ExitReason, reconnect: &Reconnect) -> Verdict {
+fn judge(reason: &ExitReason, reconnect: &Reconnect, hooks: Option<&Hooked>) -> Verdict {
     let Some(end) = reason.downcast_ref::<TransportEnd>() else {
         return Verdict::Default;
     };
@@ -338,12 +341,23 @@ fn judge(reason: &ExitReason, reconnect: &Reconnect) -> Verdict {
             at_least: Duration::ZERO,
         };
     }
-    if !reconnect.automatic {
-        return Verdict::Escalate;
-    }
     let stable = end
         .live_for
         .is_some_and(|live_for| live_for >= reconnect.stable_after);
+    let remedy = hooks.map(|hooks| hooks.loss(&end.reason, stable));
+    if !reconnect.automatic || matches!(end.reason, CloseReason::Hook { ends: true, .. }) {
+        return Verdict::Escalate;
+    }
+    match remedy.unwrap_or_default() {
+        Remedy::Usual => {}
+        Remedy::Stop => return Verdict::Escalate,
+        Remedy::RetryAfter(asked) => {
+            return Verdict::Uncounted {
+                stable,
+                at_least: asked.min(PATIENCE),
+            };
+        }
+    }
     match end.reason.recovery() {
         Recovery::Stop => Verdict::Escalate,
         Recovery::RetryAfter(asked) => Verdict::Uncounted {

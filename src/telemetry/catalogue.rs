@@ -183,7 +183,11 @@ fn after(kind: &Kind<'_>) -> Option<Kind<'static>> {
             context: "connect",
             reason: "connect-dns",
         },
-        Kind::ErrorOccurred { .. } => Kind::CollectorPanicked { during: "opened" },
+        Kind::ErrorOccurred { .. } => Kind::HookFailed {
+            hook: "error.on_loss",
+            detail: "it panicked",
+        },
+        Kind::HookFailed { .. } => Kind::CollectorPanicked { during: "opened" },
         Kind::CollectorPanicked { .. } => return None,
     })
 }

@@ -147,6 +147,8 @@ pub enum TelemetryEvent<'a> {
         context: &'static str,
         reason: &'static str,
     },
+    /// A hook of the user's panicked, or asked for what could not be done.
+    HookFailed { hook: &'static str, detail: &'a str },
     /// A collector panicked at the event of this name; told to `tracing` alone.
     CollectorPanicked { during: &'static str },
 }
@@ -185,6 +187,7 @@ impl TelemetryEvent<'_> {
             Self::LimitedByVenue { .. } => "limited by the venue",
             Self::RecordingInterrupted { .. } => "recording interrupted",
             Self::ErrorOccurred { .. } => "occurred",
+            Self::HookFailed { .. } => "hook failed",
             Self::CollectorPanicked { .. } => "collector panicked",
         }
     }
@@ -220,6 +223,7 @@ impl TelemetryEvent<'_> {
             | Self::LimitedByVenue { .. } => super::LIMIT,
             Self::RecordingInterrupted { .. } => super::RECORDING,
             Self::ErrorOccurred { .. } => super::ERROR,
+            Self::HookFailed { .. } => super::HOOK,
             Self::CollectorPanicked { .. } => super::TELEMETRY,
         }
     }
@@ -513,6 +517,9 @@ impl TelemetryEvent<'_> {
             ),
             Self::ErrorOccurred { context, reason } => {
                 record!(debug, ERROR, "occurred", context = context, reason = reason);
+            }
+            Self::HookFailed { hook, detail } => {
+                record!(error, HOOK, "hook failed", hook = hook, detail = detail);
             }
             Self::CollectorPanicked { during } => {
                 record!(error, TELEMETRY, "collector panicked", during = during);

@@ -117,6 +117,14 @@ fn every_close_reason() -> Vec<CloseReason> {
     let mut all = vec![
         CloseReason::Local { reason: word() },
         CloseReason::Reconnect,
+        CloseReason::Hook {
+            reason: word(),
+            ends: false,
+        },
+        CloseReason::Hook {
+            reason: word(),
+            ends: true,
+        },
         CloseReason::Eof,
         CloseReason::Io {
             kind: io::ErrorKind::ConnectionReset,
@@ -149,6 +157,7 @@ fn every_close_reason() -> Vec<CloseReason> {
             CloseReason::Peer { .. }
             | CloseReason::Local { .. }
             | CloseReason::Reconnect
+            | CloseReason::Hook { .. }
             | CloseReason::Eof
             | CloseReason::Io { .. }
             | CloseReason::Protocol { .. }
