@@ -5,8 +5,11 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde::Serialize;
+
 /// How full a queue is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Pressure {
     /// Less than a quarter.
     #[default]
