@@ -2,7 +2,8 @@
 //!
 //! One enum per operation: [`ConfigErrors`] when a session is described, [`ConnectError`] when a
 //! connection is opened, [`RequestError`] when a request ends without an answer that helps,
-//! [`SubscribeError`] for a subscription, [`StartError`] when a session is started. What to do about an
+//! [`SubscribeError`] for a subscription, [`StartError`] when a session is started, [`PoolError`] and
+//! [`AddError`] with a pool of them. What to do about an
 //! error is decided here and nowhere else, by `recovery()`; nobody matches on a string. For a person every
 //! error has `explain()`: its [`Category`], what to try, and a heading of the [`guide`].
 //!
@@ -12,6 +13,7 @@
 mod connect;
 mod explain;
 mod limit;
+mod pool;
 mod request;
 mod session;
 
@@ -21,6 +23,7 @@ pub mod guide {}
 pub use connect::{ConfigError, ConfigErrors, ConnectError, HttpResponse, Phase};
 pub use explain::{Category, Explanation};
 pub use limit::LimitError;
+pub use pool::{AddError, DuplicateId, PoolError};
 pub use request::{DecodeError, ErrorObject, RequestError, UnknownCause};
 pub use session::{EndReason, StartError, SubscribeError, WaitError};
 

@@ -6,12 +6,15 @@
 //! Invariants: every variant of every error has an entry, since all matches are exhaustive; every code is a
 //! heading of the [guide](super::guide); no text carries a credential.
 
+mod pool;
+
 use std::fmt;
 use std::io;
 
 use super::{
-    ConfigError, ConfigErrors, ConnectError, DecodeError, EndReason, ErrorObject, LimitError,
-    Recovery, RequestError, StartError, SubscribeError, UnknownCause, WaitError, chain,
+    AddError, ConfigError, ConfigErrors, ConnectError, DecodeError, DuplicateId, EndReason,
+    ErrorObject, LimitError, PoolError, Recovery, RequestError, StartError, SubscribeError,
+    UnknownCause, WaitError, chain,
 };
 use crate::close::CloseReason;
 
@@ -141,6 +144,9 @@ macro_rules! explained {
 
 explained!(
     LimitError,
+    PoolError,
+    AddError,
+    DuplicateId,
     ConfigError,
     ConfigErrors,
     ConnectError,
@@ -168,6 +174,9 @@ macro_rules! told_with_causes {
 
 told_with_causes!(
     LimitError,
+    PoolError,
+    AddError,
+    DuplicateId,
     ConfigError,
     ConfigErrors,
     ConnectError,

@@ -321,6 +321,57 @@ fn every_request_error() -> Vec<RequestError> {
     all
 }
 
+fn every_pool_error() -> Vec<PoolError> {
+    let source = || RequestError::NotSent {
+        method: word(),
+        detail: word(),
+    };
+    let all = vec![
+        PoolError::NoSessions,
+        PoolError::NoneLive {
+            sessions: 2,
+            limit: SECOND,
+        },
+        PoolError::Unencodable(source()),
+        PoolError::Request {
+            connection: word(),
+            source: source(),
+        },
+        PoolError::Exhausted {
+            attempts: 3,
+            source: source(),
+        },
+    ];
+    for error in &all {
+        match error {
+            PoolError::NoSessions
+            | PoolError::NoneLive { .. }
+            | PoolError::Unencodable(_)
+            | PoolError::Request { .. }
+            | PoolError::Exhausted { .. } => {}
+        }
+    }
+    all
+}
+
+fn every_add_error() -> Vec<AddError> {
+    let all = vec![
+        AddError::Duplicate(DuplicateId::new("a")),
+        AddError::NotLive {
+            connection: word(),
+            endpoint: word(),
+            source: StartError::Timeout(SECOND),
+        },
+        AddError::Ended,
+    ];
+    for error in &all {
+        match error {
+            AddError::Duplicate(_) | AddError::NotLive { .. } | AddError::Ended => {}
+        }
+    }
+    all
+}
+
 fn every_end_reason() -> Vec<EndReason> {
     let mut all = vec![
         EndReason::Shutdown,
@@ -348,7 +399,10 @@ fn every_explanation() -> Vec<Explanation> {
         config().explain(),
         ConfigError::new("url", "", "give a host").explain(),
         DecodeError::new("answer", "word").explain(),
+        DuplicateId::new("a").explain(),
     ];
+    all.extend(every_pool_error().iter().map(PoolError::explain));
+    all.extend(every_add_error().iter().map(AddError::explain));
     all.extend(every_connect_error().iter().map(ConnectError::explain));
     all.extend(every_close_reason().iter().map(CloseReason::explain));
     all.extend(every_start_error().iter().map(StartError::explain));
