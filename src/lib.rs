@@ -37,6 +37,7 @@
 //! | 2 | [`hooks`] | what a user hangs in |
 //! | 3 | [`session`] | the actors of one connection, the data plane, the user's handle |
 //! | 3 | [`replay`] | recordings read back |
+//! | 4 | [`pool`] | many sessions behind one door, and a registry of sessions |
 //! | – | `testing` (feature `testing`) | scripted server and venue simulators |
 
 pub mod adapters;
@@ -46,6 +47,7 @@ pub mod error;
 pub mod frame;
 pub mod hooks;
 pub mod platform;
+pub mod pool;
 pub mod protocol;
 pub mod replay;
 pub mod session;
@@ -60,6 +62,7 @@ pub use mainstay_supervisors as supervisors;
 pub use config::Config;
 pub use frame::Frame;
 pub use platform::{Channel, Message, Platform};
+pub use pool::{Pool, PoolSpec};
 pub use protocol::call::Call;
 pub use protocol::continuity::{Epoch, Gap, Resynced};
 pub use protocol::rpc::TypedCall;

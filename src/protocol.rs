@@ -11,6 +11,7 @@ pub mod connection;
 pub mod continuity;
 pub mod envelope;
 pub mod establish;
+pub mod health;
 pub mod json_rpc;
 pub mod latency;
 pub mod limiter;

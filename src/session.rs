@@ -8,9 +8,11 @@
 //! owns its tree; no data frame passes through an actor.
 
 mod adapter;
+mod attempt;
 mod batch;
+mod callers;
 mod client;
-mod clock;
+pub(crate) mod clock;
 mod connection;
 mod dial;
 pub(crate) mod handshake;
@@ -26,7 +28,7 @@ mod pending;
 mod place;
 pub(crate) mod plane;
 mod recorder;
-mod reporter;
+pub(crate) mod reporter;
 mod request;
 mod routes;
 mod send;
@@ -38,7 +40,7 @@ pub(crate) mod subscription;
 mod subscription_manager;
 mod tap;
 pub(crate) mod tape;
-mod task;
+pub(crate) mod task;
 pub(crate) mod transport;
 mod tree;
 pub(crate) mod vitals;
@@ -292,12 +294,24 @@ impl Session {
 
     async fn try_call(&self, call: Call, limit: Duration) -> Result<Box<RawValue>, RequestError> {
         let deadline = from_now(limit);
+        let free = self.is_free(&call)?;
+        let line = self.live_line(call.method(), deadline).await?;
+        self.ask(&line, call, free, limit, deadline).await
+    }
+
+    async fn ask(
+        &self,
+        line: &Arc<line::Line>,
+        call: Call,
+        free: bool,
+        limit: Duration,
+        deadline: Instant,
+    ) -> Result<Box<RawValue>, RequestError> {
         let method = call.method().to_owned();
         let plane = &self.shared.plane;
-        let free = self.is_free(&call)?;
-        let line = self.live_line(&method, deadline).await?;
+        let _waiting = plane.callers.begin();
         let toll = request::toll(plane, &*self.shared.platform, &call).filter(|_| !free);
-        let answer = request::perform(plane, &line, toll, call, limit, deadline).await?;
+        let answer = request::perform(plane, line, toll, call, limit, deadline).await?;
         self.read(&method, &answer)
     }
 
@@ -464,7 +478,7 @@ impl Session {
     /// How long the latest 100 requests took; `None` before the first answer.
     #[must_use]
     pub fn latency(&self) -> Option<RecentLatency> {
-        self.statistics().recent_requests
+        self.shared.plane.counters.recent_requests()
     }
 
     /// What has become of the user's hooks; `None` where there are none.

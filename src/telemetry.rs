@@ -8,7 +8,8 @@
 //!
 //! Every record has the field `session`, the platform's name; those of `mainstay::limit` have `limiter`
 //! instead, since a [`Limiter`](crate::Limiter) may be shared by many sessions: a session's own bears the
-//! session's name. Times end in `_us` and are in microseconds. Fields in parentheses are absent where there
+//! session's name. Those of `mainstay::pool` have `pool`, the name of a [`Pool`](crate::Pool), which has
+//! collectors of its own. Times end in `_us` and are in microseconds. Fields in parentheses are absent where there
 //! is nothing to say.
 //!
 //! | target | level | event | further fields |
@@ -40,6 +41,10 @@
 //! | `mainstay::limit` | warn | `expired` | `pool` `count` |
 //! | `mainstay::limit` | info | `pressure changed` | `pool` `level` `previous` `queued` `capacity` |
 //! | `mainstay::limit` | warn | `limited by the venue` | `rest_us` |
+//! | `mainstay::pool` | debug | `routed` | `pool_size` `health` `selected` |
+//! | `mainstay::pool` | debug | `health` | `pool_size` `avg_health` |
+//! | `mainstay::pool` | warn | `failover` | `attempt` `failed` `reason` |
+//! | `mainstay::pool` | error | `hook panicked` | `connection` `hook` |
 //! | `mainstay::recording` | warn | `recording interrupted` | `path` `operation` `error` |
 //! | `mainstay::error` | debug | `occurred` | `context` `reason` |
 //! | `mainstay::hook` | error | `hook failed` | `hook` `detail` |
@@ -48,7 +53,7 @@
 //! Frames are told of in batches, those of one turn of the connection's loop, never one by one. `reason` is
 //! a heading of [`error::guide`](crate::error::guide), `cause` the label of a
 //! [`CloseReason`](crate::close::CloseReason) or [`GapCause`](crate::close::GapCause); both are constant words.
-//! Channels are shown by name: keep credentials out of names.
+//! Channels and connection ids are shown as they are: keep credentials out of names.
 //!
 //! # Coming from `zen_websocket` or `websockex_nova`
 //!
@@ -66,6 +71,8 @@
 //! | `request_correlator.track`, `.resolve` | `tracked`, `resolved` | the count is `in_flight` |
 //! | `request_correlator.timeout` | `timed out` | no count: the place stays taken until a late answer or the connection's end |
 //! | `request_correlator.fail_all` | `lost` | no ids: each caller has been told by its own error |
+//! | `pool.route`, `pool.health` | `routed`, `health` | `selected` is a connection id; a session that is not live counts 0 in the mean, not 100 |
+//! | `pool.failover` | `failover` | the connection id instead of a process |
 //! | `subscription_manager.add`, `.remove` | `added`, `removed` | |
 //! | `subscription_manager.restore`, `subscription.restored`, `.restoration_failed` | `restored`, `restoration failed` | the venue's confirmation, not our request |
 //!
@@ -91,6 +98,8 @@ pub const SESSION: &str = "mainstay::session";
 pub const CONNECTION: &str = "mainstay::connection";
 /// Target of events about rate limits.
 pub const LIMIT: &str = "mainstay::limit";
+/// Target of events about a pool of sessions.
+pub const POOL: &str = "mainstay::pool";
 /// Target of batches of frames.
 pub const MESSAGE: &str = "mainstay::message";
 /// Target of events about a connection's heartbeats.
@@ -130,7 +139,7 @@ pub const TELEMETRY: &str = "mainstay::telemetry";
 /// }
 /// ```
 pub trait Collector: fmt::Debug + Send + Sync + 'static {
-    /// Something has happened in the session of this name, or in the limiter of this name if the event's
-    /// target is [`LIMIT`].
+    /// Something has happened in the session of this name, or in the limiter or pool of this name if the event's
+    /// target is [`LIMIT`] or [`POOL`].
     fn on_event(&self, session: &str, event: &TelemetryEvent<'_>);
 }

@@ -37,6 +37,18 @@ const FLOORS: &[(&str, &[&str])] = &[
     ),
     ("replay", &["protocol"]),
     (
+        "pool",
+        &[
+            "config",
+            "error",
+            "frame",
+            "platform",
+            "protocol",
+            "session",
+            "telemetry",
+        ],
+    ),
+    (
         "testing",
         &[
             "close", "config", "error", "frame", "platform", "protocol", "adapters", "replay",

@@ -8,6 +8,8 @@ use std::time::Duration;
 use mainstay::config::{Liveness, RateLimits, Record};
 use mainstay::hooks::{Admission, Hooks, RateLimitHook};
 use mainstay::platform::{Batch, Call, JsonRpc, Platform, Route};
+use mainstay::pool::{Pool, PoolSpec};
+use mainstay::protocol::rpc::Class;
 use mainstay::supervisors::Backoff;
 use mainstay::telemetry::{Collector, TelemetryEvent};
 use mainstay::testing::{Matcher, Script, ScriptedServer};
@@ -228,6 +230,40 @@ async fn limits_tell(ear: &Arc<Ear>) {
     session.shutdown().await;
 }
 
+/// A pool of two, of which the first loses a request with its connection.
+async fn pools_tell(ear: &Arc<Ear>) {
+    let cut = Script::new().await_message(Matcher::method("read")).reset();
+    let answer = Script::new()
+        .await_message(Matcher::method("read"))
+        .reply("ok");
+    let spec = PoolSpec::new()
+        .name("bazaar")
+        .collector(ear.clone())
+        .on_connect(|_, _| std::panic::resume_unwind(Box::new("a hook's own fault")));
+    let pool = Pool::start(spec).await.expect("a pool");
+    let mut servers = Vec::new();
+    for (id, scripts) in [("a", vec![cut, Script::new()]), ("b", vec![answer])] {
+        let server = ScriptedServer::builder().scripts(scripts).start().await;
+        let server = server.expect("a server");
+        let config = Config::builder(server.url()).build().expect("valid");
+        pool.add(id, JsonRpc, config).await.expect("a live session");
+        servers.push(server);
+    }
+    pool.call(Call::bare("read"), Class::Idempotent, LONG)
+        .await
+        .expect("the other one answers");
+    assert_eq!(pool.health().sessions.len(), 2);
+    for name in ["routed", "failover", "health", "hook panicked"] {
+        ear.hears("mainstay::pool", name).await;
+    }
+    let metrics = pool.metrics();
+    for (name, count) in [("pool_routed", 2), ("pool_failovers", 1)] {
+        assert_eq!(metrics.counter(name), Some(count), "{name}");
+    }
+    assert!(metrics.pool_hooks_panicked >= 1);
+    pool.shutdown().await;
+}
+
 #[tokio::test]
 async fn every_event_of_the_table_happens_and_every_event_that_happens_is_in_the_table() {
     let log = Log::default();
@@ -312,6 +348,7 @@ async fn every_event_of_the_table_happens_and_every_event_that_happens_is_in_the
     session.shutdown().await;
     assert!(server.failures().is_empty(), "{:?}", server.failures());
     limits_tell(&ear).await;
+    pools_tell(&ear).await;
 
     let happened = log.0.lock().expect("no record panics").clone();
     let published = published();

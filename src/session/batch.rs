@@ -75,6 +75,8 @@ impl Session {
             return Vec::new();
         }
         let methods: Vec<String> = calls.iter().map(|call| call.method().to_owned()).collect();
+        let callers = &self.shared.plane.callers;
+        let _waiting: Vec<_> = calls.iter().map(|_| callers.begin()).collect();
         let outcomes = match self.submit(calls, limit).await {
             Ok(submitted) => self.settle(submitted, &methods, limit).await,
             Err(error) => methods

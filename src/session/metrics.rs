@@ -70,6 +70,12 @@ pub struct Metrics {
     pub requests_expired: u64,
     /// Times that the venue said that we are too fast.
     pub limited_by_venue: u64,
+    /// Requests that a pool has sent on their way, attempts after the first included.
+    pub pool_routed: u64,
+    /// Attempts of a pool's after which a request may go to another session.
+    pub pool_failovers: u64,
+    /// Hooks of a pool's user that panicked.
+    pub pool_hooks_panicked: u64,
     /// Errors, all together.
     pub errors_total: u64,
     /// Errors by reason: a heading of [`error::guide`](crate::error::guide).
@@ -111,6 +117,9 @@ impl Metrics {
             ("requests_refused", self.requests_refused),
             ("requests_expired", self.requests_expired),
             ("limited_by_venue", self.limited_by_venue),
+            ("pool_routed", self.pool_routed),
+            ("pool_failovers", self.pool_failovers),
+            ("pool_hooks_panicked", self.pool_hooks_panicked),
             ("errors_total", self.errors_total),
         ]
         .into_iter()
@@ -247,6 +256,9 @@ impl Rare {
             TelemetryEvent::LimitQueueFull { .. } => counted.requests_refused += 1,
             TelemetryEvent::LimitExpired { count, .. } => counted.requests_expired += count,
             TelemetryEvent::LimitedByVenue { .. } => counted.limited_by_venue += 1,
+            TelemetryEvent::PoolRouted { .. } => counted.pool_routed += 1,
+            TelemetryEvent::PoolFailover { .. } => counted.pool_failovers += 1,
+            TelemetryEvent::PoolHookPanicked { .. } => counted.pool_hooks_panicked += 1,
             TelemetryEvent::ErrorOccurred { reason, .. } => {
                 counted.errors_total += 1;
                 *counted.errors.entry(reason).or_default() += 1;
@@ -257,6 +269,7 @@ impl Rare {
             | TelemetryEvent::RequestTracked { .. }
             | TelemetryEvent::LimitConsumed { .. }
             | TelemetryEvent::LimitRefilled { .. }
+            | TelemetryEvent::PoolHealth { .. }
             | TelemetryEvent::RecordingInterrupted { .. }
             | TelemetryEvent::HookFailed { .. }
             | TelemetryEvent::CollectorPanicked { .. }

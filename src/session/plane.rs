@@ -15,6 +15,7 @@ use std::time::Instant;
 use arc_swap::ArcSwapOption;
 use tokio::sync::{Semaphore, watch};
 
+use super::callers::Callers;
 use super::clock;
 use super::handshake::Handshake;
 use super::hooked::Hooked;
@@ -113,6 +114,8 @@ pub(crate) struct Plane {
     pub(crate) reporter: Arc<Reporter>,
     pub(crate) routes: Routes,
     pub(crate) counters: Counters,
+    /// Those who wait for the answer to a call.
+    pub(crate) callers: Callers,
     /// The recording, if the session is recorded.
     pub(crate) tape: Option<Arc<Tape>>,
     /// What requests pass through before they are written, if there are limits.
@@ -181,6 +184,7 @@ impl Plane {
         Arc::new_cyclic(|plane| Self {
             routes: Routes::default(),
             counters: Counters::default(),
+            callers: Callers::default(),
             tape: record.map(|record| Tape::new(Arc::clone(&reporter), record)),
             limiter,
             hooks: Hooked::new(hooks, &reporter, &observers, plane),

@@ -144,7 +144,7 @@ impl<P: Platform> SessionSpec<P> {
     ///
     /// As [`Session::start`], cancel safety included.
     pub async fn start_with(&self, config: Config) -> Result<Session, StartError> {
-        Session::start_with((self.make)(), config, self.extras()).await
+        Session::start_with(self.platform(), config, self.extras()).await
     }
 
     /// A session for a tree of the user's own, as [`Session::supervised`] makes one.
@@ -160,13 +160,18 @@ impl<P: Platform> SessionSpec<P> {
         let config = self.config(user)?;
         Ok(Session::supervised_with(
             id,
-            (self.make)(),
+            self.platform(),
             config,
             self.extras(),
         ))
     }
 
-    fn extras(&self) -> Extras {
+    /// A platform of a session's own.
+    pub(crate) fn platform(&self) -> P {
+        (self.make)()
+    }
+
+    pub(crate) fn extras(&self) -> Extras {
         Extras {
             limiter: self.limiter.clone(),
             hooks: self.hooks.clone(),

@@ -28,8 +28,8 @@ use crate::hooks::Hooks;
 use crate::platform::{JsonRpc, Platform};
 
 /// What a session may be given beside platform and configuration.
-#[derive(Default)]
-pub(super) struct Extras {
+#[derive(Clone, Default)]
+pub(crate) struct Extras {
     /// In place of one of its own.
     pub(super) limiter: Option<Limiter>,
     pub(super) hooks: Hooks,
@@ -80,7 +80,7 @@ impl Session {
         extras: Extras,
     ) -> Result<Self, StartError> {
         let config = config.with_platform(platform.defaults())?;
-        let (session, tree) = Self::assemble(platform, config, extras, true);
+        let (session, tree) = Self::assemble(Arc::new(platform), Arc::new(config), extras, true);
         session.start_tree(tree).await?;
         session.until_live().await?;
         Ok(session)
@@ -117,23 +117,36 @@ impl Session {
             Ok(config) => (config, None),
             Err(source) => (config, Some(ConnectError::Config { source })),
         };
-        let (session, tree) = Self::assemble(platform, config, extras, true);
+        let (session, tree) =
+            Self::incarnation(&Arc::new(platform), &Arc::new(config), extras, true);
         if let Some(error) = misfit {
             let cause = CloseReason::NotOpened(Arc::new(error));
             session.shared.plane.end(&EndReason::Fatal(cause));
         }
+        let spec = ChildSpec::supervisor(id, tree).restart(Restart::Transient);
+        (session, spec)
+    }
+
+    /// A session that ends with its tree, for whoever makes one anew at each start.
+    pub(crate) fn incarnation<P: Platform>(
+        platform: &Arc<P>,
+        config: &Arc<Config>,
+        extras: Extras,
+        with_adapter: bool,
+    ) -> (Self, SupervisorSpec) {
+        let (platform, config) = (Arc::clone(platform), Arc::clone(config));
+        let (session, tree) = Self::assemble(platform, config, extras, with_adapter);
         let keeper = EndWithTree {
             plane: Arc::clone(&session.shared.plane),
             path: OnceLock::new(),
         };
         let tree = tree.observe(move |event| keeper.hear(event));
-        let spec = ChildSpec::supervisor(id, tree).restart(Restart::Transient);
-        (session, spec)
+        (session, tree)
     }
 
     fn assemble<P: Platform>(
-        platform: P,
-        config: Config,
+        platform: Arc<P>,
+        config: Arc<Config>,
         Extras { limiter, hooks }: Extras,
         with_adapter: bool,
     ) -> (Self, SupervisorSpec) {
@@ -145,7 +158,6 @@ impl Session {
             })
             .filter(|limiter| !limiter.limits().is_unlimited());
         let plane = Plane::new(reporter, config.record.clone(), limiter, hooks);
-        let (platform, config) = (Arc::new(platform), Arc::new(config));
         let addresses = Addresses::new(with_adapter, config.record.is_some());
         let tree = tree::session(&plane, &platform, &config, &addresses);
         let shared = Shared {
@@ -185,7 +197,8 @@ impl Session {
         Ok(())
     }
 
-    async fn until_live(&self) -> Result<(), StartError> {
+    /// Waits until it is live, as [`Session::start`] does; what owns its tree is shut down if it is not.
+    pub(crate) async fn until_live(&self) -> Result<(), StartError> {
         let limit = self.shared.config.start_timeout;
         let deadline = from_now(limit);
         let retry = self.shared.config.reconnect.retry_first;
@@ -256,7 +269,7 @@ impl Client {
     }
 
     async fn connect_extra(config: Config, extras: Extras) -> Result<Session, StartError> {
-        let (session, tree) = Session::assemble(JsonRpc, config, extras, false);
+        let (session, tree) = Session::assemble(Arc::new(JsonRpc), Arc::new(config), extras, false);
         session.start_tree(tree).await?;
         session.until_live().await?;
         Ok(session)

@@ -105,6 +105,11 @@ impl Counters {
         self.rare().requests.add(time);
     }
 
+    /// How long the latest requests took.
+    pub(crate) fn recent_requests(&self) -> Option<RecentLatency> {
+        self.rare().requests.summary()
+    }
+
     /// A consumer took a batch.
     pub(crate) fn delivery(&self, time: Duration) {
         self.rare().delivery.record(time);

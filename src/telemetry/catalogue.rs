@@ -187,7 +187,25 @@ fn after(kind: &Kind<'_>) -> Option<Kind<'static>> {
             hook: "error.on_loss",
             detail: "it panicked",
         },
-        Kind::HookFailed { .. } => Kind::CollectorPanicked { during: "opened" },
+        Kind::HookFailed { .. } => Kind::PoolRouted {
+            pool_size: 2,
+            health: 90,
+            selected: "a",
+        },
+        Kind::PoolRouted { .. } => Kind::PoolHealth {
+            pool_size: 2,
+            avg_health: 45.0,
+        },
+        Kind::PoolHealth { .. } => Kind::PoolFailover {
+            attempt: 1,
+            failed: "a",
+            reason: "request-not-sent",
+        },
+        Kind::PoolFailover { .. } => Kind::PoolHookPanicked {
+            connection: "a",
+            hook: "on_connect",
+        },
+        Kind::PoolHookPanicked { .. } => Kind::CollectorPanicked { during: "opened" },
         Kind::CollectorPanicked { .. } => return None,
     })
 }
@@ -227,9 +245,10 @@ fn published() -> BTreeMap<(String, String), Row> {
                 found.fields.insert(bare(field));
             }
         }
-        let who = match bare(cells[1]) == super::LIMIT {
-            true => "limiter",
-            false => "session",
+        let who = match bare(cells[1]).as_str() {
+            super::LIMIT => "limiter",
+            super::POOL => "pool",
+            _ => "session",
         };
         found.fields.insert(who.to_owned());
         ((bare(cells[1]), bare(cells[3])), found)

@@ -149,6 +149,27 @@ pub enum TelemetryEvent<'a> {
     },
     /// A hook of the user's panicked, or asked for what could not be done.
     HookFailed { hook: &'static str, detail: &'a str },
+    /// A pool has chosen the session that a request goes to, `selected` by its connection id, out of
+    /// `pool_size`; `health` is its score.
+    PoolRouted {
+        pool_size: usize,
+        health: u8,
+        selected: &'a str,
+    },
+    /// A pool was asked how it is: the mean of its sessions' scores, where one that is not live counts 0.
+    PoolHealth { pool_size: usize, avg_health: f64 },
+    /// An attempt, counted from 1, has not led to an answer on the session `failed`, and the request may go to
+    /// another one. `reason` is a heading of the guide, or `slow` if the first one is still waited for.
+    PoolFailover {
+        attempt: u32,
+        failed: &'a str,
+        reason: &'static str,
+    },
+    /// A hook of a pool's user panicked; `hook` is `on_connect` or `on_disconnect`.
+    PoolHookPanicked {
+        connection: &'a str,
+        hook: &'static str,
+    },
     /// A collector panicked at the event of this name; told to `tracing` alone.
     CollectorPanicked { during: &'static str },
 }
@@ -188,6 +209,10 @@ impl TelemetryEvent<'_> {
             Self::RecordingInterrupted { .. } => "recording interrupted",
             Self::ErrorOccurred { .. } => "occurred",
             Self::HookFailed { .. } => "hook failed",
+            Self::PoolRouted { .. } => "routed",
+            Self::PoolHealth { .. } => "health",
+            Self::PoolFailover { .. } => "failover",
+            Self::PoolHookPanicked { .. } => "hook panicked",
             Self::CollectorPanicked { .. } => "collector panicked",
         }
     }
@@ -224,13 +249,17 @@ impl TelemetryEvent<'_> {
             Self::RecordingInterrupted { .. } => super::RECORDING,
             Self::ErrorOccurred { .. } => super::ERROR,
             Self::HookFailed { .. } => super::HOOK,
+            Self::PoolRouted { .. }
+            | Self::PoolHealth { .. }
+            | Self::PoolFailover { .. }
+            | Self::PoolHookPanicked { .. } => super::POOL,
             Self::CollectorPanicked { .. } => super::TELEMETRY,
         }
     }
 
-    /// Makes its record, of the session of this name, or of the limiter if it is a limiter's event.
+    /// Makes its record, of the session of this name, or of the limiter or pool if it is one's event.
     pub(crate) fn record(&self, session: &str) {
-        let limiter = session;
+        let (limiter, pool_name) = (session, session);
         // Level, target and message are part of a call site, so there is one for each.
         macro_rules! record {
             ($level:ident, $target:ident, $name:literal, $($field:ident = $value:expr),* $(,)?) => {
@@ -240,6 +269,11 @@ impl TelemetryEvent<'_> {
         macro_rules! limit {
             ($level:ident, $name:literal, $($field:ident = $value:expr),* $(,)?) => {
                 $level!(target: super::LIMIT, limiter, $($field = $value,)* $name)
+            };
+        }
+        macro_rules! pool {
+            ($level:ident, $name:literal, $($field:ident = $value:expr),* $(,)?) => {
+                $level!(target: super::POOL, pool = pool_name, $($field = $value,)* $name)
             };
         }
         match *self {
@@ -520,6 +554,40 @@ impl TelemetryEvent<'_> {
             }
             Self::HookFailed { hook, detail } => {
                 record!(error, HOOK, "hook failed", hook = hook, detail = detail);
+            }
+            Self::PoolRouted {
+                pool_size,
+                health,
+                selected,
+            } => pool!(
+                debug,
+                "routed",
+                pool_size = pool_size,
+                health = health,
+                selected = selected,
+            ),
+            Self::PoolHealth {
+                pool_size,
+                avg_health,
+            } => pool!(
+                debug,
+                "health",
+                pool_size = pool_size,
+                avg_health = avg_health,
+            ),
+            Self::PoolFailover {
+                attempt,
+                failed,
+                reason,
+            } => pool!(
+                warn,
+                "failover",
+                attempt = attempt,
+                failed = failed,
+                reason = reason,
+            ),
+            Self::PoolHookPanicked { connection, hook } => {
+                pool!(error, "hook panicked", connection = connection, hook = hook);
             }
             Self::CollectorPanicked { during } => {
                 record!(error, TELEMETRY, "collector panicked", during = during);

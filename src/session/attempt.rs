@@ -1,0 +1,99 @@
+//! A session as one of several: asked at once or not at all, and what it is like now.
+//!
+//! Apart from the handle's own requests because these wait for a session that is down, and who has others to
+//! ask does not want to.
+//!
+//! Invariants: what is refused here has not been written.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::value::RawValue;
+
+use super::clock::from_now;
+use super::line::Line;
+use super::plane::SessionState;
+use super::{Session, request};
+use crate::error::{ErrorObject, RequestError};
+use crate::frame::Frame;
+use crate::protocol::call::Call;
+use crate::protocol::continuity::Epoch;
+
+impl Session {
+    /// How many calls of the user's wait for an answer, or for their turn under a limit. Unlike
+    /// [`StateMetrics::pending_requests`](crate::StateMetrics::pending_requests), those that were given up are
+    /// not among them.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.shared.plane.callers.count()
+    }
+
+    /// Whether both are handles of the same session.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
+    /// Waits until no request waits. Cancel safe.
+    pub(crate) async fn quiet(&self) {
+        self.shared.plane.callers.none().await;
+    }
+
+    /// The epoch in which requests go through now; `None` if they do not.
+    pub(crate) fn live_epoch(&self) -> Option<Epoch> {
+        self.line_at_once().map(|line| line.epoch)
+    }
+
+    /// Whether this answer says that we were too fast.
+    pub(crate) fn is_limited(&self, error: &ErrorObject) -> bool {
+        self.shared.platform.limited(error)
+    }
+
+    /// [`Session::call`], not sent if the session is not live now.
+    pub(crate) async fn call_at_once(
+        &self,
+        call: Call,
+        limit: Duration,
+    ) -> Result<Box<RawValue>, RequestError> {
+        let answered = async {
+            let free = self.is_free(&call)?;
+            match self.line_at_once() {
+                Some(line) => self.ask(&line, call, free, limit, from_now(limit)).await,
+                None => Err(self.not_live(call.method())),
+            }
+        };
+        answered.await.map_err(|error| self.failed_request(error))
+    }
+
+    /// [`Session::send`] within `limit`, not sent if the session is not live now.
+    pub(crate) async fn send_at_once(
+        &self,
+        frame: Frame,
+        limit: Duration,
+    ) -> Result<(), RequestError> {
+        let sent = match self.line_at_once() {
+            Some(line) => {
+                let plane = &self.shared.plane;
+                request::send(plane, &line, frame, limit, from_now(limit)).await
+            }
+            None => Err(self.not_live("frame")),
+        };
+        sent.map_err(|error| self.failed_request(error))
+    }
+
+    fn line_at_once(&self) -> Option<Arc<Line>> {
+        let plane = &self.shared.plane;
+        let SessionState::Live { epoch } = *plane.watch_state().borrow() else {
+            return None;
+        };
+        // A line that has closed may have to wait until the state says so.
+        let line = plane.line()?;
+        (line.epoch == epoch && !line.sender.is_closed()).then_some(line)
+    }
+
+    fn not_live(&self, method: &str) -> RequestError {
+        RequestError::NotSent {
+            method: method.to_owned(),
+            detail: format!("the session is not live: {}", self.state()),
+        }
+    }
+}
