@@ -300,8 +300,9 @@ impl Platform for Deribit {
         ))
     }
 
-    fn authenticate(&self, _: &Moment) -> Option<Call> {
-        self.credentials.as_ref().map(Credentials::authenticate)
+    fn authenticate(&self, moment: &Moment) -> Option<Call> {
+        let credentials = self.credentials.as_ref()?;
+        Some(credentials.authenticate(moment))
     }
 
     fn granted(&self, result: &RawValue) -> Result<Grant, DecodeError> {

@@ -41,6 +41,21 @@ async fn a_session_logs_in_before_it_subscribes_to_anything_private() {
 }
 
 #[tokio::test]
+async fn a_session_that_signs_logs_in_without_sending_its_secret() {
+    let venue = venue().await;
+    let config = config(&venue, OWNERS[1]);
+    let session = start(with_credentials().signed(true), config).await;
+    let mut orders = session
+        .subscribe(deribit::user_orders(BTC, Interval::Raw))
+        .await
+        .expect("a subscription");
+    let _ = data(&mut orders).await;
+    let (_, auth) = requests(&venue, 1).swap_remove(GREETING.len());
+    assert_eq!(auth["grant_type"], "client_signature");
+    assert!(auth.get("client_secret").is_none());
+}
+
+#[tokio::test]
 async fn a_session_without_credentials_does_not_log_in() {
     let venue = venue().await;
     let config = config(&venue, OWNERS[1]);

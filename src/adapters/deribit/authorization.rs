@@ -6,13 +6,17 @@
 //! only inside a [`Call`], which shows neither; an error names the field that is wrong, never its
 //! value. Deliberately absent: the access token, since a socket that has authenticated needs none.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
+use data_encoding::HEXLOWER;
+use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use sha2::Sha256;
 
 use super::request;
 use crate::error::DecodeError;
+use crate::platform::Moment;
 use crate::protocol::call::{Call, Grant};
 
 /// A text that is never shown.
@@ -40,6 +44,8 @@ pub(super) struct Credentials {
     client_id: String,
     client_secret: Secret,
     scope: Option<String>,
+    /// Whether the secret signs instead of being sent.
+    signs: bool,
 }
 
 impl Credentials {
@@ -48,16 +54,47 @@ impl Credentials {
             client_id,
             client_secret,
             scope,
+            signs: false,
         }
     }
 
-    /// The request that authenticates a connection.
-    pub(super) fn authenticate(&self) -> Call {
+    /// The same, whose secret signs and is never sent.
+    pub(super) fn signing(self, signs: bool) -> Self {
+        Self { signs, ..self }
+    }
+
+    /// The request that authenticates a connection at this moment.
+    pub(super) fn authenticate(&self, moment: &Moment) -> Call {
+        if self.signs {
+            return self.sign(moment);
+        }
         request(
             AUTH,
             &Auth::ClientCredentials {
                 client_id: &self.client_id,
                 client_secret: &self.client_secret,
+                scope: self.scope.as_deref(),
+            },
+        )
+    }
+
+    /// HMAC-SHA-256 by the secret over time, nonce and data, each on a line; the data are empty.
+    fn sign(&self, moment: &Moment) -> Call {
+        let since = moment.now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let timestamp = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+        let nonce = format!("{:016x}", moment.random);
+        let mut mac = Hmac::<Sha256>::new_from_slice(self.client_secret.reveal().as_bytes())
+            .expect("HMAC takes a key of any length");
+        mac.update(format!("{timestamp}\n{nonce}\n").as_bytes());
+        let signature = HEXLOWER.encode(&mac.finalize().into_bytes());
+        request(
+            AUTH,
+            &Auth::ClientSignature {
+                client_id: &self.client_id,
+                timestamp,
+                signature: &signature,
+                nonce: &nonce,
+                data: "",
                 scope: self.scope.as_deref(),
             },
         )
@@ -141,6 +178,16 @@ enum Auth<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         scope: Option<&'a str>,
     },
+    ClientSignature {
+        client_id: &'a str,
+        /// Milliseconds since 1970.
+        timestamp: u64,
+        signature: &'a str,
+        nonce: &'a str,
+        data: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        scope: Option<&'a str>,
+    },
     RefreshToken {
         refresh_token: &'a Secret,
     },
@@ -212,9 +259,29 @@ mod tests {
         Credentials::new("id".to_owned(), secret, scope.map(str::to_owned))
     }
 
+    fn moment() -> Moment {
+        Moment::new(UNIX_EPOCH + Duration::from_millis(1_576_074_319_000), 7)
+    }
+
+    /// The expected value comes from an independent implementation (`openssl dgst -sha256 -hmac`).
+    #[test]
+    fn a_secret_that_signs_is_not_sent() {
+        let call = credentials(Some("connection"))
+            .signing(true)
+            .authenticate(&moment());
+        assert_eq!(
+            call.params().unwrap().get(),
+            concat!(
+                r#"{"grant_type":"client_signature","client_id":"id","timestamp":1576074319000,"#,
+                r#""signature":"cb39f1cf86fabbb1962fa7a0c1cf18969fae22da3f2e48f601e451dbaaee4abf","#,
+                r#""nonce":"0000000000000007","data":"","scope":"connection"}"#
+            )
+        );
+    }
+
     #[test]
     fn credentials_become_an_auth_request() {
-        let call = credentials(None).authenticate();
+        let call = credentials(None).authenticate(&moment());
         assert_eq!(call.method(), "public/auth");
         assert_eq!(
             call.params().unwrap().get(),
@@ -224,7 +291,7 @@ mod tests {
 
     #[test]
     fn a_scope_is_asked_for() {
-        let call = credentials(Some("session:maker")).authenticate();
+        let call = credentials(Some("session:maker")).authenticate(&moment());
         assert!(
             call.params()
                 .unwrap()
@@ -302,6 +369,6 @@ mod tests {
         }
         let grant = granted_to(&raw(r#"{"expires_in":9,"refresh_token":"t0ken"}"#)).unwrap();
         assert!(!format!("{grant:?} {:?}", grant.renewal).contains("t0ken"));
-        assert!(!format!("{:?}", credentials(None).authenticate()).contains("s3cret"));
+        assert!(!format!("{:?}", credentials(None).authenticate(&moment())).contains("s3cret"));
     }
 }

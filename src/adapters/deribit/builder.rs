@@ -56,6 +56,7 @@ pub struct DeribitBuilder {
     client: Client,
     heartbeat: Duration,
     credentials: Option<(String, Secret)>,
+    signed: bool,
     authorization_scope: Option<String>,
     identity: Option<Identity>,
     cancel_on_disconnect: Option<Scope>,
@@ -70,6 +71,7 @@ impl Default for DeribitBuilder {
             client: Client::ours(),
             heartbeat: DEFAULT_HEARTBEAT,
             credentials: None,
+            signed: false,
             authorization_scope: None,
             identity: None,
             cancel_on_disconnect: None,
@@ -94,6 +96,13 @@ impl DeribitBuilder {
         client_secret: impl Into<String>,
     ) -> Self {
         self.credentials = Some((client_id.into(), Secret::new(client_secret.into())));
+        self
+    }
+
+    /// Whether the secret signs each login (`client_signature`, HMAC-SHA-256) instead of being sent with it.
+    /// The venue then refuses a login whose time is too far from its own. Default no.
+    pub fn signed(mut self, signed: bool) -> Self {
+        self.signed = signed;
         self
     }
 
@@ -203,7 +212,7 @@ impl DeribitBuilder {
                 if secret.is_blank() {
                     return Err(ConfigError::new("client secret", "empty", remedy));
                 }
-                Some(Credentials::new(id, secret, self.authorization_scope))
+                Some(Credentials::new(id, secret, self.authorization_scope).signing(self.signed))
             }
             (None, Some(scope)) => {
                 let remedy = "give credentials too, or leave it out";
