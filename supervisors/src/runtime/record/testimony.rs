@@ -59,10 +59,18 @@ impl Record {
         lock(&self.notes).testimony.as_mut()?.trace.take()
     }
 
-    /// What is done with it from now on.
+    /// What is done with it from now on, unless it has ended already.
     pub(crate) fn note_work(&self, work: Option<Box<Span>>) {
-        let before = std::mem::replace(&mut lock(&self.notes).work, work);
-        let _ = contained(|| drop(before));
+        let spent = {
+            let mut notes = lock(&self.notes);
+            // Looked up under the lock that `close` takes.
+            if self.exit().is_some() {
+                work
+            } else {
+                std::mem::replace(&mut notes.work, work)
+            }
+        };
+        let _ = contained(|| drop(spent));
     }
 
     /// What is done with it at present. Nobody else will ask.
@@ -141,5 +149,29 @@ impl Record {
     pub(crate) fn failure(&self) -> Option<ExitReason> {
         let notes = lock(&self.notes);
         notes.testimony.as_ref()?.failure.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tracing::Span;
+
+    use super::super::{Record, lock};
+    use crate::exit::ExitReason;
+    use crate::id::{ChildId, Generation};
+
+    /// A supervisor may tell it to end before it hears that there is nothing left to end.
+    #[test]
+    fn a_record_that_is_closed_keeps_no_span_open() {
+        let record = Record::new(ChildId::from("a"), None, Generation(1), Vec::new());
+        let work = || Some(Box::new(Span::none()));
+        record.note_work(work());
+        assert!(lock(&record.notes).work.is_some());
+        record.close(&Arc::new(ExitReason::Killed));
+        assert!(lock(&record.notes).work.is_none());
+        record.note_work(work());
+        assert!(lock(&record.notes).work.is_none());
     }
 }
