@@ -286,6 +286,10 @@ impl Machine {
             self.children.set_phase(at, Phase::Running { since: now });
             let child = &mut self.children[at];
             child.been_up = true;
+            // Its group may be on the way to stop it: it was to start it again only as one not up yet.
+            if child.is_temporary() {
+                child.planned = false;
+            }
             let kind = match child.ended_at.take() {
                 Some(ended) => SupervisorEventKind::ChildRestarted {
                     took: now.saturating_duration_since(ended),

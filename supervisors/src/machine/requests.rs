@@ -272,6 +272,25 @@ fn a_start_in_flight_is_taken_along_by_a_group_restart() {
     assert_eq!(drive.started("t", 2), ["1: up #2"]);
 }
 
+/// One that comes up before its turn to be stopped has come was started, and is temporary.
+#[test]
+fn a_temporary_child_that_comes_up_before_its_turn_to_be_stopped_is_not_started_again() {
+    let mut drive = Drive::new(Strategy::OneForAll, ["a", "b"].map(permanent));
+    drive.up(&["a", "b"]);
+    drive.request(1, temporary("t"));
+    drive.request(2, start("c"));
+    drive.started("c", 1);
+    assert_eq!(drive.exited("a", 1), ["stop c#1"]);
+    assert_eq!(drive.started("t", 1), ["1: up #1"]);
+    assert_eq!(drive.stopped("c", 1), ["stop t#1"]);
+    assert_eq!(drive.stopped("t", 1), ["forget t", "stop b#1"]);
+    assert_eq!(drive.stopped("b", 1), nothing());
+    drive.now += SECOND;
+    assert_eq!(drive.step(Input::Tick), ["start a#2"]);
+    assert_eq!(drive.started("a", 2), ["start b#2"]);
+    assert_eq!(drive.started("b", 2), ["start c#2"]);
+}
+
 /// A postponement that reaches a group being stopped delays the group.
 #[test]
 fn a_start_postponed_while_its_group_stops_delays_the_group() {

@@ -1,11 +1,14 @@
 //! Per strategy: who is restarted, in which order, escalation, and a sibling that fails to start.
 
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use mainstay_supervisors::{
     Address, Backoff, ChildSpec, ExitReason, Intensity, Jitter, Restart, Shutdown, ShutdownCause,
-    ShutdownPlan, StartError, Strategy, SupervisorEventKind, SupervisorSpec, Verdict,
+    ShutdownPlan, StartError, Started, Strategy, SupervisorEventKind, SupervisorSpec, Verdict,
 };
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::sync::Semaphore;
 
 use crate::kit::{
     Do, LineDead, Log, Script, gated, generous, ping, puppet, scripted, settle, started,
@@ -303,5 +306,73 @@ async fn a_registered_sibling_that_stops_slowly_gives_its_name_back_first() {
     address.cast(Do::Fail(1)).unwrap();
     events.restarted("slow").await;
     assert_eq!(tree.snapshot().await.window.unwrap().0, 1);
+    tree.shutdown(ShutdownPlan::default()).await;
+}
+
+/// An actor that starts when it is let.
+struct Late {
+    gate: Arc<Semaphore>,
+    up: Mutex<mpsc::Sender<()>>,
+}
+
+#[cfg_attr(feature = "async-trait", ractor::async_trait)]
+impl Actor for Late {
+    type Msg = Do;
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<Do>, (): ()) -> Result<(), ActorProcessingErr> {
+        self.gate.acquire().await?.forget();
+        Ok(())
+    }
+
+    async fn post_start(&self, _: ActorRef<Do>, (): &mut ()) -> Result<(), ActorProcessingErr> {
+        let _ = self.up.lock().unwrap().send(());
+        Ok(())
+    }
+}
+
+/// On a real clock, since two workers have to be at it: a temporary child comes up just when its group is told
+/// to end. It counts as not yet up, is started again with its group, and whoever asked for it is answered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_child_that_comes_up_as_its_group_is_stopped_is_started_again_with_it() {
+    let address = Address::new();
+    let gate = Arc::new(Semaphore::new(0));
+    let (up, is_up) = mpsc::channel();
+    let is_up = Mutex::new(Some(is_up));
+    let opening = gate.clone();
+    let spec = generous(Strategy::OneForAll)
+        .observe(move |event| {
+            if !matches!(event.kind, SupervisorEventKind::ChildExited { .. }) {
+                return;
+            }
+            let Some(is_up) = is_up.lock().unwrap().take() else {
+                return;
+            };
+            // The end has been decided on and nobody was told yet. Woken by this worker it would wait for it.
+            let gate = opening.clone();
+            std::thread::spawn(move || gate.add_permits(9));
+            is_up.recv().unwrap();
+            // Until its keeper has told, too; if that takes longer, this tests nothing.
+            std::thread::sleep(Duration::from_millis(50));
+        })
+        .child(puppet("a", &Log::default()).address(&address));
+    let (tree, mut events) = started(spec).await;
+    let late = ChildSpec::actor("late", move |_| {
+        let (gate, up) = (gate.clone(), Mutex::new(up.clone()));
+        Ok((Late { gate, up }, ()))
+    });
+    let at = (*tree).clone();
+    let asked = tokio::spawn(async move { at.start_child(late.restart(Restart::Temporary)).await });
+    events
+        .until(|event| event.kind.name() == "child.start" && event.added)
+        .await;
+    address.cast(Do::Fail(1)).unwrap();
+    let answer = tokio::time::timeout(Duration::from_secs(60), asked).await;
+    let answer = answer.expect("it is answered").unwrap();
+    assert!(
+        matches!(answer, Ok(Started::Up { generation, .. }) if generation.0 == 2),
+        "{answer:?}"
+    );
     tree.shutdown(ShutdownPlan::default()).await;
 }

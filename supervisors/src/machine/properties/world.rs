@@ -66,6 +66,8 @@ pub(super) struct World {
     down: BTreeSet<usize>,
     /// Started by request, or postponed: not part of a sequence.
     loose: BTreeSet<usize>,
+    /// Temporary ones that were up: they cannot be made again.
+    spent: BTreeSet<usize>,
     ending: bool,
     counted: Vec<Instant>,
     pub(super) exits: usize,
@@ -95,6 +97,7 @@ impl World {
             callers: BTreeMap::new(),
             down: BTreeSet::new(),
             loose: BTreeSet::new(),
+            spent: BTreeSet::new(),
             ending: false,
             counted: Vec::new(),
             exits: 0,
@@ -115,6 +118,7 @@ impl World {
                 } => {
                     let at = self.places[&child];
                     assert!(!self.down.contains(&at), "{child} was terminated");
+                    assert!(!self.spent.contains(&at), "{child} was up once");
                     assert!(
                         !self.live.contains_key(&at),
                         "a predecessor of {at} is alive"
@@ -174,6 +178,18 @@ impl World {
                         }
                         Strategy::OneForAll => self.down.extend(0..self.ids.len()),
                         Strategy::RestForOne => self.down.extend(at..self.ids.len()),
+                    }
+                }
+                Action::Notice {
+                    child: Some(child),
+                    kind:
+                        SupervisorEventKind::ChildStarted { .. }
+                        | SupervisorEventKind::ChildRestarted { .. },
+                    ..
+                } => {
+                    let view = self.machine.view_of(self.now, &child);
+                    if view.is_some_and(|view| view.plan.restart == Restart::Temporary) {
+                        self.spent.insert(self.places[&child]);
                     }
                 }
                 Action::Notice { kind, .. } => {

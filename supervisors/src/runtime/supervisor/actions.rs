@@ -27,8 +27,15 @@ impl State {
                 generation,
                 kind,
             } => {
-                if matches!(kind, SupervisorEventKind::Shutdown { .. }) {
-                    self.vacate();
+                match (&kind, &child) {
+                    (SupervisorEventKind::Shutdown { .. }, _) => self.vacate(),
+                    // The machine takes it for up from here on.
+                    (
+                        SupervisorEventKind::ChildStarted { .. }
+                        | SupervisorEventKind::ChildRestarted { .. },
+                        Some(child),
+                    ) => self.spend(child),
+                    _ => {}
                 }
                 self.announce(child, generation, kind);
             }

@@ -94,7 +94,6 @@ impl State {
                         charge.record.note_work(None);
                     }
                 }
-                self.spend(&child);
                 Input::Started { child, generation }
             }
             Letter::Refused {
@@ -174,8 +173,9 @@ impl State {
         self.arm_timer();
     }
 
-    /// A temporary child that is up is never made again: what its factory holds is let go.
-    fn spend(&mut self, child: &ChildId) {
+    /// A temporary child that is up, and not told to end meanwhile, is never made again: what its factory holds
+    /// is let go.
+    pub(super) fn spend(&mut self, child: &ChildId) {
         if let Some(spec) = self.specs.get_mut(child)
             && spec.restart == Restart::Temporary
         {
