@@ -66,9 +66,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dashmap::DashMap;
+use futures_util::future::join_all;
 use mainstay_supervisors::{
-    ChildId, DynamicRef, DynamicSpec, Root, ShutdownPlan, ShutdownReport, StartChildError,
-    SupervisorRef, TreeSnapshot,
+    ChildId, ChildSpec, DynamicRef, DynamicSpec, Root, ShutdownPlan, ShutdownReport,
+    StartChildError, SupervisorRef, TreeSnapshot,
 };
 use tokio::time::timeout;
 
@@ -89,7 +90,7 @@ pub use spec::{Discovery, PoolSpec};
 
 /// Many sessions behind one door; see the [module](self). Cheap to clone; all clones are the same pool.
 ///
-/// When the last clone is dropped its sessions are killed; call [`Pool::shutdown`] first for closing handshakes.
+/// When the last clone is dropped its sessions are killed, unless the tree is the user's own; call [`Pool::shutdown`] first for closing handshakes.
 #[derive(Clone)]
 pub struct Pool {
     shared: Arc<Shared>,
@@ -101,8 +102,8 @@ struct Shared {
     spec: PoolSpec,
     registry: Registry,
     supervisor: DynamicRef,
-    /// The tree. Taken by nobody: its drop ends the tree.
-    root: Root,
+    /// The tree, if it is the pool's own. Taken by nobody: its drop ends the tree.
+    root: Option<Root>,
     router: Mutex<Router>,
     errors: DashMap<ConnectionId, RecentErrors>,
     reporter: Arc<Reporter>,
@@ -118,14 +119,25 @@ impl Pool {
     /// [`StartError::Tree`] if its supervisor does not start.
     pub async fn start(spec: PoolSpec) -> Result<Self, StartError> {
         let supervisor = DynamicRef::new();
-        let root = DynamicSpec::new()
-            .name(&*spec.name)
-            .intensity(spec.intensity)
-            .on_exhausted(spec.on_exhausted)
-            .reference(&supervisor)
+        let root = tree(&spec, &supervisor)
             .start()
             .await
-            .map_err(|error| StartError::Tree(error.to_string()))?;
+            .map_err(|error| StartError::Tree(crate::error::chain(&error)))?;
+        Ok(Self::assemble(spec, supervisor, Some(root)))
+    }
+
+    /// A pool and the child spec of its supervisor, to be started within a tree of the user's own.
+    ///
+    /// Sessions are added once that tree runs. Should it restart the pool's supervisor, the pool is empty
+    /// again, as every dynamic supervisor is, and its ids are free. Dropping the last handle ends nothing.
+    #[must_use]
+    pub fn supervised(id: &str, spec: PoolSpec) -> (Self, ChildSpec) {
+        let supervisor = DynamicRef::new();
+        let child = ChildSpec::supervisor(id, tree(&spec, &supervisor));
+        (Self::assemble(spec, supervisor, None), child)
+    }
+
+    fn assemble(spec: PoolSpec, supervisor: DynamicRef, root: Option<Root>) -> Self {
         let shared = Shared {
             registry: Registry::new(),
             supervisor,
@@ -136,10 +148,10 @@ impl Pool {
             closed: AtomicBool::new(false),
             spec,
         };
-        Ok(Self {
+        Self {
             discovery: shared.spec.discovery.clone(),
             shared: Arc::new(shared),
-        })
+        }
     }
 
     /// The same pool, which chooses among what `discovery` yields: for one call, or for one part of a program.
@@ -273,7 +285,8 @@ impl Pool {
 
     /// Takes a session out of the pool and ends it, with a closing handshake. No more requests go to it from
     /// the call on; those that wait for an answer have up to its configuration's shutdown timeout for that.
-    /// Returns whether there was one.
+    /// Returns whether there was one. One that was inserted into the [registry](Pool::registry) by hand is taken
+    /// out and goes on.
     ///
     /// # Cancel safety
     ///
@@ -282,16 +295,18 @@ impl Pool {
         let Some((number, session)) = self.shared.registry.take_out(id) else {
             return false;
         };
-        let child = child_id(&ConnectionId::from(id), number);
         self.clear_errors(id);
+        // One that was inserted into the registry by hand is no child.
+        let Some(number) = number else { return true };
+        let child = child_id(&ConnectionId::from(id), number);
         let supervisor = self.shared.supervisor.current();
         let ending = tokio::spawn(async move {
             if let Some(session) = session {
                 // Those that are not answered by then hear so.
-                let _ = timeout(session.config().shutdown_timeout, session.quiet()).await;
+                let _ = timeout(session.config().shutdown_timeout, session.retire()).await;
             }
             if let Some(supervisor) = supervisor {
-                // One that was inserted into the registry by hand is no child.
+                // It may have ended by itself.
                 let _ = supervisor.terminate_child(&child).await;
             }
         });
@@ -326,31 +341,33 @@ impl Pool {
         self.shared.reporter.metrics.snapshot()
     }
 
-    /// The supervision tree of all its sessions as it is now.
-    pub async fn inspect(&self) -> TreeSnapshot {
-        self.shared.root.snapshot().await
+    /// The supervision tree of all its sessions as it is now; `None` while its supervisor is not up.
+    pub async fn inspect(&self) -> Option<TreeSnapshot> {
+        let supervisor = self.shared.supervisor.current()?;
+        Some(supervisor.snapshot().await)
     }
 
     /// Ends the pool: asks nobody from the call on, lets requests that wait for an answer have half of the
     /// shutdown timeout, then ends every session with a closing handshake. Later calls wait for the first
     /// one's end.
     ///
+    /// The sessions of a pool in a tree of the user's own end with that tree; this then does the rest and returns
+    /// `None`.
+    ///
     /// # Cancel safety
     ///
     /// Dropping the future stops the wait for answers; what has been begun of the rest goes on.
-    pub async fn shutdown(&self) -> ShutdownReport {
+    pub async fn shutdown(&self) -> Option<ShutdownReport> {
         self.shared.closed.store(true, Ordering::Release);
         let total = self.shared.spec.shutdown_timeout;
         let began = tokio::time::Instant::now();
-        let quiet = async {
-            for member in self.shared.registry.list() {
-                member.session.quiet().await;
-            }
-        };
+        let sessions = self.shared.registry.pooled();
+        let retired = join_all(sessions.iter().map(Session::retire));
         // Those that are not answered by then hear so.
-        let _ = timeout(total / 2, quiet).await;
+        let _ = timeout(total / 2, retired).await;
         let left = total.saturating_sub(began.elapsed());
-        self.shared.root.shutdown(ShutdownPlan::within(left)).await
+        let root = self.shared.root.as_ref()?;
+        Some(root.shutdown(ShutdownPlan::within(left)).await)
     }
 
     fn is_closed(&self) -> bool {
@@ -378,6 +395,14 @@ impl fmt::Debug for Pool {
             .field("sessions", &self.shared.registry)
             .finish_non_exhaustive()
     }
+}
+
+fn tree(spec: &PoolSpec, supervisor: &DynamicRef) -> DynamicSpec {
+    DynamicSpec::new()
+        .name(&*spec.name)
+        .intensity(spec.intensity)
+        .on_exhausted(spec.on_exhausted)
+        .reference(supervisor)
 }
 
 /// A child id that no other session of the pool has had.

@@ -296,6 +296,7 @@ impl Session {
         let deadline = from_now(limit);
         let free = self.is_free(&call)?;
         let line = self.live_line(call.method(), deadline).await?;
+        let _waiting = self.shared.plane.callers.begin();
         self.ask(&line, call, free, limit, deadline).await
     }
 
@@ -309,7 +310,6 @@ impl Session {
     ) -> Result<Box<RawValue>, RequestError> {
         let method = call.method().to_owned();
         let plane = &self.shared.plane;
-        let _waiting = plane.callers.begin();
         let toll = request::toll(plane, &*self.shared.platform, &call).filter(|_| !free);
         let answer = request::perform(plane, line, toll, call, limit, deadline).await?;
         self.read(&method, &answer)

@@ -148,7 +148,14 @@ struct Place {
     /// `None` until the first incarnation of a pool's session is made.
     session: Option<Session>,
     /// Takes the session out when it has ended; a pool's own seat does that without.
-    _watcher: Option<OwnedTask>,
+    watcher: Option<OwnedTask>,
+}
+
+impl Place {
+    /// Whether a seat frees it, and not its session's end.
+    fn pooled(&self) -> bool {
+        self.watcher.is_none()
+    }
 }
 
 impl Registry {
@@ -176,16 +183,20 @@ impl Registry {
     pub fn insert(&self, id: impl Into<ConnectionId>, session: Session) -> Result<(), DuplicateId> {
         let id = id.into();
         let number = self.shared.number();
+        let mut state = session.watch();
         // The task must hold nothing that keeps the session, or the registry, alive.
         let watcher = watcher(Arc::downgrade(&self.shared), id.clone(), number, &session);
-        self.take(
-            id,
-            Place {
-                number,
-                session: Some(session),
-                _watcher: Some(watcher),
-            },
-        )
+        let place = Place {
+            number,
+            session: Some(session),
+            watcher: Some(watcher),
+        };
+        self.take(id.clone(), place)?;
+        // Its end may have been seen before it was there.
+        if matches!(*state.borrow_and_update(), SessionState::Ended(_)) {
+            self.vacate(&id, number);
+        }
+        Ok(())
     }
 
     /// The session under an id.
@@ -250,7 +261,7 @@ impl Registry {
             Place {
                 number,
                 session: None,
-                _watcher: None,
+                watcher: None,
             },
         )?;
         Ok(Seat {
@@ -260,11 +271,18 @@ impl Registry {
         })
     }
 
-    /// As [`Registry::remove`], with the number of the place.
-    pub(crate) fn take_out(&self, id: &str) -> Option<(u64, Option<Session>)> {
+    /// As [`Registry::remove`], and the number of the place if it is a pool's.
+    pub(crate) fn take_out(&self, id: &str) -> Option<(Option<u64>, Option<Session>)> {
         let (_, place) = self.shared.entries.remove(id)?;
         self.shared.changed();
-        Some((place.number, place.session.clone()))
+        Some((place.pooled().then_some(place.number), place.session))
+    }
+
+    /// The sessions that are a pool's own.
+    pub(crate) fn pooled(&self) -> Vec<Session> {
+        let entries = self.shared.entries.iter();
+        let pooled = entries.filter(|entry| entry.pooled());
+        pooled.filter_map(|entry| entry.session.clone()).collect()
     }
 
     /// What stands at this place.
@@ -354,15 +372,16 @@ impl Seat {
         let Some(registry) = self.registry.upgrade() else {
             return false;
         };
-        let filled = match registry.entries.get_mut(&self.id) {
-            Some(mut place) if place.number == self.number => {
-                place.session = Some(session.clone());
-                true
-            }
-            Some(_) | None => false,
+        let mut place = match registry.entries.get_mut(&self.id) {
+            Some(place) if place.number == self.number => place,
+            Some(_) | None => return false,
         };
+        let before = place.session.replace(session.clone());
+        drop(place);
+        // Not under the map's lock: collectors may hear of its end.
+        drop(before);
         registry.changed();
-        filled
+        true
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde_json::value::RawValue;
 
+use super::callers::Caller;
 use super::clock::from_now;
 use super::line::Line;
 use super::plane::SessionState;
@@ -33,8 +34,9 @@ impl Session {
         Arc::ptr_eq(&self.shared, &other.shared)
     }
 
-    /// Waits until no request waits. Cancel safe.
-    pub(crate) async fn quiet(&self) {
+    /// Takes no more of the calls below, and waits until none of the user's waits for an answer. Cancel safe.
+    pub(crate) async fn retire(&self) {
+        self.shared.plane.callers.close();
         self.shared.plane.callers.none().await;
     }
 
@@ -56,10 +58,8 @@ impl Session {
     ) -> Result<Box<RawValue>, RequestError> {
         let answered = async {
             let free = self.is_free(&call)?;
-            match self.line_at_once() {
-                Some(line) => self.ask(&line, call, free, limit, from_now(limit)).await,
-                None => Err(self.not_live(call.method())),
-            }
+            let (_waiting, line) = self.enter(call.method())?;
+            self.ask(&line, call, free, limit, from_now(limit)).await
         };
         answered.await.map_err(|error| self.failed_request(error))
     }
@@ -70,14 +70,25 @@ impl Session {
         frame: Frame,
         limit: Duration,
     ) -> Result<(), RequestError> {
-        let sent = match self.line_at_once() {
-            Some(line) => {
-                let plane = &self.shared.plane;
-                request::send(plane, &line, frame, limit, from_now(limit)).await
-            }
-            None => Err(self.not_live("frame")),
+        let sent = async {
+            let (_waiting, line) = self.enter("frame")?;
+            let plane = &self.shared.plane;
+            request::send(plane, &line, frame, limit, from_now(limit)).await
         };
-        sent.map_err(|error| self.failed_request(error))
+        sent.await.map_err(|error| self.failed_request(error))
+    }
+
+    fn enter(&self, method: &str) -> Result<(Caller<'_>, Arc<Line>), RequestError> {
+        let not_sent = |detail| RequestError::NotSent {
+            method: method.to_owned(),
+            detail,
+        };
+        let caller = self.shared.plane.callers.admit();
+        let caller = caller.ok_or_else(|| not_sent("the session leaves its pool".to_owned()))?;
+        let line = self
+            .line_at_once()
+            .ok_or_else(|| not_sent(format!("the session is not live: {}", self.state())))?;
+        Ok((caller, line))
     }
 
     fn line_at_once(&self) -> Option<Arc<Line>> {
@@ -88,12 +99,5 @@ impl Session {
         // A line that has closed may have to wait until the state says so.
         let line = plane.line()?;
         (line.epoch == epoch && !line.sender.is_closed()).then_some(line)
-    }
-
-    fn not_live(&self, method: &str) -> RequestError {
-        RequestError::NotSent {
-            method: method.to_owned(),
-            detail: format!("the session is not live: {}", self.state()),
-        }
     }
 }

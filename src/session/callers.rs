@@ -4,9 +4,9 @@
 //! more for what was given up, and because a pool waits for their end.
 //!
 //! Invariants: whoever has been counted is taken off again in whatever way the call ends, the caller's going away
-//! included.
+//! included; whoever was admitted before the door closed is waited for.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
@@ -15,6 +15,8 @@ use tokio::sync::Notify;
 pub(crate) struct Callers {
     count: AtomicUsize,
     none: Notify,
+    /// Set when the session leaves its pool.
+    closed: AtomicBool,
 }
 
 /// One that waits; counted until it is dropped.
@@ -24,13 +26,25 @@ pub(crate) struct Caller<'a>(&'a Callers);
 impl Callers {
     /// One more.
     pub(crate) fn begin(&self) -> Caller<'_> {
-        self.count.fetch_add(1, Ordering::AcqRel);
+        self.count.fetch_add(1, Ordering::SeqCst);
         Caller(self)
+    }
+
+    /// One more, unless no more come in by a pool's door.
+    pub(crate) fn admit(&self) -> Option<Caller<'_>> {
+        // Counted before the door is looked at: whoever closes it does these in the other order.
+        let caller = self.begin();
+        (!self.closed.load(Ordering::SeqCst)).then_some(caller)
+    }
+
+    /// Admits nobody from now on.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
     }
 
     /// How many there are.
     pub(crate) fn count(&self) -> usize {
-        self.count.load(Ordering::Acquire)
+        self.count.load(Ordering::SeqCst)
     }
 
     /// Waits until there are none. Cancel safe.
@@ -48,7 +62,7 @@ impl Callers {
 
 impl Drop for Caller<'_> {
     fn drop(&mut self) {
-        if self.0.count.fetch_sub(1, Ordering::AcqRel) == 1 {
+        if self.0.count.fetch_sub(1, Ordering::SeqCst) == 1 {
             self.0.none.notify_waiters();
         }
     }
@@ -71,5 +85,8 @@ mod tests {
         assert!(futures_util::poll!(&mut none).is_pending());
         drop(other);
         assert!(futures_util::poll!(&mut none).is_ready());
+        callers.close();
+        assert!(callers.admit().is_none());
+        assert_eq!(callers.count(), 0);
     }
 }

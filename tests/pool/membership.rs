@@ -1,13 +1,15 @@
 //! Coming in, leaving, being made anew, and the end of all.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use mainstay::config::{RateLimits, Settings};
 use mainstay::error::{AddError, EndReason, PoolError, StartError};
-use mainstay::platform::JsonRpc;
+use mainstay::platform::{JsonRpc, Platform};
 use mainstay::pool::{Pool, PoolSpec};
-use mainstay::supervisors::Intensity;
+use mainstay::supervisors::{Intensity, ShutdownPlan, Strategy, SupervisorSpec};
 use mainstay::testing::{Handshake, ReceivedKind, Script};
-use mainstay::{Session, SessionState};
+use mainstay::{Limiter, Session, SessionSpec, SessionState};
 
 use crate::kit::{
     LONG, answer, builder, config, exhaust, in_time, mute, named, order, pool_of, read, scripted,
@@ -63,7 +65,8 @@ async fn a_session_that_is_not_live_in_time_is_given_up_and_leaves_nothing() {
         "{error:?}"
     );
     assert!(pool.registry().is_empty());
-    assert_eq!(pool.inspect().await.children.len(), 0);
+    let tree = pool.inspect().await.expect("a tree");
+    assert_eq!(tree.children.len(), 0);
 }
 
 #[tokio::test]
@@ -195,7 +198,7 @@ async fn a_shutdown_ends_every_session_with_a_closing_handshake_within_its_total
         .iter()
         .filter_map(|id| pool.session(id))
         .collect();
-    let report = in_time(pool.shutdown()).await;
+    let report = in_time(pool.shutdown()).await.expect("its own tree");
     assert!(report.is_clean(), "{report:?}");
     assert!(report.took < Duration::from_secs(8), "{report:?}");
     for server in [&a, &b] {
@@ -231,4 +234,85 @@ async fn a_pool_whose_last_handle_is_dropped_ends_its_sessions() {
     in_time(session.ended()).await;
     in_time(registry.gone("a")).await;
     assert!(registry.is_empty());
+}
+
+/// Tells by its drop that nothing is left of a session.
+#[derive(Debug)]
+struct Traced {
+    _trace: Arc<()>,
+}
+
+impl Platform for Traced {
+    fn name(&self) -> &str {
+        "traced"
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_a_session_that_has_left_however_it_did() {
+    let cut = Script::new().await_message("cut").hang_up();
+    let refusing = scripted([cut, Script::refuse(401, &[], "")]).await;
+    let server = named("a").await;
+    let trace = Arc::new(());
+    let traced = || Traced {
+        _trace: Arc::clone(&trace),
+    };
+    let spec = PoolSpec::new()
+        .on_connect(|_, _| {})
+        .on_disconnect(|_, _, _| {});
+    let pool = Pool::start(spec).await.expect("a pool");
+    let add = async |id: &str, server| pool.add(id, traced(), config(server)).await;
+    add("removed", &server).await.expect("live");
+    pool.remove("removed").await;
+    let cut_off = add("cured by nothing", &refusing).await.expect("live");
+    cut_off.send_text("cut").await.expect("written");
+    in_time(pool.registry().gone("cured by nothing")).await;
+    drop(cut_off);
+    exhaust(&add("made anew", &server).await.expect("live")).await;
+    pool.remove("made anew").await;
+    add("refused", &refusing).await.expect_err("refused");
+    in_time(async {
+        while Arc::strong_count(&trace) > 1 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_session_out_of_a_mould_has_its_hooks_and_its_limiter() {
+    let server = named("a").await;
+    let limits = RateLimits::bucket(2, 1, LONG);
+    let limiter = Limiter::new("account", limits).expect("valid");
+    let mould = SessionSpec::new(|| JsonRpc).limiter(&limiter);
+    let settings = Settings {
+        url: Some(server.url()),
+        ..Settings::default()
+    };
+    let pool = empty().await;
+    for id in ["a", "b"] {
+        let config = mould.config(settings.clone()).expect("valid");
+        pool.add_from(id, &mould, config).await.expect("live");
+        assert_eq!(pool.invoke(read()).await.expect("an answer"), "a");
+    }
+    assert_eq!(limiter.status().tokens(), 0, "both have paid into one");
+}
+
+#[tokio::test]
+async fn a_pool_in_a_users_tree_ends_with_that_tree() {
+    let server = named("a").await;
+    let (pool, child) = Pool::supervised("sessions", PoolSpec::new());
+    let early = pool.add("a", JsonRpc, config(&server)).await;
+    assert!(matches!(early, Err(AddError::Ended)), "{early:?}");
+    let tree = SupervisorSpec::new(Strategy::OneForOne).child(child);
+    let tree = tree.start().await.expect("a tree");
+    let session = pool.add("a", JsonRpc, config(&server)).await;
+    assert_eq!(pool.invoke(read()).await.expect("an answer"), "a");
+    let snapshot = pool.inspect().await.expect("a tree");
+    assert!(snapshot.path.to_string().contains("sessions"), "{snapshot}");
+    tree.shutdown(ShutdownPlan::default()).await;
+    in_time(session.expect("live").ended()).await;
+    in_time(pool.registry().gone("a")).await;
+    let late = pool.add("a", JsonRpc, config(&server)).await;
+    assert!(matches!(late, Err(AddError::Ended)), "{late:?}");
 }

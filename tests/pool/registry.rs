@@ -62,12 +62,15 @@ async fn a_session_whose_tree_is_killed_leaves() {
     in_time(registry.gone("a")).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_that_had_ended_before_leaves_at_once() {
     let (registry, session) = (Registry::new(), session().await);
     session.shutdown().await;
-    registry.insert("a", session).expect("a free id");
-    in_time(registry.gone("a")).await;
+    for _ in 0..100 {
+        let inserted = registry.insert("a", session.clone());
+        inserted.expect("a free id");
+        in_time(registry.gone("a")).await;
+    }
 }
 
 #[tokio::test]
