@@ -1,9 +1,10 @@
-//! Dynamic supervisors and reconfiguration, with plain values.
+//! Dynamic supervisors, reconfiguration, draining and what addresses are told, with plain values.
 
 use std::time::Duration;
 
 use super::scenarios::{Drive, SECOND, exit, plan, rules_of};
-use super::{Action, ChildPlan, Input, Population, Request, Rules, StartRefusal};
+use super::{Action, ChildPlan, Input, Population, Request, Rules, Standing, StartRefusal, Ticket};
+use crate::backoff::{Backoff, Jitter};
 use crate::exit::{ExitReason, ShutdownCause};
 use crate::policy::{AutoShutdown, Intensity, Restart, Shutdown, Strategy};
 use crate::snapshot::NodeStatus;
@@ -249,4 +250,78 @@ fn nothing_is_changed_while_a_group_restarts_or_the_supervisor_ends() {
         drive.request(2, Request::Reconfigure(same, vec![])),
         ["2: ShuttingDown"]
     );
+}
+
+/// What addresses are told: when the next attempt is due, and that there will be none.
+#[test]
+fn whoever_waits_for_a_child_is_told_what_follows() {
+    fn told(drive: &mut Drive, input: Input) -> Vec<String> {
+        let actions = drive.machine.step(drive.now, input);
+        let told = actions.iter().filter_map(|action| match action {
+            Action::Settle {
+                child, standing, ..
+            } => Some(match standing {
+                Standing::Restarting { attempt, next_at } => {
+                    format!("{child} {attempt} in {:?}", *next_at - drive.now)
+                }
+                Standing::Down(reason) => format!("{child} {}", reason.kind()),
+            }),
+            _ => None,
+        });
+        told.collect()
+    }
+    let slow = ChildPlan {
+        backoff: Backoff::new(SECOND, 8 * SECOND)
+            .jitter(Jitter::None)
+            .first_immediate(false),
+        ..permanent("slow")
+    };
+    let by = rules_of(Strategy::OneForAll, 9);
+    let mut drive = Drive::by(by, [permanent("a"), slow]);
+    drive.up(&["a", "slow"]);
+    let failed = exit("slow", 1, ExitReason::Killed);
+    assert_eq!(told(&mut drive, failed), ["a 0 in 1s", "slow 1 in 1s"]);
+    drive.stopped("a", 1);
+    drive.now += SECOND;
+    assert_eq!(drive.step(Input::Tick), ["start a#2"]);
+    drive.started("a", 2);
+    let failed = drive.refused("slow", 2, StartRefusal::Postponed(3 * SECOND));
+    assert_eq!(failed, Vec::<String>::new());
+    let ended = told(
+        &mut drive,
+        Input::Request(Ticket(1), Request::Terminate("slow".into())),
+    );
+    assert_eq!(ended, ["slow killed"]);
+}
+
+/// Only who is to drain is told so, within whatever limit there is.
+#[test]
+fn a_child_that_drains_is_told_so() {
+    for total in [None, Some(8 * SECOND)] {
+        let plans = [
+            ("timed", Shutdown::Timeout(SECOND)),
+            ("drains", Shutdown::Drain(SECOND)),
+        ];
+        let mut drive = Drive::by(
+            rules_of(Strategy::OneForOne, 3),
+            plans.map(|(id, shutdown)| plan(id, Restart::Permanent, shutdown)),
+        );
+        drive.up(&["timed", "drains"]);
+        let deadline = total.map(|total| drive.now + total);
+        let first = drive.machine.step(drive.now, Input::Shutdown { deadline });
+        let ended = exit("drains", 1, ExitReason::Drained);
+        let second = drive.machine.step(drive.now, ended);
+        let orders: Vec<_> = first
+            .iter()
+            .chain(&second)
+            .filter_map(|action| match action {
+                Action::Stop { child, order, .. } => {
+                    Some((child.as_str(), order.drain, order.patience))
+                }
+                _ => None,
+            })
+            .collect();
+        let limit = Some(SECOND);
+        assert_eq!(orders, [("drains", true, limit), ("timed", false, limit)]);
+    }
 }
