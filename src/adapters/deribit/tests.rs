@@ -387,3 +387,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn both_hosts_are_reached_over_tls() {
+    for (url, host) in [
+        (TEST_URL, "test.deribit.com"),
+        (PRODUCTION_URL, "www.deribit.com"),
+    ] {
+        let endpoint = crate::config::Endpoint::parse(url).expect("a valid url");
+        assert!(endpoint.is_tls());
+        assert_eq!((endpoint.host(), endpoint.port()), (host, 443));
+        assert!(url.ends_with("/ws/api/v2"));
+    }
+}
