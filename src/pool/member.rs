@@ -50,9 +50,13 @@ pub(super) fn child<P: Platform>(
         extras,
         with_adapter,
     } = recipe;
-    ChildSpec::supervisor_with(id, move |_| {
-        let (session, tree) =
-            Session::incarnation(&platform, &config, extras.clone(), with_adapter);
+    let again = Arc::new(appending(&config));
+    ChildSpec::supervisor_with(id, move |context| {
+        let config = match context.previous {
+            Some(_) => &again,
+            None => &config,
+        };
+        let (session, tree) = Session::incarnation(&platform, config, extras.clone(), with_adapter);
         if !seat.fill(&session) {
             // It was removed while it waited for its restart.
             return Err(StartError::Ignore);
@@ -67,6 +71,15 @@ pub(super) fn child<P: Platform>(
         Some(_) => Verdict::DontRestart,
         None => Verdict::Default,
     })
+}
+
+/// The configuration of a session that is made anew: what its predecessor has recorded stays.
+fn appending(config: &Config) -> Config {
+    let mut config = config.clone();
+    if let Some(record) = &mut config.record {
+        record.append = true;
+    }
+    config
 }
 
 type OnConnect = dyn Fn(&ConnectionId, &Session) + Send + Sync;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay::config::{RateLimits, Settings};
+use mainstay::config::{RateLimits, Record, Settings};
 use mainstay::error::{AddError, EndReason, PoolError, StartError};
 use mainstay::platform::{JsonRpc, Platform};
 use mainstay::pool::{Pool, PoolSpec};
@@ -315,4 +315,24 @@ async fn a_pool_in_a_users_tree_ends_with_that_tree() {
     in_time(pool.registry().gone("a")).await;
     let late = pool.add("a", JsonRpc, config(&server)).await;
     assert!(matches!(late, Err(AddError::Ended)), "{late:?}");
+}
+
+#[tokio::test]
+async fn a_session_that_is_made_anew_keeps_what_its_predecessor_has_recorded() {
+    let server = named("a").await;
+    let name = format!("mainstay-pool-{}.jsonl", std::process::id());
+    let path = std::env::temp_dir().join(name);
+    let config = builder(&server).record(Record::to(&path)).build();
+    let pool = empty().await;
+    let first = pool.add("a", JsonRpc, config.expect("valid")).await;
+    let first = first.expect("live");
+    first.send_text("of the first").await.expect("written");
+    exhaust(&first).await;
+    assert_eq!(in_time(pool.invoke(read())).await.expect("an answer"), "a");
+    let second = pool.session("a").expect("the same id");
+    second.flush_recording().await.expect("it is recorded");
+    let text = std::fs::read_to_string(&path).expect("a recording");
+    std::fs::remove_file(&path).expect("it was there");
+    assert!(text.contains("of the first"), "{text}");
+    assert!(text.contains("read"), "{text}");
 }
