@@ -283,14 +283,9 @@ fn every_file_opens_with_its_purpose() {
     }
 }
 
-#[test]
-fn the_architecture_text_names_a_test_for_each_invariant() {
-    let text = fs::read_to_string(root().join("ARCHITECTURE.md")).expect("ARCHITECTURE.md");
-    assert!(
-        text.lines().count() < 300,
-        "ARCHITECTURE.md is too long to be read"
-    );
-    let mut tests = BTreeMap::new();
+/// Every function that may be a test, with the files that have one of that name.
+fn functions() -> BTreeMap<String, Vec<String>> {
+    let mut functions = BTreeMap::<String, Vec<String>>::new();
     for folder in ["src", "tests", "supervisors/src", "supervisors/tests"] {
         for (path, source) in sources(folder) {
             for line in source.lines() {
@@ -299,11 +294,105 @@ fn the_architecture_text_names_a_test_for_each_invariant() {
                     .strip_prefix("async fn ")
                     .or_else(|| line.strip_prefix("fn "));
                 if let Some(name) = name.and_then(|rest| rest.split(['(', '<']).next()) {
-                    tests.insert(name.to_owned(), path.clone());
+                    let paths = functions.entry(name.to_owned()).or_default();
+                    paths.push(path.clone());
                 }
             }
         }
     }
+    functions
+}
+
+/// The words in backticks.
+fn code_words(cell: &str) -> impl Iterator<Item = &str> {
+    cell.split('`').skip(1).step_by(2)
+}
+
+/// Whether a cell of the parity table names something that shows its row.
+fn shows(cell: &str, functions: &BTreeMap<String, Vec<String>>) -> bool {
+    if cell == "–" {
+        return true;
+    }
+    let mut named = code_words(cell).peekable();
+    named.peek().is_some()
+        && named.all(|word| match word.split_once("::") {
+            Some((file, test)) => functions
+                .get(test.rsplit("::").next().unwrap_or(test))
+                .is_some_and(|paths| paths.iter().any(|path| path == file)),
+            // An example that CI runs, or a file whose doc tests it runs.
+            None => cell.contains('(') && root().join(word).exists(),
+        })
+}
+
+#[test]
+fn every_row_of_the_parity_table_names_what_is_there() {
+    let text = fs::read_to_string(root().join("docs/parity.md")).expect("docs/parity.md");
+    let functions = functions();
+    let mut words = std::collections::BTreeSet::new();
+    for folder in ["src", "supervisors/src", "examples"] {
+        for (_, source) in sources(folder) {
+            let parts = source.split(|c: char| !c.is_alphanumeric() && c != '_');
+            words.extend(parts.map(str::to_owned));
+        }
+    }
+    let (mut wrong, mut rows) = (Vec::new(), 0);
+    for (number, line) in (1..).zip(text.lines()) {
+        let Some(row) = line
+            .strip_prefix("| ")
+            .and_then(|line| line.strip_suffix(" |"))
+        else {
+            continue;
+        };
+        let row = row.replace("\\|", "/");
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let [theirs, ours, shown, verdict] = cells[..] else {
+            wrong.push(format!("{number}: {} cells", cells.len()));
+            continue;
+        };
+        if (theirs, ours) == ("theirs", "ours") {
+            continue;
+        }
+        rows += 1;
+        let left_out = verdict.starts_with("left out: ");
+        if cells.iter().any(|cell| cell.is_empty()) {
+            wrong.push(format!("{number}: an empty cell"));
+        }
+        if verdict != "same"
+            && !left_out
+            && !["better: ", "same: "]
+                .iter()
+                .any(|word| verdict.starts_with(word))
+        {
+            wrong.push(format!("{number}: verdict {verdict:?}"));
+        }
+        if ours == "–" && !left_out {
+            wrong.push(format!("{number}: nothing of ours, and not left out"));
+        }
+        if !shows(shown, &functions) || (shown == "–" && !left_out) {
+            wrong.push(format!("{number}: shown by {shown}"));
+        }
+        for item in code_words(ours) {
+            let last = item.split("::").last().unwrap_or(item);
+            let name = last
+                .split(|c: char| !c.is_alphanumeric() && c != '_')
+                .next();
+            if name.is_some_and(|name| !name.is_empty() && !words.contains(name)) {
+                wrong.push(format!("{number}: no item {item}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(rows > 600, "{rows} rows");
+}
+
+#[test]
+fn the_architecture_text_names_a_test_for_each_invariant() {
+    let text = fs::read_to_string(root().join("ARCHITECTURE.md")).expect("ARCHITECTURE.md");
+    assert!(
+        text.lines().count() < 300,
+        "ARCHITECTURE.md is too long to be read"
+    );
+    let tests = functions();
     let mut named = 0;
     for line in text.lines().filter(|line| line.starts_with("| I")) {
         let guards = line.split('|').nth(3).unwrap_or_default();

@@ -179,3 +179,18 @@ async fn a_subprotocol_is_offered_and_the_servers_choice_can_be_read() {
     let chosen = handshake.headers.get("sec-websocket-protocol");
     assert_eq!(chosen.expect("a choice"), "wamp");
 }
+
+#[tokio::test]
+async fn a_header_is_sent_with_every_connection() {
+    for owner in [ReconnectOwner::Client, ReconnectOwner::Adapter] {
+        let server = server([Script::new(), Script::new()]).await;
+        let config = builder(server.url()).reconnect_owner(owner);
+        let config = config.header("X-Key", "value").build().unwrap();
+        let _session = Client::connect_with(config).await.expect("a session");
+        for _ in 0..2 {
+            let peer = server.next_connection().await.expect("a connection");
+            assert_eq!(peer.request().header("x-key"), Some("value"));
+            peer.hang_up().await.expect("an open connection");
+        }
+    }
+}

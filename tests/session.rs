@@ -592,6 +592,18 @@ async fn a_stuck_consumer_holds_up_neither_replies_nor_heartbeats() {
 }
 
 #[tokio::test]
+async fn a_message_in_fragments_arrives_whole() {
+    // With a ping between the two, as RFC 6455, section 5.4, allows.
+    let fragments = b"\x01\x03hel\x89\x00\x80\x02lo".to_vec();
+    let server = server([Script::new().expect("now").raw(fragments)]).await;
+    let session = connect(&server).await;
+    let mut messages = session.messages();
+    session.send(Frame::text("now")).await.expect("written");
+    let whole = data(next(&mut messages).await);
+    assert_eq!(whole, "hello");
+}
+
+#[tokio::test]
 async fn bytes_that_break_the_protocol_end_the_connection_and_not_the_program() {
     // A reserved opcode, a reserved bit, text that is not UTF-8, a ping of 128 bytes.
     let mut ping = vec![0x89, 0x7E, 0x00, 0x80];
