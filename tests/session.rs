@@ -131,6 +131,83 @@ async fn an_error_object_is_an_answer_and_keeps_its_code() {
 }
 
 #[tokio::test]
+async fn an_error_object_keeps_its_data() {
+    let server = server([Script::new()]).await;
+    let session = connect(&server).await;
+    let mut peer = server.next_connection().await.expect("a connection");
+    let asking = session.clone();
+    let asked = tokio::spawn(async move { asking.request::<()>("x", &json!({})).await });
+    let request: serde_json::Value =
+        serde_json::from_str(&peer.recv_text().await.expect("a request")).expect("json");
+    let error = json!({"code": 7, "message": "no", "data": {"field": "price"}});
+    peer.send_json(json!({"jsonrpc": "2.0", "id": request["id"], "error": error}))
+        .await
+        .expect("open");
+    let error = asked.await.expect("a task").expect_err("refused");
+    let RequestError::Answered { error, .. } = error else {
+        panic!("{error:?}");
+    };
+    let data = error.data.expect("data");
+    assert_eq!(data.get(), r#"{"field":"price"}"#);
+}
+
+#[tokio::test]
+async fn text_and_binary_messages_are_told_apart() {
+    let script = Script::new().expect("now").send("seven");
+    let server = server([script.send_binary(&b"\x07"[..])]).await;
+    let session = connect(&server).await;
+    let mut messages = session.messages();
+    session.send(Frame::text("now")).await.expect("written");
+    for expected in [Frame::text("seven"), Frame::Binary((&b"\x07"[..]).into())] {
+        match next(&mut messages).await {
+            Event::Data(frame) => assert_eq!(frame.message, expected),
+            other => panic!("expected data, found {other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_ping_of_the_server_is_answered_with_its_payload() {
+    let server = server([Script::new().ping("there?")]).await;
+    let _session = connect(&server).await;
+    server
+        .wait_for(
+            "a pong",
+            LONG,
+            |entry| matches!(&entry.kind, ReceivedKind::Pong(payload) if &payload[..] == b"there?"),
+        )
+        .await
+        .expect("a pong");
+}
+
+#[tokio::test]
+async fn a_connection_that_was_not_stable_does_not_reset_the_attempts() {
+    for owner in [ReconnectOwner::Client, ReconnectOwner::Adapter] {
+        let rounds = || (0..9).map(|_| Script::new().expect("go").hang_up());
+        // Each connection is live, and none for long.
+        let flapping = server(rounds()).await;
+        let config = builder(&flapping, owner).max_attempts(Some(3));
+        let config = config.stable_after(LONG).build().expect("valid");
+        let session = Session::start(JsonRpc, config).await.expect("a session");
+        while session.send(Frame::text("go")).await.is_ok() {}
+        let end = tokio::time::timeout(LONG, session.ended()).await;
+        assert!(matches!(end, Ok(EndReason::Fatal(_))), "{owner:?} {end:?}");
+        assert_eq!(flapping.accepted(), 4, "one connection and three attempts");
+
+        // The same, where any time at all counts as stable.
+        let steady = server(rounds()).await;
+        let config = builder(&steady, owner).max_attempts(Some(3));
+        let config = config.stable_after(Duration::from_nanos(1));
+        let config = config.build().expect("valid");
+        let session = Session::start(JsonRpc, config).await.expect("a session");
+        while steady.accepted() < 8 {
+            let sent = session.send(Frame::text("go")).await;
+            assert!(session.status() != mainstay::Status::Ended, "{sent:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_first_connection_that_is_refused_fails_the_start_at_once_with_its_cause() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("an address").port();

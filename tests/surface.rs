@@ -72,6 +72,10 @@ async fn frames_of_every_kind_reach_the_peer_as_they_are() {
         .expect("written");
     let text = received(&mut peer).await;
     assert_eq!(text, ReceivedKind::Text(r#"{"op":"on"}"#.into()));
+    let pong = Frame::Pong((&b"unasked"[..]).into());
+    session.send(pong).await.expect("written");
+    let pong = received(&mut peer).await;
+    assert_eq!(pong, ReceivedKind::Pong((&b"unasked"[..]).into()));
     session.notify("hello", &json!([1])).await.expect("written");
     let text = received(&mut peer).await;
     let notification = r#"{"jsonrpc":"2.0","method":"hello","params":[1]}"#;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mainstay_supervisors::backoff::Backoff;
+use mainstay_supervisors::backoff::{Backoff, Growth, Jitter};
 
 use super::*;
 
@@ -263,6 +263,12 @@ fn every_profile_is_valid_and_has_the_values_of_its_table() {
         assert_eq!(backoff.min, Duration::from_millis(min), "{profile:?}");
         assert_eq!(backoff.max, Duration::from_millis(max), "{profile:?}");
         assert_eq!(backoff.max_attempts, attempts, "{profile:?}");
+        let (growth, jitter) = match profile {
+            Profile::Financial => (Growth::Exponential, Jitter::Percent(25)),
+            Profile::Messaging => (Growth::Exponential, Jitter::None),
+            Profile::Standard | Profile::Lightweight => (Growth::Linear, Jitter::None),
+        };
+        assert_eq!((backoff.growth, backoff.jitter), (growth, jitter));
         assert_eq!(config.limits.upgrade, Duration::from_secs(timeout));
         assert_eq!(
             config.liveness,

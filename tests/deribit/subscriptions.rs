@@ -278,6 +278,21 @@ async fn a_channel_whose_confirmation_is_lost_is_asked_for_again() {
 }
 
 #[tokio::test]
+async fn a_subscription_that_is_not_confirmed_in_time_says_so() {
+    let venue = venue().await;
+    let patience = Duration::from_millis(200);
+    let config = config(&venue, OWNERS[1]).request_timeout(patience);
+    let session = start(with_credentials(), config).await;
+    venue.inject(Fault::IgnoreMethod("public/subscribe".to_owned()));
+    let ticker = session.subscribe(deribit::ticker(BTC, Interval::Ms100));
+    let error = ticker.await.expect_err("no answer");
+    assert!(
+        matches!(&error, SubscribeError::Timeout { limit, .. } if *limit == patience),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
 async fn cuts_and_lost_answers_while_a_channel_is_asked_for_are_not_refusals() {
     let venue = venue().await;
     let session = logged_in(&venue).await;
