@@ -80,6 +80,8 @@ pub struct Config {
     pub restore_subscriptions: bool,
     /// Requests and frames that may wait to be written. Default 1024.
     pub outbound_capacity: usize,
+    /// Of how many requests [`Session::latency`](crate::Session::latency) tells, the latest ones. Default 100.
+    pub latency_window: usize,
     /// The queue of a subscription that does not bring its own.
     pub queue: Queue,
     /// Bytes read from the socket at once. Default 64 KiB. Smaller saves memory per connection and
@@ -194,6 +196,7 @@ impl Layers {
             write_timeout: Duration::from_secs(10),
             restore_subscriptions: true,
             outbound_capacity: 1024,
+            latency_window: 100,
             queue: Queue::default(),
             read_buffer: 64 * 1024,
             max_message: 16 * 1024 * 1024,
@@ -231,6 +234,7 @@ impl fmt::Debug for Config {
             .field("write_timeout", &self.write_timeout)
             .field("restore_subscriptions", &self.restore_subscriptions)
             .field("outbound_capacity", &self.outbound_capacity)
+            .field("latency_window", &self.latency_window)
             .field("queue", &self.queue)
             .field("read_buffer", &self.read_buffer)
             .field("max_message", &self.max_message)

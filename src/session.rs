@@ -475,7 +475,8 @@ impl Session {
         self.shared.plane.reporter.metrics.snapshot()
     }
 
-    /// How long the latest 100 requests took; `None` before the first answer.
+    /// How long the latest requests took, as many as [`latency_window`](Config::latency_window) says; `None` before
+    /// the first answer.
     #[must_use]
     pub fn latency(&self) -> Option<RecentLatency> {
         self.shared.plane.counters.recent_requests()

@@ -98,6 +98,25 @@ async fn a_request_is_answered_through_the_standalone_door() {
 }
 
 #[tokio::test]
+async fn of_as_many_requests_as_chosen_the_times_are_told() {
+    let script = (0..3).fold(Script::new(), |script, _| {
+        script.expect_method("sum").reply(json!(3))
+    });
+    let server = server([script]).await;
+    let config = builder(&server, ReconnectOwner::Client)
+        .latency_window(2)
+        .build();
+    let session = Client::connect_with(config.expect("valid"))
+        .await
+        .expect("a session");
+    for _ in 0..3 {
+        let _: u32 = session.request("sum", &json!([])).await.expect("an answer");
+    }
+    assert_eq!(session.latency().expect("answers").count, 2);
+    assert_eq!(session.statistics().requests.count, 3);
+}
+
+#[tokio::test]
 async fn answers_find_their_callers_whatever_their_order() {
     let server = server([Script::new()]).await;
     let session = connect(&server).await;

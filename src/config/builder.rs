@@ -164,6 +164,12 @@ impl ConfigBuilder {
         self
     }
 
+    /// Of how many requests `Session::latency` tells, the latest ones: 1 to 100,000. Default 100.
+    pub fn latency_window(mut self, requests: usize) -> Self {
+        self.layers.user.latency_window = Some(requests);
+        self
+    }
+
     /// The queue of a subscription that does not bring its own.
     pub fn queue(mut self, queue: Queue) -> Self {
         self.layers.user.queue = QueueSettings::of(&queue);

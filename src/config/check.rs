@@ -24,6 +24,7 @@ pub(super) fn check(config: &Config, errors: &mut Vec<ConfigError>) {
     durations(config, errors);
     for (option, value, largest) in [
         ("outbound_capacity", config.outbound_capacity, 1 << 20),
+        ("latency_window", config.latency_window, 100_000),
         ("read_buffer", config.read_buffer, 1 << 26),
         ("max_message", config.max_message, 1 << 32),
         ("queue.capacity", config.queue.capacity, 1 << 24),

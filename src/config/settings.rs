@@ -169,6 +169,8 @@ settings! {
             restore_subscriptions: bool,
             /// As [`Config::outbound_capacity`]. Default 1024.
             outbound_capacity: usize,
+            /// As [`Config::latency_window`]. Default 100.
+            latency_window: usize,
             /// As [`Config::read_buffer`]. Default 65536 bytes.
             read_buffer: usize,
             /// As [`Config::max_message`]. Default 16777216 bytes.

@@ -39,6 +39,8 @@ fn a_size_that_no_machine_has_is_refused_by_name() {
         assert!(text.starts_with("read_buffer cannot be"), "{text}");
         let text = refused(builder().outbound_capacity(odd));
         assert!(text.starts_with("outbound_capacity cannot be"), "{text}");
+        let text = refused(builder().latency_window(odd));
+        assert!(text.starts_with("latency_window cannot be"), "{text}");
     }
 }
 

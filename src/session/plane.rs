@@ -30,7 +30,7 @@ use super::subscriber::Subscriber;
 use super::tape::Tape;
 use super::vitals::HeartbeatHealth;
 use crate::close::{CloseReason, GapCause};
-use crate::config::Record;
+use crate::config::Config;
 use crate::error::{EndReason, Recovery};
 use crate::hooks::Hooks;
 use crate::protocol::continuity::Epoch;
@@ -176,16 +176,19 @@ impl Plane {
     /// A plane without a connection.
     pub(crate) fn new(
         reporter: Arc<Reporter>,
-        record: Option<Record>,
+        config: &Config,
         limiter: Option<Limiter>,
         hooks: Hooks,
     ) -> Arc<Self> {
         let observers = Observers::default();
         Arc::new_cyclic(|plane| Self {
             routes: Routes::default(),
-            counters: Counters::default(),
+            counters: Counters::new(config.latency_window),
             callers: Callers::default(),
-            tape: record.map(|record| Tape::new(Arc::clone(&reporter), record)),
+            tape: config
+                .record
+                .clone()
+                .map(|record| Tape::new(Arc::clone(&reporter), record)),
             limiter,
             hooks: Hooked::new(hooks, &reporter, &observers, plane),
             reporter,

@@ -157,7 +157,7 @@ impl Session {
                 Some(Limiter::checked(Arc::clone(&reporter), limits))
             })
             .filter(|limiter| !limiter.limits().is_unlimited());
-        let plane = Plane::new(reporter, config.record.clone(), limiter, hooks);
+        let plane = Plane::new(reporter, &config, limiter, hooks);
         let addresses = Addresses::new(with_adapter, config.record.is_some());
         let tree = tree::session(&plane, &platform, &config, &addresses);
         let shared = Shared {

@@ -42,7 +42,8 @@ pub struct Statistics {
     pub round_trip: LatencySummary,
     /// From handing a request over to its answer.
     pub requests: LatencySummary,
-    /// The latest 100 of them; `None` before the first answer.
+    /// The latest of them, as many as [`latency_window`](crate::config::Config::latency_window) says; `None` before
+    /// the first answer.
     pub recent_requests: Option<RecentLatency>,
     /// From the socket read to the consumer; one sample for each batch that a consumer takes.
     pub delivery: LatencySummary,
@@ -73,6 +74,18 @@ struct Rare {
 }
 
 impl Counters {
+    /// Nothing counted yet; of so many requests the times will be kept one by one.
+    pub(crate) fn new(latency_window: usize) -> Self {
+        let rare = Rare {
+            requests: LatencyStats::new(latency_window),
+            ..Rare::default()
+        };
+        Self {
+            rare: Mutex::new(rare),
+            ..Self::default()
+        }
+    }
+
     /// Subscriptions were told of a gap.
     pub(crate) fn gap(&self, label: &'static str, subscriptions: u64) {
         if subscriptions > 0 {
