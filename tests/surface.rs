@@ -16,7 +16,7 @@ use mainstay::error::{EndReason, RequestError, UnknownCause, WaitError};
 use mainstay::platform::JsonRpc;
 use mainstay::supervisors::Backoff;
 use mainstay::testing::{ReceivedKind, Script, ScriptedServer, ServerConnection};
-use mainstay::{Client, Config, Event, Frame, Notice, Session, Status, Subscription, Why};
+use mainstay::{Channel, Client, Config, Event, Frame, Notice, Session, Status, Subscription, Why};
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 
@@ -398,6 +398,35 @@ async fn the_state_shows_what_is_pending_and_what_waits_for_its_consumer() {
     session.ping("", LONG).await.expect("a pong");
     session.ping("", LONG).await.expect("a pong");
     assert_eq!(session.state_metrics().pending_requests, 0);
+}
+
+#[tokio::test]
+async fn the_channels_that_are_wanted_are_listed_once_by_name() {
+    let server = server().await;
+    let (session, peer) = session(&server).await;
+    let subscribe = async |name: &str| {
+        let channel = Channel::<Frame>::new(name);
+        session.subscribe(channel).await.expect("a subscription")
+    };
+    let (_trades, ticker) = (subscribe("trades").await, subscribe("ticker").await);
+    let again = subscribe("ticker").await;
+    let _everything_else = session.messages();
+    let names = || {
+        let channels = session.channels();
+        channels.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(names(), ["ticker", "trades"]);
+    peer.hang_up().await.expect("an open connection");
+    session.wait_for(Status::Down, LONG).await.expect("down");
+    assert_eq!(
+        names(),
+        ["ticker", "trades"],
+        "a wish outlives its connection"
+    );
+    drop(ticker);
+    assert_eq!(names(), ["ticker", "trades"]);
+    drop(again);
+    assert_eq!(names(), ["trades"]);
 }
 
 async fn data(messages: &mut Subscription<Frame>) -> Frame {

@@ -261,6 +261,15 @@ mod tests {
     }
 
     #[test]
+    fn the_default_ring_keeps_a_hundred() {
+        let mut stats = LatencyStats::default();
+        for millis in 1..=101 {
+            stats.add(Duration::from_millis(millis));
+        }
+        assert_eq!(stats.summary().map(|recent| recent.count), Some(100));
+    }
+
+    #[test]
     fn an_empty_ring_says_nothing() {
         let empty = LatencyStats::default();
         assert_eq!(empty.summary(), None);

@@ -7,8 +7,9 @@
 //! Invariants: asking costs the data path no more than a lock that is held for a moment; nothing here is
 //! told elsewhere.
 
-use std::sync::PoisonError;
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Session;
@@ -139,6 +140,19 @@ impl Session {
             metrics.queued_bytes += bytes;
         }
         metrics
+    }
+
+    /// The channels that the user wants, each once, sorted by name: those that are asked for again on the next
+    /// connection.
+    #[must_use]
+    #[doc(alias = "active_subscriptions")]
+    pub fn channels(&self) -> Vec<Arc<str>> {
+        let table = self.shared.plane.routes.snapshot();
+        let held = table.all().filter(|subscriber| !subscriber.is_gone());
+        let names: BTreeSet<Arc<str>> = held
+            .filter_map(|subscriber| subscriber.channel.clone())
+            .collect();
+        names.into_iter().collect()
     }
 
     /// How the heart of the open connection beats, or how that of the last one did.

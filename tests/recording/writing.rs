@@ -94,6 +94,49 @@ async fn a_hundred_entries_are_written_without_waiting_for_the_clock() {
 }
 
 #[tokio::test]
+async fn what_waits_is_written_when_its_interval_is_over() {
+    let path = path("interval");
+    let server = server(talkative(3)).await;
+    let record = Record::to(&path)
+        .flush_at(65_536)
+        .flush_every(std::time::Duration::from_millis(20));
+    let session = connect(server.url(), record).await;
+    hear_all(&session).await;
+    let written = tokio::time::timeout(LONG, async {
+        // Nobody asks for a flush, and nothing ends.
+        while !text(&path).contains("last") {
+            tokio::task::yield_now().await;
+        }
+    });
+    written.await.expect("written by the clock");
+    assert!(session.state().is_live());
+}
+
+#[tokio::test]
+async fn the_venues_heartbeats_and_our_answers_are_recorded_and_marked() {
+    let path = path("heartbeats");
+    let venue = DeribitSimulator::builder().heartbeat_scale(1_000);
+    let venue = venue.start().await.expect("a venue");
+    let config = builder(venue.url(), Record::to(&path)).build();
+    let session = Session::start(Deribit::new(), config.expect("valid"))
+        .await
+        .expect("a session");
+    venue
+        .wait_for_method("public/test", 1, LONG)
+        .await
+        .expect("an answer");
+    session.shutdown().await;
+    let answers = marks(&path, Mark::Heartbeat);
+    assert_eq!(answers[0]["method"], "public/test");
+    let entries = entries(&path);
+    let beat = entries
+        .iter()
+        .find(|entry| entry.mark == Some(Mark::Heartbeat) && entry.direction == Direction::In);
+    let beat = beat.and_then(Entry::frame).and_then(Frame::as_text);
+    assert!(beat.expect("a heartbeat").contains("test_request"));
+}
+
+#[tokio::test]
 async fn a_flush_that_is_asked_for_writes_everything_and_says_how_much() {
     let path = path("flush");
     let server = server(talkative(3)).await;
