@@ -9,19 +9,20 @@
 //! given up after a deadline; when the loop ends, in whatever way, every caller and every
 //! subscription has been told.
 
+mod reading;
+mod writing;
+
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::clock::{self, from_now};
+use super::clock;
 use super::hooked::Hooked;
-use super::line::{Line, LineReceiver, Outbound, ReplyPort};
+use super::line::{Line, LineReceiver, ReplyPort};
 use super::pending::Pending;
-use super::place::{self, Place, place};
 use super::plane::Plane;
 use super::routes::Sorter;
 use super::subscriber::{BATCH, Subscriber};
@@ -31,15 +32,11 @@ use crate::close::CloseReason;
 use crate::error::{ConnectError, Phase};
 use crate::frame::Frame;
 use crate::platform::Platform;
-use crate::protocol::call::Call;
 use crate::protocol::continuity::Epoch;
-use crate::protocol::recording::Mark;
 use crate::telemetry::TelemetryEvent;
 
 /// How long the closing handshake (RFC 6455, section 7.1.2) may take.
 const CLOSING: Duration = Duration::from_secs(1);
-/// Commands taken from the queue in one turn, so that reading is not starved.
-const COMMANDS: usize = 64;
 
 /// What the reader hands to the actors: rare frames, never data.
 #[derive(Debug)]
@@ -251,215 +248,6 @@ impl<W: Wire> Connection<W> {
         Poll::Pending
     }
 
-    /// Takes commands while the wire has room, then flushes.
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<(), CloseReason> {
-        let mut taken = 0;
-        while self.closing.is_none() {
-            match self.wire.poll_ready(cx) {
-                Poll::Ready(ready) => ready?,
-                Poll::Pending => {
-                    self.flushing = true;
-                    break;
-                }
-            }
-            if taken == COMMANDS {
-                // The rest has its turn after the next batch.
-                cx.waker().wake_by_ref();
-                break;
-            }
-            match self.outbound.poll_recv(cx) {
-                Poll::Ready(Some(outbound)) => self.write(outbound)?,
-                Poll::Ready(None) | Poll::Pending => break,
-            }
-            taken += 1;
-        }
-        self.publish_sent();
-        if self.flushing {
-            match self.wire.poll_flush(cx) {
-                Poll::Ready(flushed) => {
-                    flushed?;
-                    self.flushing = false;
-                    self.pongs = 0;
-                    self.stall = None;
-                    for port in self.unflushed.drain(..) {
-                        port.flushed();
-                    }
-                }
-                Poll::Pending => self.watch_stall(),
-            }
-        }
-        Ok(())
-    }
-
-    /// Times a peer that does not take what we write. Any byte that it takes begins the time anew.
-    fn watch_stall(&mut self) {
-        let taken = self.wire.bytes_written();
-        let limit = self.limits.write;
-        match &mut self.stall {
-            Some((timer, before)) if *before != taken => {
-                *before = taken;
-                timer.as_mut().reset(from_now(limit));
-            }
-            Some(_) => {}
-            none => *none = Some((Box::pin(tokio::time::sleep(limit)), taken)),
-        }
-    }
-
-    fn write(&mut self, outbound: Outbound) -> Result<(), CloseReason> {
-        match outbound {
-            Outbound::Request { call, port, mark } => {
-                let Some(id) = self.track(&call, port) else {
-                    return Ok(());
-                };
-                self.send_request(id, &call, mark)
-            }
-            Outbound::Batch { requests } => {
-                let tracked: Vec<(u64, Call)> = requests
-                    .into_iter()
-                    .filter_map(|(call, port)| Some((self.track(&call, port)?, call)))
-                    .collect();
-                self.send_batch(&tracked)
-            }
-            Outbound::Frame { frame, port } => {
-                if !port.begin_writing() {
-                    return Ok(());
-                }
-                self.unflushed.push(port);
-                if let Frame::Ping(payload) = &frame {
-                    self.plane.pings.written(payload, clock::now());
-                }
-                if let (Some(hooks), Frame::Text(_) | Frame::Binary(_)) = (&self.hooks, &frame) {
-                    hooks.went(&frame);
-                }
-                self.record_sent(&frame);
-                self.send(frame)
-            }
-            Outbound::Close {
-                code,
-                reason,
-                cause,
-            } => {
-                let frame = Frame::Close(Some((code, reason)));
-                self.record_sent(&frame);
-                let sent = self.send(frame);
-                self.begin_closing(cause);
-                sent
-            }
-        }
-    }
-
-    /// Takes in a request that is about to be written, and gives it its id; `None` if it is not to be.
-    fn track(&mut self, call: &Call, port: ReplyPort) -> Option<u64> {
-        // Dropping the port says "not sent".
-        if !self.pending.has_room() || !port.begin_writing() {
-            return None;
-        }
-        let limit = port.limit();
-        let id = self.pending.insert(port, clock::now());
-        self.publish_in_flight();
-        self.plane.report(&TelemetryEvent::RequestTracked {
-            epoch: self.guard.epoch.as_u64(),
-            id,
-            method: call.method(),
-            in_flight: self.pending.len(),
-            limit,
-        });
-        Some(id)
-    }
-
-    fn send_request(
-        &mut self,
-        id: u64,
-        call: &Call,
-        mark: Option<Mark>,
-    ) -> Result<(), CloseReason> {
-        let frame = Frame::text(self.platform.encode(id, call));
-        if let Some(hooks) = &self.hooks
-            && mark != Some(Mark::Authentication)
-            && !self.platform.confidential(call.method())
-        {
-            hooks.went(&frame);
-        }
-        if let Some(tap) = &mut self.tap {
-            tap.request(&*self.platform, &frame, id, call, mark);
-        }
-        self.send(frame)
-    }
-
-    fn send_batch(&mut self, tracked: &[(u64, Call)]) -> Result<(), CloseReason> {
-        let requests: Vec<(u64, &Call)> = tracked.iter().map(|(id, call)| (*id, call)).collect();
-        let several = requests.len() > 1;
-        let batch = several.then(|| self.platform.encode_batch(&requests));
-        if let Some(text) = batch.flatten() {
-            let frame = Frame::text(text);
-            let confidential = |(_, call): &(u64, &Call)| self.platform.confidential(call.method());
-            if let Some(hooks) = &self.hooks
-                && !requests.iter().any(confidential)
-            {
-                hooks.went(&frame);
-            }
-            if let Some(tap) = &mut self.tap {
-                tap.batch(&*self.platform, &frame, &requests);
-            }
-            return self.send(frame);
-        }
-        for (id, call) in requests {
-            self.send_request(id, call, None)?;
-        }
-        Ok(())
-    }
-
-    fn record_sent(&mut self, frame: &Frame) {
-        if let Some(tap) = &mut self.tap {
-            tap.sent(&*self.platform, frame);
-        }
-    }
-
-    fn send(&mut self, frame: Frame) -> Result<(), CloseReason> {
-        self.flushing = true;
-        self.sent.0 += 1;
-        self.sent.1 += frame.payload().len() as u64;
-        self.wire.start_send(frame)
-    }
-
-    fn publish_in_flight(&self) {
-        let in_flight = self.pending.len();
-        self.plane.in_flight.store(in_flight, Ordering::Relaxed);
-    }
-
-    fn publish_sent(&mut self) {
-        let (frames, bytes) = std::mem::take(&mut self.sent);
-        if frames == 0 {
-            return;
-        }
-        let counters = &self.plane.counters;
-        counters.frames_out.fetch_add(frames, Ordering::Relaxed);
-        self.plane.report(&TelemetryEvent::Sent {
-            epoch: self.guard.epoch.as_u64(),
-            frames,
-            bytes,
-        });
-    }
-
-    /// Nothing more is written from here on; whoever still waits to be is told at once.
-    fn begin_closing(&mut self, reason: CloseReason) {
-        self.refuse_outbound(&reason);
-        self.closing
-            .get_or_insert_with(|| (Box::pin(tokio::time::sleep(CLOSING)), reason));
-    }
-
-    fn refuse_outbound(&mut self, reason: &CloseReason) {
-        for outbound in self.outbound.close() {
-            match outbound {
-                Outbound::Request { port, .. } | Outbound::Frame { port, .. } => port.lost(reason),
-                Outbound::Batch { requests } => {
-                    requests.into_iter().for_each(|(_, port)| port.lost(reason));
-                }
-                Outbound::Close { .. } => {}
-            }
-        }
-    }
-
     fn poll_deadlines(&mut self, cx: &mut Context<'_>) -> Option<CloseReason> {
         if let Some((deadline, reason)) = &mut self.closing
             && deadline.as_mut().poll(cx).is_ready()
@@ -502,195 +290,6 @@ impl<W: Wire> Connection<W> {
     /// Once a close has begun, how it began is the reason, whatever comes after.
     fn true_reason(&mut self, reason: CloseReason) -> CloseReason {
         self.closing.take().map_or(reason, |(_, began)| began)
-    }
-
-    /// Puts one frame where it belongs: its channel's bin, its caller, or the HeartbeatManager.
-    fn accept(&mut self, frame: Frame) {
-        if self.tally.frames == 0 {
-            self.sorter.renew(&self.plane.routes);
-        }
-        self.tally.frames += 1;
-        self.tally.bytes += frame.payload().len();
-        let place = match &frame {
-            Frame::Text(text) => place(&*self.platform, &mut self.sorter, text.as_bytes()),
-            Frame::Binary(bytes) => place(&*self.platform, &mut self.sorter, bytes),
-            Frame::Ping(_) => {
-                self.record_received(&frame, None);
-                // Its pong is on its way; this watches whether the peer takes it.
-                self.pongs += 1;
-                self.flushing = true;
-                if let Some(limiter) = &self.plane.limiter {
-                    limiter.spend_control();
-                }
-                return;
-            }
-            Frame::Pong(payload) => {
-                self.plane.pings.pong(payload, clock::now());
-                self.record_received(&frame, None);
-                self.tally.shed += u64::from(!(self.control)(Control::Pong(frame)));
-                return;
-            }
-            Frame::Close(close) => {
-                let (code, reason) = match close {
-                    Some((code, reason)) => (Some(*code), reason.clone()),
-                    None => (None, String::new()),
-                };
-                self.record_received(&frame, None);
-                if !matches!(
-                    self.closing,
-                    Some((
-                        _,
-                        CloseReason::Local { .. }
-                            | CloseReason::Reconnect
-                            | CloseReason::Hook { .. }
-                    ))
-                ) {
-                    self.closing = None;
-                }
-                self.begin_closing(CloseReason::Peer { code, reason });
-                return;
-            }
-        };
-        let passes = self.hooks.is_none() || self.passes_hooks(&frame, &place);
-        if matches!(place, Place::Batch) && passes {
-            self.accept_batch(frame);
-            return;
-        }
-        if self.tap.is_some() {
-            self.record_placed(&frame, &place);
-        }
-        if !passes {
-            return;
-        }
-        self.put(place, frame);
-    }
-
-    /// Puts each message of an array where it belongs.
-    fn accept_batch(&mut self, frame: Frame) {
-        let messages = place::messages(&*self.platform, &mut self.sorter, &frame);
-        if messages.is_empty() {
-            // No array after all.
-            self.record_received(&frame, None);
-            let everything_else = self.sorter.place(None);
-            self.put(Place::Bin(everything_else), frame);
-            return;
-        }
-        if let Some(tap) = &mut self.tap {
-            let ids = messages.iter().filter_map(|(place, _)| match place {
-                Place::Reply(id) => Some(*id),
-                Place::Bin(_) | Place::Heartbeat | Place::Batch => None,
-            });
-            tap.answered_together(&frame, ids);
-        }
-        for (place, message) in messages {
-            self.put(place, message);
-        }
-    }
-
-    fn put(&mut self, place: Place, frame: Frame) {
-        let wanted = match place {
-            Place::Reply(id) => self.answer(id, frame),
-            Place::Bin(bin) => {
-                let wanted = self.sorter.put(bin, frame);
-                self.tally.delivered += u64::from(wanted);
-                wanted
-            }
-            Place::Heartbeat => {
-                self.tally.shed += u64::from(!(self.control)(Control::Heartbeat(frame)));
-                true
-            }
-            // Its messages have been put where they belong.
-            Place::Batch => true,
-        };
-        self.tally.unwanted += u64::from(!wanted);
-    }
-
-    fn answer(&mut self, id: u64, frame: Frame) -> bool {
-        let Some(round_trip) = self.pending.answer(id, frame, clock::now()) else {
-            return false;
-        };
-        self.plane.report(&TelemetryEvent::RequestResolved {
-            epoch: self.guard.epoch.as_u64(),
-            id,
-            in_flight: self.pending.len(),
-            round_trip,
-        });
-        true
-    }
-
-    fn record_placed(&mut self, frame: &Frame, place: &Place) {
-        let Some(tap) = &mut self.tap else { return };
-        match place {
-            Place::Reply(id) => tap.answered(frame, *id),
-            Place::Heartbeat => tap.received(frame, Some(Mark::Heartbeat)),
-            Place::Bin(_) | Place::Batch => tap.received(frame, None),
-        }
-    }
-
-    /// Whether the user's hooks let a data frame pass.
-    fn passes_hooks(&self, frame: &Frame, place: &Place) -> bool {
-        let Some(hooks) = &self.hooks else {
-            return true;
-        };
-        // An answer may hold a token, which has no place in a log.
-        if matches!(place, Place::Bin(_) | Place::Heartbeat) {
-            hooks.log_came(frame);
-        }
-        hooks.came(&self.plane, frame)
-    }
-
-    fn record_received(&mut self, frame: &Frame, mark: Option<Mark>) {
-        if let Some(tap) = &mut self.tap {
-            tap.received(frame, mark);
-        }
-    }
-
-    /// Hands the batch on to the subscribers and publishes what was counted.
-    fn deliver(&mut self) {
-        let now = clock::now();
-        self.first_data = None;
-        self.plane.touch(now);
-        if self.plane.delivers(self.guard.epoch) {
-            let waiting = &mut self.waiting;
-            self.sorter.deliver(self.guard.epoch, now, |subscriber| {
-                if let Some(limit) = subscriber.blocks() {
-                    let patience = Box::pin(tokio::time::sleep(limit));
-                    waiting.push((Arc::clone(subscriber), patience));
-                }
-            });
-            if !self.waiting.is_empty() {
-                self.plane.pause(true);
-            }
-        } else {
-            self.sorter.discard();
-        }
-        let tally = std::mem::take(&mut self.tally);
-        self.publish_in_flight();
-        let counters = &self.plane.counters;
-        counters
-            .frames_in
-            .fetch_add(tally.frames as u64, Ordering::Relaxed);
-        counters
-            .bytes_in
-            .fetch_add(tally.bytes as u64, Ordering::Relaxed);
-        counters
-            .delivered
-            .fetch_add(tally.delivered, Ordering::Relaxed);
-        self.plane.report(&TelemetryEvent::Received {
-            epoch: self.guard.epoch.as_u64(),
-            frames: tally.frames as u64,
-            bytes: tally.bytes as u64,
-        });
-        if tally.unwanted > 0 {
-            counters
-                .unwanted
-                .fetch_add(tally.unwanted, Ordering::Relaxed);
-        }
-        if tally.shed > 0 {
-            counters
-                .control_shed
-                .fetch_add(tally.shed, Ordering::Relaxed);
-        }
     }
 
     /// "Fail the WebSocket Connection" (RFC 6455, section 7.1.7): says why, if that still can be said.

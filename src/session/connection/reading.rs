@@ -1,0 +1,207 @@
+//! The reading half of a connection's loop: puts each frame where it belongs, and hands on what a batch has brought.
+//!
+//! Invariants: no lock is shared with a caller; what nobody wants is counted; a frame of a connection that is barred
+//! reaches nobody.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::super::clock;
+use super::super::place::{self, Place, place};
+use super::super::wire::Wire;
+use super::{Connection, Control};
+use crate::close::CloseReason;
+use crate::frame::Frame;
+use crate::protocol::recording::Mark;
+use crate::telemetry::TelemetryEvent;
+
+impl<W: Wire> Connection<W> {
+    /// Puts one frame where it belongs: its channel's bin, its caller, or the HeartbeatManager.
+    pub(super) fn accept(&mut self, frame: Frame) {
+        if self.tally.frames == 0 {
+            self.sorter.renew(&self.plane.routes);
+        }
+        self.tally.frames += 1;
+        self.tally.bytes += frame.payload().len();
+        let place = match &frame {
+            Frame::Text(text) => place(&*self.platform, &mut self.sorter, text.as_bytes()),
+            Frame::Binary(bytes) => place(&*self.platform, &mut self.sorter, bytes),
+            Frame::Ping(_) => {
+                self.record_received(&frame, None);
+                // Its pong is on its way; this watches whether the peer takes it.
+                self.pongs += 1;
+                self.flushing = true;
+                if let Some(limiter) = &self.plane.limiter {
+                    limiter.spend_control();
+                }
+                return;
+            }
+            Frame::Pong(payload) => {
+                self.plane.pings.pong(payload, clock::now());
+                self.record_received(&frame, None);
+                self.tally.shed += u64::from(!(self.control)(Control::Pong(frame)));
+                return;
+            }
+            Frame::Close(close) => {
+                let (code, reason) = match close {
+                    Some((code, reason)) => (Some(*code), reason.clone()),
+                    None => (None, String::new()),
+                };
+                self.record_received(&frame, None);
+                if !matches!(
+                    self.closing,
+                    Some((
+                        _,
+                        CloseReason::Local { .. }
+                            | CloseReason::Reconnect
+                            | CloseReason::Hook { .. }
+                    ))
+                ) {
+                    self.closing = None;
+                }
+                self.begin_closing(CloseReason::Peer { code, reason });
+                return;
+            }
+        };
+        let passes = self.hooks.is_none() || self.passes_hooks(&frame, &place);
+        if matches!(place, Place::Batch) && passes {
+            self.accept_batch(frame);
+            return;
+        }
+        if self.tap.is_some() {
+            self.record_placed(&frame, &place);
+        }
+        if !passes {
+            return;
+        }
+        self.put(place, frame);
+    }
+
+    /// Puts each message of an array where it belongs.
+    pub(super) fn accept_batch(&mut self, frame: Frame) {
+        let messages = place::messages(&*self.platform, &mut self.sorter, &frame);
+        if messages.is_empty() {
+            // No array after all.
+            self.record_received(&frame, None);
+            let everything_else = self.sorter.place(None);
+            self.put(Place::Bin(everything_else), frame);
+            return;
+        }
+        if let Some(tap) = &mut self.tap {
+            let ids = messages.iter().filter_map(|(place, _)| match place {
+                Place::Reply(id) => Some(*id),
+                Place::Bin(_) | Place::Heartbeat | Place::Batch => None,
+            });
+            tap.answered_together(&frame, ids);
+        }
+        for (place, message) in messages {
+            self.put(place, message);
+        }
+    }
+
+    pub(super) fn put(&mut self, place: Place, frame: Frame) {
+        let wanted = match place {
+            Place::Reply(id) => self.answer(id, frame),
+            Place::Bin(bin) => {
+                let wanted = self.sorter.put(bin, frame);
+                self.tally.delivered += u64::from(wanted);
+                wanted
+            }
+            Place::Heartbeat => {
+                self.tally.shed += u64::from(!(self.control)(Control::Heartbeat(frame)));
+                true
+            }
+            // Its messages have been put where they belong.
+            Place::Batch => true,
+        };
+        self.tally.unwanted += u64::from(!wanted);
+    }
+
+    pub(super) fn answer(&mut self, id: u64, frame: Frame) -> bool {
+        let Some(round_trip) = self.pending.answer(id, frame, clock::now()) else {
+            return false;
+        };
+        self.plane.report(&TelemetryEvent::RequestResolved {
+            epoch: self.guard.epoch.as_u64(),
+            id,
+            in_flight: self.pending.len(),
+            round_trip,
+        });
+        true
+    }
+
+    pub(super) fn record_placed(&mut self, frame: &Frame, place: &Place) {
+        let Some(tap) = &mut self.tap else { return };
+        match place {
+            Place::Reply(id) => tap.answered(frame, *id),
+            Place::Heartbeat => tap.received(frame, Some(Mark::Heartbeat)),
+            Place::Bin(_) | Place::Batch => tap.received(frame, None),
+        }
+    }
+
+    /// Whether the user's hooks let a data frame pass.
+    pub(super) fn passes_hooks(&self, frame: &Frame, place: &Place) -> bool {
+        let Some(hooks) = &self.hooks else {
+            return true;
+        };
+        // An answer may hold a token, which has no place in a log.
+        if matches!(place, Place::Bin(_) | Place::Heartbeat) {
+            hooks.log_came(frame);
+        }
+        hooks.came(&self.plane, frame)
+    }
+
+    pub(super) fn record_received(&mut self, frame: &Frame, mark: Option<Mark>) {
+        if let Some(tap) = &mut self.tap {
+            tap.received(frame, mark);
+        }
+    }
+
+    /// Hands the batch on to the subscribers and publishes what was counted.
+    pub(super) fn deliver(&mut self) {
+        let now = clock::now();
+        self.first_data = None;
+        self.plane.touch(now);
+        if self.plane.delivers(self.guard.epoch) {
+            let waiting = &mut self.waiting;
+            self.sorter.deliver(self.guard.epoch, now, |subscriber| {
+                if let Some(limit) = subscriber.blocks() {
+                    let patience = Box::pin(tokio::time::sleep(limit));
+                    waiting.push((Arc::clone(subscriber), patience));
+                }
+            });
+            if !self.waiting.is_empty() {
+                self.plane.pause(true);
+            }
+        } else {
+            self.sorter.discard();
+        }
+        let tally = std::mem::take(&mut self.tally);
+        self.publish_in_flight();
+        let counters = &self.plane.counters;
+        counters
+            .frames_in
+            .fetch_add(tally.frames as u64, Ordering::Relaxed);
+        counters
+            .bytes_in
+            .fetch_add(tally.bytes as u64, Ordering::Relaxed);
+        counters
+            .delivered
+            .fetch_add(tally.delivered, Ordering::Relaxed);
+        self.plane.report(&TelemetryEvent::Received {
+            epoch: self.guard.epoch.as_u64(),
+            frames: tally.frames as u64,
+            bytes: tally.bytes as u64,
+        });
+        if tally.unwanted > 0 {
+            counters
+                .unwanted
+                .fetch_add(tally.unwanted, Ordering::Relaxed);
+        }
+        if tally.shed > 0 {
+            counters
+                .control_shed
+                .fetch_add(tally.shed, Ordering::Relaxed);
+        }
+    }
+}
