@@ -192,7 +192,8 @@ impl Backoff {
         let grown = self.min.as_secs_f64() * growth;
         // Not `min`: an infinite or undefined product must give the cap too.
         if grown < max {
-            Duration::from_secs_f64(grown).min(self.max)
+            // Not a number below zero either, which `check` refuses.
+            Duration::try_from_secs_f64(grown).map_or(self.max, |delay| delay.min(self.max))
         } else {
             self.max
         }
@@ -269,17 +270,20 @@ impl Backoff {
             1.0
         };
         match self.jitter {
-            // The longest durations are no whole number of seconds, and round up beyond what fits.
-            Jitter::Full if random < 1.0 => ceiling.mul_f64(random).min(ceiling),
-            Jitter::Full => ceiling,
-            Jitter::Equal => (ceiling / 2 + (ceiling / 2).mul_f64(random)).min(ceiling),
+            Jitter::Full => part(ceiling, random),
+            Jitter::Equal => (ceiling / 2 + part(ceiling / 2, random)).min(ceiling),
             Jitter::None => ceiling,
             Jitter::Percent(percent) => {
                 let share = f64::from(percent.min(100)) / 100.0;
-                ceiling.saturating_sub(ceiling.mul_f64(share * random))
+                ceiling.saturating_sub(part(ceiling, share * random))
             }
         }
     }
+}
+
+/// So much of `whole`. The longest durations are no whole number of seconds, and round up beyond what fits.
+fn part(whole: Duration, share: f64) -> Duration {
+    Duration::try_from_secs_f64(whole.as_secs_f64() * share).map_or(whole, |part| part.min(whole))
 }
 
 impl Default for Backoff {
@@ -350,10 +354,29 @@ mod tests {
     #[test]
     fn the_longest_delay_there_is_does_not_panic() {
         for max in [Duration::MAX, Duration::from_secs(u64::MAX - 500)] {
-            for jitter in [Jitter::Full, Jitter::Equal, Jitter::None] {
+            let percent = [0, 1, 50, 100].map(Jitter::Percent);
+            for jitter in [Jitter::Full, Jitter::Equal, Jitter::None]
+                .into_iter()
+                .chain(percent)
+            {
                 let backoff = Backoff::new(max, max).jitter(jitter);
-                assert!(backoff.delay(9, 1.0) <= max, "{jitter:?} {max:?}");
-                assert!(backoff.delay(9, 1.0f64.next_down()) <= max);
+                for random in [0.0, 0.5, 1.0f64.next_down(), 1.0, f64::NAN, -1.0] {
+                    assert!(backoff.delay(9, random) <= max, "{jitter:?} {max:?}");
+                }
+                assert!(!backoff.max_attempts(1).is_unlimited(Intensity::default()));
+                let _ = backoff.is_unlimited(Intensity::default());
+            }
+        }
+    }
+
+    #[test]
+    fn a_factor_that_check_refuses_does_not_panic() {
+        for factor in [-2.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.0] {
+            let backoff =
+                Backoff::new(Duration::from_secs(1), Duration::from_secs(9)).factor(factor);
+            assert!(backoff.check().is_err(), "{factor}");
+            for attempt in [1, 2, 3, u32::MAX] {
+                assert!(backoff.delay(attempt, 0.5) <= Duration::from_secs(9));
             }
         }
     }

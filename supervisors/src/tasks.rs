@@ -335,6 +335,7 @@ impl TaskRef {
             key,
             record,
             link,
+            taken: false,
             result: Box::pin(async move {
                 match result.await {
                     Ok(result) => Ok(result),
@@ -374,6 +375,8 @@ pub struct TaskHandle<T> {
     record: Arc<Record>,
     link: Link,
     result: BoxFuture<'static, Result<T, TaskError>>,
+    /// Whether that has yielded.
+    taken: bool,
 }
 
 impl<T> TaskHandle<T> {
@@ -394,8 +397,14 @@ impl<T> TaskHandle<T> {
     /// Dropped midway, the task has been told to end but is not killed: one that takes no notice runs on.
     ///
     /// # Errors
-    /// How it ended instead; [`ExitReason::Abandoned`] when it does not yield.
+    /// How it ended instead, also when the handle has yielded the result already; [`ExitReason::Abandoned`] when
+    /// it does not yield.
     pub async fn shutdown(mut self, within: Duration) -> Result<T, TaskError> {
+        if self.taken {
+            let ended = timeout(GRACE, self.record.ended()).await;
+            let reason = ended.unwrap_or_else(|_| Arc::new(ExitReason::Abandoned));
+            return Err(TaskError { reason });
+        }
         self.link.leash.stop("shutdown");
         if let Ok(result) = timeout(within, &mut self.result).await {
             return result;
@@ -430,7 +439,9 @@ impl<T> Future for TaskHandle<T> {
     type Output = Result<T, TaskError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        self.result.as_mut().poll(context)
+        let polled = self.result.as_mut().poll(context);
+        self.taken = polled.is_ready();
+        polled
     }
 }
 

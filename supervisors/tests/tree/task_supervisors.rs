@@ -42,6 +42,18 @@ async fn nobody_left(tasks: &TaskRef) {
     assert!(tasks.children().await.unwrap().is_empty());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_handle_that_has_yielded_its_result_can_still_be_shut_down() {
+    let (root, tasks) = tasks(TaskSpec::new()).await;
+    let task = tasks.run(async { Ok::<_, Infallible>(7) });
+    let mut task = task.await.expect("it starts");
+    assert_eq!((&mut task).await.expect("a result"), 7);
+    let error = task.shutdown(Duration::from_secs(1)).await;
+    let reason = error.expect_err("the result was taken").reason;
+    assert!(matches!(&*reason, ExitReason::Stopped { .. }), "{reason}");
+    root.shutdown(ShutdownPlan::default()).await;
+}
+
 /// EXT-01: the caller gets the result, and a Down that is normal.
 #[tokio::test(start_paused = true)]
 async fn a_task_yields_its_result_and_an_ordinary_end() {
