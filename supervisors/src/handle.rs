@@ -129,7 +129,7 @@ impl SupervisorRef {
     /// Ends the supervisor and everything beneath it, depth first in reverse start order, and waits
     /// for it. A second call joins the first and can only shorten its time.
     ///
-    /// A child whose spec says so is restarted by its own supervisor afterwards.
+    /// A child whose spec says so is restarted by its own supervisor afterwards, whose intensity that counts against.
     ///
     /// Dropped midway, the shutdown goes on without anybody waiting for it; call again to join it.
     pub async fn shutdown(&self, plan: ShutdownPlan) -> ShutdownReport {
@@ -142,7 +142,8 @@ impl SupervisorRef {
         };
         let patience = plan.total.saturating_sub(reserve);
         let order = StopOrder {
-            last: true,
+            // Not of the supervisor above, which may go on and has a report of its own.
+            last: false,
             drain: false,
             patience: Some(patience),
             grace: reserve,

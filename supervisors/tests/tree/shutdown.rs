@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use mainstay_supervisors::{
-    Address, AddressStatus, Backoff, ChildSpec, ExitReason, Jitter, Shutdown, ShutdownCause,
-    ShutdownPlan, Strategy, SupervisorEventKind,
+    Address, AddressStatus, Backoff, ChildSpec, ExitReason, Generation, Jitter, Shutdown,
+    ShutdownCause, ShutdownPlan, Strategy, SupervisorAddress, SupervisorEventKind,
 };
 
 use crate::kit::{Do, Log, Script, generous, puppet, scripted, settle, started};
@@ -383,4 +383,25 @@ async fn a_tree_under_a_foreign_actor_ends_with_it() {
     tree.wait().await;
     settle().await;
     assert!(log.take().contains(&"drop a".to_owned()));
+}
+
+/// What a sub-supervisor's own shutdown had to kill is in its own report, and not in the tree's.
+#[tokio::test(start_paused = true)]
+async fn a_sub_supervisors_own_shutdown_leaves_the_trees_report_alone() {
+    let log = Log::default();
+    let address = SupervisorAddress::new();
+    let below = generous(Strategy::OneForOne)
+        .address(&address)
+        .child(puppet("a", &log));
+    let spec = generous(Strategy::OneForOne).child(ChildSpec::supervisor("s", below));
+    let (tree, mut events) = started(spec).await;
+    let first = address.up(Duration::ZERO).await.expect("it is up");
+    let own = first.shutdown(ShutdownPlan::at_once()).await;
+    assert!(!own.is_clean(), "{own:?}");
+    events.exited("s").await;
+    let second = address.up(Duration::from_secs(60)).await;
+    assert_eq!(second.expect("restarted").generation(), Generation(2));
+    let report = tree.shutdown(ShutdownPlan::default()).await;
+    assert!(report.is_clean(), "{report:?}");
+    assert_eq!(report.graceful, 2, "the second one and its child");
 }
