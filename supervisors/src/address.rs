@@ -41,8 +41,8 @@ pub enum AddressStatus {
         /// When it is made at the earliest, by the runtime's clock; in the past while it is under way.
         next_at: Instant,
     },
-    /// It ended for this reason, and its supervisor will not start it again. When that supervisor is
-    /// itself restarted, it may come back.
+    /// It ended for this reason, and its supervisor does not start it again by itself. It may come back with its
+    /// group, by request, or when that supervisor is itself restarted.
     Down(Arc<ExitReason>),
 }
 

@@ -117,7 +117,8 @@ pub struct SupervisorEvent {
 pub enum SupervisorEventKind {
     /// An incarnation of the child is being made.
     ChildStarting {
-        /// Zero for the first start, else the how manyth consecutive restart attempt it is.
+        /// The how manyth consecutive restart attempt it is; zero for the first start, and for one that comes along
+        /// with another's.
         attempt: u32,
     },
     /// The child is up for the first time in this run of its supervisor.
@@ -195,7 +196,8 @@ pub enum SupervisorEventKind {
         /// How the last child ended.
         reason: Arc<ExitReason>,
     },
-    /// The child failed too often and is left alone, without a process, until somebody restarts it.
+    /// The child failed too often and is left alone, without a process, until somebody restarts it or its group is
+    /// restarted.
     ChildParked {
         /// How it ended.
         reason: Arc<ExitReason>,

@@ -14,7 +14,7 @@ pub enum Restart {
     /// Always. The default.
     #[default]
     Permanent,
-    /// Only after an abnormal end: failure, panic, kill, cancelled task.
+    /// Only after an abnormal end: failure, panic, kill, cancelled task, a hung handler, a start that failed.
     Transient,
     /// Never; the spec is forgotten with the child.
     Temporary,

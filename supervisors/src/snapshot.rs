@@ -40,7 +40,7 @@ pub enum NodeStatus {
     Restarting,
     /// Its spec is there, but no process.
     Idle,
-    /// It failed too often and has no process until somebody restarts it.
+    /// It failed too often and has no process until somebody restarts it, or its group is restarted.
     Parked,
     /// It did not answer in time.
     Unreachable,

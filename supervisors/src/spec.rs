@@ -41,7 +41,8 @@ pub struct StartContext {
     pub path: SupervisorPath,
     /// The incarnation being made.
     pub generation: Generation,
-    /// Zero for the first start, else the how manyth consecutive restart attempt this is.
+    /// The how manyth consecutive restart attempt this is; zero for the first start, which `generation` and
+    /// `previous` tell apart from a restart that comes along with another's.
     pub attempt: u32,
     /// How the previous incarnation ended.
     pub previous: Option<Arc<ExitReason>>,
