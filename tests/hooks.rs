@@ -279,6 +279,9 @@ async fn a_hook_closes_the_connection_or_ends_the_session() {
     );
 }
 
+/// More than the backoff of these tests asks for.
+const PAUSE: Duration = Duration::from_millis(100);
+
 /// Stops at the loss of this number; retries before, whatever the cause.
 struct Patience(u32, Notes);
 
@@ -287,7 +290,7 @@ impl ErrorHook for Patience {
         self.1.take(format!("{losses} {}", reason.label()));
         match losses {
             last if last == self.0 => Remedy::Stop,
-            _ => Remedy::RetryAfter(Duration::ZERO),
+            _ => Remedy::RetryAfter(PAUSE),
         }
     }
 
@@ -307,8 +310,10 @@ async fn a_hook_retries_what_would_have_ended_and_ends_what_would_have_gone_on()
     let (hook, mut told) = notes();
     let hooks = Hooks::new().error(Patience(3, hook));
     let (session, peer) = session(&server, hooks).await;
+    let began = tokio::time::Instant::now();
     peer.hang_up().await.expect("open");
     let end = session.ended().await;
+    assert!(began.elapsed() >= 2 * PAUSE, "the hook's delays count");
     assert!(
         matches!(&end, EndReason::Fatal(CloseReason::NotOpened(_))),
         "{end:?}"
@@ -651,6 +656,12 @@ async fn sessions_of_one_spec_share_preset_and_hooks_and_each_may_say_otherwise(
     assert!(explained.contains("preset"), "{explained}");
     let wrong = spec.config(Settings::default()).expect_err("no url");
     assert!(wrong.to_string().contains("url"), "{wrong}");
+    let everything = SessionSpec::new(|| JsonRpc).preset(quick(server.url()));
+    let three = everything.start(Settings::default()).await;
+    three
+        .expect("the url stands in the preset")
+        .shutdown()
+        .await;
     tree.shutdown(ShutdownPlan::default()).await;
     one.shutdown().await;
 }
