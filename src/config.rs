@@ -36,6 +36,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName};
 
+use crate::connector::Connector;
 use crate::error::{ConfigError, ConfigErrors};
 use crate::telemetry::Collector;
 pub use builder::ConfigBuilder;
@@ -95,6 +96,8 @@ pub struct Config {
     pub rate_limits: Option<RateLimits>,
     /// Who hears of everything that happens, beside the session's own metrics. Default: nobody.
     pub collectors: Vec<Arc<dyn Collector>>,
+    /// Opens the byte stream in place of name resolution and TCP. Default: none.
+    pub connector: Option<Arc<dyn Connector>>,
     /// What it was made of; for `explain`, and to put a platform's defaults beneath.
     layers: Layers,
 }
@@ -151,6 +154,8 @@ struct Layers {
     platform: Settings,
     /// Not an option that layers could differ in: all are told.
     collectors: Vec<Arc<dyn Collector>>,
+    /// Not an option that a file could hold: the user's alone.
+    connector: Option<Arc<dyn Connector>>,
 }
 
 impl Layers {
@@ -160,6 +165,7 @@ impl Layers {
             preset,
             platform,
             collectors: _,
+            connector: _,
         } = self.clone();
         user.or(preset).or(platform)
     }
@@ -203,6 +209,7 @@ impl Layers {
             record: None,
             rate_limits: None,
             collectors: self.collectors.clone(),
+            connector: self.connector.clone(),
             layers: self,
         };
         said.apply(&mut config);
@@ -241,6 +248,7 @@ impl fmt::Debug for Config {
             .field("record", &self.record)
             .field("rate_limits", &self.rate_limits)
             .field("collectors", &self.collectors.len())
+            .field("connector", &self.connector)
             .finish()
     }
 }

@@ -31,7 +31,7 @@
 //!
 //! | floor | module | what lives there |
 //! |---|---|---|
-//! | 0 | [`error`], [`close`], [`config`], [`frame`], [`telemetry`] | plain data |
+//! | 0 | [`error`], [`close`], [`config`], [`frame`], [`telemetry`], [`connector`] | plain data |
 //! | 1 | [`protocol`] | pure machines: no clock, no socket, no task |
 //! | 2 | [`platform`], [`adapters`] | what a venue must tell us, and the venues we ship |
 //! | 2 | [`hooks`] | what a user hangs in |
@@ -43,6 +43,7 @@
 pub mod adapters;
 pub mod close;
 pub mod config;
+pub mod connector;
 pub mod error;
 pub mod frame;
 pub mod hooks;
@@ -60,6 +61,7 @@ pub use http;
 pub use mainstay_supervisors as supervisors;
 
 pub use config::Config;
+pub use connector::Connector;
 pub use frame::Frame;
 pub use platform::{Channel, Message, Platform};
 pub use pool::{Pool, PoolSpec};

@@ -99,14 +99,17 @@ mod certificate;
 mod connection;
 mod crowd;
 pub mod deribit;
+mod door;
 mod driver;
 mod handshake;
 mod journal;
 mod listener;
 mod matcher;
+mod memory;
 mod replay_server;
 mod script;
 mod server;
+mod shape;
 mod stream;
 
 pub use certificate::StartError;

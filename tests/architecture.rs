@@ -14,7 +14,8 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("error", &["close"]),
     ("frame", &[]),
     ("telemetry", &[]),
-    ("config", &["error", "telemetry"]),
+    ("connector", &[]),
+    ("config", &["connector", "error", "telemetry"]),
     ("protocol", &["close", "config", "error", "frame"]),
     ("hooks", &["close", "error", "frame", "protocol"]),
     ("platform", &["config", "error", "frame", "protocol"]),
@@ -27,6 +28,7 @@ const FLOORS: &[(&str, &[&str])] = &[
         &[
             "close",
             "config",
+            "connector",
             "error",
             "frame",
             "hooks",
@@ -51,7 +53,15 @@ const FLOORS: &[(&str, &[&str])] = &[
     (
         "testing",
         &[
-            "close", "config", "error", "frame", "platform", "protocol", "adapters", "replay",
+            "close",
+            "config",
+            "connector",
+            "error",
+            "frame",
+            "platform",
+            "protocol",
+            "adapters",
+            "replay",
         ],
     ),
 ];

@@ -15,6 +15,7 @@ use super::{
     Config, Headers, Layers, Liveness, PhaseLimits, Profile, Queue, RateLimits, ReconnectOwner,
     Record, Tls,
 };
+use crate::connector::Connector;
 use crate::error::ConfigErrors;
 use crate::telemetry::Collector;
 
@@ -204,6 +205,12 @@ impl ConfigBuilder {
     /// Adds a collector, which hears of everything that happens in the session.
     pub fn collector(mut self, collector: Arc<dyn Collector>) -> Self {
         self.layers.collectors.push(collector);
+        self
+    }
+
+    /// Has the byte stream opened by `connector`, in place of name resolution and TCP.
+    pub fn connector(mut self, connector: Arc<dyn Connector>) -> Self {
+        self.layers.connector = Some(connector);
         self
     }
 

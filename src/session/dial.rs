@@ -25,7 +25,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderMap;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_tungstenite::WebSocketStream;
@@ -33,6 +32,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use crate::config::Config;
 use crate::config::endpoint::Endpoint;
+use crate::connector::{Connected, Connector};
 use crate::error::{ConnectError, Phase};
 
 /// A connection on which the opening handshake has succeeded.
@@ -83,21 +83,33 @@ pub(crate) async fn dial(config: &Config) -> Result<Dialed, ConnectError> {
     } = config;
     let mut timings = PhaseTimings::default();
 
-    let start = Instant::now();
-    let addresses = within(Phase::Dns, limits.dns, tcp::resolve(endpoint)).await?;
-    timings.dns = start.elapsed();
+    let (stream, peer) = match &config.connector {
+        Some(connector) => {
+            let start = Instant::now();
+            let opened = other(&**connector, endpoint);
+            let Connected { stream, peer } = within(Phase::Tcp, limits.tcp, opened).await?;
+            timings.tcp = start.elapsed();
+            (TlsOrPlain::Other(stream), peer)
+        }
+        None => {
+            let start = Instant::now();
+            let addresses = within(Phase::Dns, limits.dns, tcp::resolve(endpoint)).await?;
+            timings.dns = start.elapsed();
 
-    let start = Instant::now();
-    let (tcp, peer) = within(Phase::Tcp, limits.tcp, tcp::connect(addresses)).await?;
-    timings.tcp = start.elapsed();
+            let start = Instant::now();
+            let (tcp, peer) = within(Phase::Tcp, limits.tcp, tcp::connect(addresses)).await?;
+            timings.tcp = start.elapsed();
+            (TlsOrPlain::Plain(tcp), peer)
+        }
+    };
 
     let start = Instant::now();
     let mut stream = if endpoint.is_tls() {
-        let stream = within(Phase::Tls, limits.tls, secure(tcp, config)).await?;
+        let stream = within(Phase::Tls, limits.tls, secure(stream, config)).await?;
         timings.tls = start.elapsed();
         stream
     } else {
-        TlsOrPlain::Plain(tcp)
+        stream
     };
 
     let start = Instant::now();
@@ -140,7 +152,19 @@ async fn within<T>(
     }
 }
 
-async fn secure(tcp: TcpStream, config: &Config) -> Result<TlsOrPlain, ConnectError> {
+/// A stream of the user's own making.
+async fn other(connector: &dyn Connector, endpoint: &Endpoint) -> Result<Connected, ConnectError> {
+    let (host, port) = (endpoint.host(), endpoint.port());
+    connector
+        .connect(host, port)
+        .await
+        .map_err(|error| ConnectError::Tcp {
+            address: format!("{host}:{port}"),
+            source: Arc::new(error),
+        })
+}
+
+async fn secure(stream: TlsOrPlain, config: &Config) -> Result<TlsOrPlain, ConnectError> {
     let endpoint = &config.endpoint;
     let tls = config
         .tls
@@ -149,12 +173,22 @@ async fn secure(tcp: TcpStream, config: &Config) -> Result<TlsOrPlain, ConnectEr
             source: error.into(),
         })?;
     let Some(name) = endpoint.server_name() else {
-        return Ok(TlsOrPlain::Plain(tcp));
+        return Ok(stream);
     };
-    match TlsConnector::from(tls).connect(name.clone(), tcp).await {
-        Ok(stream) => Ok(TlsOrPlain::Tls(Box::new(stream))),
-        Err(error) => Err(tls_error(endpoint, error)),
-    }
+    let (tls, name) = (TlsConnector::from(tls), name.clone());
+    let secured = match stream {
+        TlsOrPlain::Plain(tcp) => {
+            let stream = tls.connect(name, tcp).await;
+            stream.map(|stream| TlsOrPlain::Tls(Box::new(stream)))
+        }
+        TlsOrPlain::Other(other) => {
+            let stream = tls.connect(name, other).await;
+            stream.map(|stream| TlsOrPlain::TlsOther(Box::new(stream)))
+        }
+        // Once is enough.
+        secured @ (TlsOrPlain::Tls(_) | TlsOrPlain::TlsOther(_)) => Ok(secured),
+    };
+    secured.map_err(|error| tls_error(endpoint, error))
 }
 
 /// Tells a certificate, which only a person can mend, from everything else.

@@ -30,6 +30,7 @@ use self::shared::Shared;
 use super::certificate::StartError;
 use super::journal::ExpectError;
 use super::listener::{Bound, ListenOptions, Listener};
+use crate::connector::Connector;
 
 /// One thing the simulator noticed.
 #[derive(Debug, Clone)]
@@ -120,6 +121,12 @@ impl DeribitSimulator {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.listener.address
+    }
+
+    /// What brings a session here without a socket; only of a venue [in memory](DeribitSimulatorBuilder::in_memory).
+    #[must_use]
+    pub fn connector(&self) -> Option<Arc<dyn Connector>> {
+        self.listener.connector()
     }
 
     /// The authority to trust, in PEM; only with TLS.
@@ -325,6 +332,13 @@ impl DeribitSimulatorBuilder {
         self
     }
 
+    /// Whether to serve in memory, without a socket, so that a test can run under paused time. Sessions come by
+    /// [`DeribitSimulator::connector`]. Default: no.
+    pub fn in_memory(mut self, in_memory: bool) -> Self {
+        self.listen.in_memory = in_memory;
+        self
+    }
+
     /// The only credentials that are accepted. Default: `id` and `secret`.
     pub fn credentials(mut self, id: impl Into<String>, secret: impl Into<String>) -> Self {
         self.settings.client_id = id.into();
@@ -435,8 +449,8 @@ impl DeribitSimulatorBuilder {
             }
         });
         let serving = Arc::clone(&shared);
-        let listener = bound.serve(move |number, tcp| {
-            connection::serve(Arc::clone(&serving), number, tcp, tls.clone())
+        let listener = bound.serve(move |number, pipe| {
+            connection::serve(Arc::clone(&serving), number, pipe, tls.clone())
         });
         Ok(DeribitSimulator {
             listener,

@@ -15,7 +15,6 @@ use futures_util::{SinkExt, StreamExt};
 use rustls::ServerConfig;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
@@ -27,13 +26,13 @@ use super::handshake::{UpgradeRequest, finish, shake};
 use super::matcher::Matcher;
 use super::script::{Script, ScriptFailure, Step};
 use super::server::{ReceivedKind, Shared};
-use super::stream::{ServerStream, silence};
+use super::stream::{Pipe, ServerStream};
 
 /// Serves connection `id` from the accepted socket to its end.
 pub(super) async fn serve(
     shared: Arc<Shared>,
     id: u64,
-    tcp: TcpStream,
+    pipe: Pipe,
     tls: Option<Arc<ServerConfig>>,
     script: Script,
 ) {
@@ -45,7 +44,7 @@ pub(super) async fn serve(
     };
     let seen = |request: &UpgradeRequest| shared.write(id, ReceivedKind::Upgrade(request.clone()));
     let path = shared.path.as_deref();
-    let (socket, request) = match shake(tcp, tls, script.handshake, path, seen).await {
+    let (socket, request) = match shake(pipe, tls, script.handshake, path, seen).await {
         Ok(Some(open)) => open,
         Ok(None) => return,
         Err(error) => {
@@ -88,7 +87,7 @@ pub(super) async fn serve(
             // What still waits here is dropped, and so refused.
             let Driver { socket, told, .. } = driver;
             drop(told);
-            silence(socket.get_ref().tcp()).await;
+            socket.get_ref().pipe().silence().await;
         }
     }
 }
@@ -190,6 +189,16 @@ impl Driver {
                 }
             }
             Step::Raw(bytes) => self.raw(bytes).await?,
+            Step::Slow { bytes, every } => {
+                let pipe = self.socket.get_mut().pipe_mut();
+                pipe.inbound.pace(*bytes, *every);
+                pipe.outbound.pace(*bytes, *every);
+            }
+            Step::ResetAfter(bytes) => {
+                let pipe = self.socket.get_mut().pipe_mut();
+                pipe.outbound.cut_after(*bytes);
+                self.uncut()?;
+            }
             Step::Echo => loop {
                 let text = self.next_text().await?;
                 self.send(Message::text(text)).await?;
@@ -271,7 +280,7 @@ impl Driver {
         let message = match message {
             Some(Ok(message)) => message,
             None | Some(Err(Error::ConnectionClosed)) => return Err(End::Gone(None)),
-            Some(Err(error)) => return Err(End::Gone(Some(error.to_string()))),
+            Some(Err(error)) => return Err(self.gone(&error)),
         };
         let kind = match message {
             Message::Text(text) => {
@@ -300,9 +309,22 @@ impl Driver {
 
     async fn send(&mut self, message: Message) -> Result<(), End> {
         match timeout(WRITE_LIMIT, self.socket.send(message)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(End::Gone(Some(error.to_string()))),
+            Ok(Ok(())) => self.uncut(),
+            Ok(Err(error)) => Err(self.gone(&error)),
             Err(_) => Err(End::Gone(Some("the client does not read".to_owned()))),
+        }
+    }
+
+    /// An error of the connection, unless our own cut was its cause.
+    fn gone(&self, error: &dyn std::error::Error) -> End {
+        let gone = |()| End::Gone(Some(error.to_string()));
+        self.uncut().map_or_else(|end| end, gone)
+    }
+
+    fn uncut(&self) -> Result<(), End> {
+        match self.socket.get_ref().pipe().is_cut() {
+            true => Err(End::Reset),
+            false => Ok(()),
         }
     }
 
@@ -313,8 +335,8 @@ impl Driver {
             stream.flush().await
         };
         match timeout(WRITE_LIMIT, write).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(End::Gone(Some(error.to_string()))),
+            Ok(Ok(())) => self.uncut(),
+            Ok(Err(error)) => Err(self.gone(&error)),
             Err(_) => Err(End::Gone(Some("the client does not read".to_owned()))),
         }
     }

@@ -13,14 +13,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rustls::ServerConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::{Duration, sleep};
 use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
-use super::stream::ServerStream;
+use super::stream::{Pipe, ServerStream};
 
 /// The request a client opened its connection with (RFC 6455, section 4.1).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,7 +127,7 @@ const MOST_REQUEST_BYTES: usize = 64 * 1024;
 /// `seen` is told of the request as soon as it is read. A request for another path than `path` is
 /// answered by 404, whatever the handshake would be.
 pub(super) async fn shake(
-    tcp: TcpStream,
+    pipe: Pipe,
     tls: Option<Arc<ServerConfig>>,
     mut handshake: Handshake,
     path: Option<&str>,
@@ -141,18 +140,18 @@ pub(super) async fn shake(
     match handshake {
         Handshake::HangUp => return Ok(None),
         Handshake::Reset => {
-            ServerStream::Plain(tcp).reset();
+            pipe.reset();
             return Ok(None);
         }
         Handshake::Silent => {
-            drain(ServerStream::Plain(tcp)).await;
+            drain(ServerStream::Plain(pipe)).await;
             return Ok(None);
         }
         _ => {}
     }
     let mut stream = match tls {
-        Some(config) => ServerStream::Tls(Box::new(TlsAcceptor::from(config).accept(tcp).await?)),
-        None => ServerStream::Plain(tcp),
+        Some(config) => ServerStream::Tls(Box::new(TlsAcceptor::from(config).accept(pipe).await?)),
+        None => ServerStream::Plain(pipe),
     };
     let (request, rest) = read_request(&mut stream).await?;
     seen(&request);

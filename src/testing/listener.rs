@@ -11,12 +11,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{Duration, sleep};
 
 use super::certificate::{CertificateOptions, Certificates, StartError};
+use super::door::{Door, Shutter};
+use super::memory::{self, MemoryConnector};
+use super::stream::Pipe;
+use crate::connector::Connector;
 
 /// How many connections a test server serves at once.
 pub(super) const MOST_CONNECTIONS: usize = 4096;
@@ -26,6 +29,8 @@ pub(super) const MOST_CONNECTIONS: usize = 4096;
 pub(super) struct ListenOptions {
     pub(super) tls: bool,
     pub(super) ipv6: bool,
+    /// Neither address nor port, then.
+    pub(super) in_memory: bool,
     /// 0 lets the system choose.
     pub(super) port: u16,
     pub(super) certificate: CertificateOptions,
@@ -33,7 +38,8 @@ pub(super) struct ListenOptions {
 
 /// A bound address, not yet served.
 pub(super) struct Bound {
-    tcp: TcpListener,
+    door: Door,
+    connector: Option<MemoryConnector>,
     pub(super) address: SocketAddr,
     pub(super) certificates: Option<Certificates>,
 }
@@ -48,12 +54,22 @@ impl Bound {
             true => Some(Certificates::make(&options.certificate)?),
             false => None,
         };
+        if options.in_memory {
+            let (connector, door) = memory::door();
+            return Ok(Self {
+                door: Door::memory(door),
+                connector: Some(connector),
+                address: memory::ADDRESS,
+                certificates,
+            });
+        }
         let tcp = TcpListener::bind((ip, options.port))
             .await
             .map_err(StartError::Bind)?;
         let address = tcp.local_addr().map_err(StartError::Bind)?;
         Ok(Self {
-            tcp,
+            door: Door::tcp(tcp, address),
+            connector: None,
             address,
             certificates,
         })
@@ -62,42 +78,44 @@ impl Bound {
     /// Serves every connection with `serve`, which gets its number, counted from 1.
     pub(super) fn serve<S, F>(self, mut serve: S) -> Listener
     where
-        S: FnMut(u64, TcpStream) -> F + Send + 'static,
+        S: FnMut(u64, Pipe) -> F + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
         let accepted = Arc::new(AtomicU64::new(0));
         let (stop, stopped) = oneshot::channel();
         let count = Arc::clone(&accepted);
-        let tcp = self.tcp;
+        let mut door = self.door;
+        let (shutter, mut orders) = Shutter::new();
         let task = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             let mut stopped = stopped;
             loop {
                 tokio::select! {
-                    stream = tcp.accept() => {
-                        // An accept can fail for want of file descriptors, and will again until
-                        // somebody gives one back.
-                        let Ok((stream, _)) = stream else {
-                            sleep(Duration::from_millis(10)).await;
-                            continue;
-                        };
+                    // First, so that nobody comes in after the door has been told to shut.
+                    biased;
+                    Some((time, done)) = orders.recv() => {
+                        door.shut(time);
+                        let _ = done.send(());
+                    }
+                    pipe = door.accept() => {
                         if connections.len() < MOST_CONNECTIONS {
                             let number = count.fetch_add(1, Ordering::SeqCst) + 1;
-                            let _ = stream.set_nodelay(true);
-                            connections.spawn(serve(number, stream));
+                            connections.spawn(serve(number, pipe));
                         }
                     }
                     Some(_) = connections.join_next() => {}
                     _ = &mut stopped => break,
                 }
             }
-            drop(tcp);
+            drop(door);
             connections.shutdown().await;
         });
         Listener {
             address: self.address,
             certificates: self.certificates,
             accepted,
+            connector: self.connector,
+            shutter,
             stop: Some(stop),
             task,
         }
@@ -110,6 +128,8 @@ pub(super) struct Listener {
     pub(super) address: SocketAddr,
     pub(super) certificates: Option<Certificates>,
     accepted: Arc<AtomicU64>,
+    connector: Option<MemoryConnector>,
+    shutter: Shutter,
     /// Taken by the first `stop`.
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
@@ -118,6 +138,17 @@ pub(super) struct Listener {
 impl Listener {
     pub(super) fn accepted(&self) -> u64 {
         self.accepted.load(Ordering::SeqCst)
+    }
+
+    /// What shuts the door.
+    pub(super) fn shutter(&self) -> Shutter {
+        self.shutter.clone()
+    }
+
+    /// What brings sessions here, if it is in memory.
+    pub(super) fn connector(&self) -> Option<Arc<dyn Connector>> {
+        let connector = self.connector.clone()?;
+        Some(Arc::new(connector))
     }
 
     /// The scheme and authority of the server's URL.

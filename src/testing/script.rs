@@ -47,6 +47,16 @@ pub enum Step {
     Answer(Responder),
     /// Writes bytes below the frames: broken frames, half frames, fragments.
     Raw(Bytes),
+    /// From here on lets only so many bytes through at a time, in both directions; zero bytes end that.
+    Slow {
+        /// How many.
+        bytes: usize,
+        /// How often.
+        every: Duration,
+    },
+    /// Resets TCP when the client has been sent so many bytes more. Bytes below the frames, so that a frame may
+    /// be cut anywhere.
+    ResetAfter(u64),
     /// Sends every text message back, until the connection ends.
     Echo,
     /// Answers every text message as the function says, until the connection ends.
@@ -240,6 +250,16 @@ impl Script {
     /// Plays the steps of `other` this many times; its handshake is ignored.
     pub fn repeat(self, times: u32, other: Self) -> Self {
         self.step(Step::Repeat(times, other.steps))
+    }
+
+    /// From here on lets only so many bytes through at a time.
+    pub fn slow(self, bytes: usize, every: Duration) -> Self {
+        self.step(Step::Slow { bytes, every })
+    }
+
+    /// Resets TCP when the client has been sent so many bytes more.
+    pub fn reset_after(self, bytes: u64) -> Self {
+        self.step(Step::ResetAfter(bytes))
     }
 
     /// Sends a close frame, waits for the answer and closes TCP.

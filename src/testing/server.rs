@@ -24,6 +24,7 @@ use super::journal::{ExpectError, Journal};
 use super::listener::{Bound, ListenOptions, Listener};
 use super::matcher::Matcher;
 use super::script::{Responder, Script, ScriptFailure};
+use crate::connector::Connector;
 
 /// One thing the server noticed.
 #[derive(Debug, Clone)]
@@ -210,6 +211,12 @@ impl ScriptedServer {
         self.listener.ca_certificate_der()
     }
 
+    /// What brings a session here without a socket; only of a server [in memory](ScriptedServerBuilder::in_memory).
+    #[must_use]
+    pub fn connector(&self) -> Option<Arc<dyn Connector>> {
+        self.listener.connector()
+    }
+
     /// How many WebSocket connections are open now.
     #[must_use]
     pub fn connections(&self) -> usize {
@@ -320,6 +327,12 @@ impl ScriptedServer {
             .clone()
     }
 
+    /// Refuses connections for so long, and returns when it does: the port is closed, and connections that are
+    /// open stay.
+    pub async fn refuse_for(&self, time: Duration) {
+        self.listener.shutter().shut(time).await;
+    }
+
     /// Ends every connection without a word and returns when no task is left. Dropping the server
     /// does the same without waiting.
     pub async fn stop(mut self) {
@@ -364,6 +377,13 @@ impl ScriptedServerBuilder {
     /// The port, for a server that comes back where another one was. Default: any free one.
     pub fn port(mut self, port: u16) -> Self {
         self.listen.port = port;
+        self
+    }
+
+    /// Whether to serve in memory, without a socket, so that a test can run under paused time. Sessions come by
+    /// [`ScriptedServer::connector`]; whatever host the url names. Default: no.
+    pub fn in_memory(mut self, in_memory: bool) -> Self {
+        self.listen.in_memory = in_memory;
         self
     }
 
@@ -442,10 +462,10 @@ impl ScriptedServerBuilder {
             .as_ref()
             .map(|certificates| Arc::clone(&certificates.server));
         let serving = Arc::clone(&shared);
-        let listener = bound.serve(move |number, tcp| {
+        let listener = bound.serve(move |number, pipe| {
             serving.write(number, ReceivedKind::Accepted);
             let script = serving.script(number);
-            driver::serve(Arc::clone(&serving), number, tcp, tls.clone(), script)
+            driver::serve(Arc::clone(&serving), number, pipe, tls.clone(), script)
         });
         Ok(ScriptedServer {
             listener,

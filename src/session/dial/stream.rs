@@ -12,13 +12,18 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-/// A TCP connection, with TLS or without.
-#[derive(Debug)]
+use crate::connector::ByteStream;
+
+/// A byte stream, with TLS or without.
 pub(crate) enum TlsOrPlain {
     /// `ws`
     Plain(TcpStream),
     /// `wss`; boxed, since it is many times larger.
     Tls(Box<TlsStream<TcpStream>>),
+    /// `ws` over what a connector of the user's has opened.
+    Other(Box<dyn ByteStream>),
+    /// `wss` over the same.
+    TlsOther(Box<TlsStream<Box<dyn ByteStream>>>),
 }
 
 impl AsyncRead for TlsOrPlain {
@@ -30,6 +35,8 @@ impl AsyncRead for TlsOrPlain {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Other(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::TlsOther(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -43,6 +50,8 @@ impl AsyncWrite for TlsOrPlain {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Other(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::TlsOther(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
@@ -50,6 +59,8 @@ impl AsyncWrite for TlsOrPlain {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Other(stream) => Pin::new(stream).poll_flush(cx),
+            Self::TlsOther(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -57,6 +68,8 @@ impl AsyncWrite for TlsOrPlain {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Other(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::TlsOther(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 
@@ -68,6 +81,8 @@ impl AsyncWrite for TlsOrPlain {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Other(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::TlsOther(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
     }
 
@@ -75,6 +90,8 @@ impl AsyncWrite for TlsOrPlain {
         match self {
             Self::Plain(stream) => stream.is_write_vectored(),
             Self::Tls(stream) => stream.is_write_vectored(),
+            Self::Other(stream) => stream.is_write_vectored(),
+            Self::TlsOther(stream) => stream.is_write_vectored(),
         }
     }
 }

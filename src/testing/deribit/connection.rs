@@ -14,7 +14,6 @@ use std::time::Duration;
 use futures_util::{SinkExt, StreamExt};
 use rustls::ServerConfig;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use tokio::sync::broadcast;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
@@ -24,17 +23,17 @@ use super::session::{Action, End, Session};
 use super::shared::Shared;
 use crate::testing::driver::close_frame;
 use crate::testing::handshake::{finish, shake};
-use crate::testing::stream::{ServerStream, silence};
+use crate::testing::stream::{Pipe, ServerStream};
 
 /// Serves connection `id` from the accepted socket to its end.
 pub(super) async fn serve(
     shared: Arc<Shared>,
     id: u64,
-    tcp: TcpStream,
+    pipe: Pipe,
     tls: Option<Arc<ServerConfig>>,
 ) {
     let handshake = shared.next_handshake();
-    let Ok(Some((socket, _))) = shake(tcp, tls, handshake, None, |_| ()).await else {
+    let Ok(Some((socket, _))) = shake(pipe, tls, handshake, None, |_| ()).await else {
         return;
     };
     let mut faults = shared.enter(id);
@@ -90,7 +89,7 @@ pub(super) async fn serve(
         }
     };
     if let End::Silent = end {
-        return silence(wire.socket.get_ref().tcp()).await;
+        return wire.socket.get_ref().pipe().silence().await;
     }
     // For the venue it is over now, however long the client takes to notice.
     drop(session);

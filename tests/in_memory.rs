@@ -1,0 +1,167 @@
+//! Sessions without sockets, under paused time: hours pass in no time, and nothing depends on the machine.
+
+use std::time::Duration;
+
+use mainstay::close::{CloseReason, GapCause};
+use mainstay::config::{ConfigBuilder, ReconnectOwner, Tls};
+use mainstay::error::ConnectError;
+use mainstay::supervisors::Backoff;
+use mainstay::testing::{Disconnect, Script, ScriptedServer, ScriptedServerBuilder};
+use mainstay::{Client, Config, Event, Frame, Session, SessionState};
+use tokio::time::Instant;
+
+async fn start(builder: ScriptedServerBuilder) -> ScriptedServer {
+    builder.in_memory(true).start().await.expect("a server")
+}
+
+fn config(server: &ScriptedServer) -> ConfigBuilder {
+    Config::builder(server.url())
+        .connector(server.connector().expect("in memory"))
+        .reconnect_owner(ReconnectOwner::Client)
+        .backoff(Backoff::new(
+            Duration::from_secs(1),
+            Duration::from_secs(60),
+        ))
+}
+
+async fn connect(builder: ConfigBuilder) -> Session {
+    let config = builder.build().expect("valid");
+    Client::connect_with(config).await.expect("a session")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_hour_passes_in_no_time_and_the_session_comes_back() {
+    let server = start(ScriptedServer::builder().script(Script::echo())).await;
+    let session = connect(config(&server)).await;
+    let mut messages = session.messages();
+    session.send(Frame::text("one")).await.expect("written");
+    assert!(matches!(messages.next().await, Some(Event::Data(_))));
+
+    let began = Instant::now();
+    server.refuse_for(Duration::from_secs(3600)).await;
+    server.disconnect(Disconnect::Abrupt).await;
+    match messages.next().await {
+        Some(Event::Gap(gap)) => assert_eq!(gap.cause.label(), "reset"),
+        other => panic!("{other:?}"),
+    }
+    let mut state = session.watch();
+    let refused = state.wait_for(|state| {
+        let SessionState::Down {
+            reason: CloseReason::NotOpened(error),
+        } = state
+        else {
+            return false;
+        };
+        matches!(&**error, ConnectError::Tcp { source, .. }
+            if source.kind() == std::io::ErrorKind::ConnectionRefused)
+    });
+    refused.await.expect("a session");
+    assert!(matches!(messages.next().await, Some(Event::Resynced(_))));
+    assert!(began.elapsed() >= Duration::from_secs(3600));
+    assert_eq!(server.accepted(), 2, "who was refused has not come in");
+}
+
+#[tokio::test]
+async fn a_port_that_is_shut_refuses_and_opens_again() {
+    let server = ScriptedServer::builder()
+        .script(Script::echo())
+        .start()
+        .await;
+    let server = server.expect("a server");
+    let builder = Config::builder(server.url())
+        .reconnect_owner(ReconnectOwner::Client)
+        .backoff(Backoff::new(
+            Duration::from_millis(5),
+            Duration::from_millis(20),
+        ));
+    let session = connect(builder).await;
+    let mut messages = session.messages();
+    server.refuse_for(Duration::from_millis(150)).await;
+    server.disconnect(Disconnect::HangUp).await;
+    assert!(matches!(messages.next().await, Some(Event::Gap(_))));
+    let mut state = session.watch();
+    let refused = state.wait_for(|state| match state {
+        SessionState::Down {
+            reason: CloseReason::NotOpened(error),
+        } => matches!(&**error, ConnectError::Tcp { .. }),
+        _ => false,
+    });
+    refused.await.expect("refused by the system");
+    assert!(matches!(messages.next().await, Some(Event::Resynced(_))));
+    assert_eq!(server.accepted(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn tls_is_spoken_over_whatever_a_connector_opens() {
+    let server = start(ScriptedServer::builder().tls(true).script(Script::echo())).await;
+    let authority = server.ca_certificate_pem().expect("with tls").to_owned();
+    let tls = Tls::only(authority);
+    let session = connect(config(&server).tls(tls)).await;
+    let mut messages = session.messages();
+    session.send(Frame::text("one")).await.expect("written");
+    assert!(matches!(messages.next().await, Some(Event::Data(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_half_open_connection_in_memory_is_noticed_after_the_configured_time() {
+    let server = start(ScriptedServer::builder()).await;
+    let session = connect(config(&server)).await;
+    let mut messages = session.messages();
+    let connection = server.next_connection().await.expect("open");
+    connection.go_silent().await.expect("silent");
+    let began = Instant::now();
+    match messages.next().await {
+        Some(Event::Gap(gap)) => assert!(
+            matches!(
+                gap.cause,
+                GapCause::ConnectionLost(CloseReason::Silent { .. })
+            ),
+            "{gap:?}"
+        ),
+        other => panic!("{other:?}"),
+    }
+    let liveness = session.config().liveness;
+    let patience = liveness.quiet + liveness.grace;
+    assert!(began.elapsed() <= patience + Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_is_cut_at_any_byte_and_never_half_delivered() {
+    // A text frame of seven bytes: two of its head (RFC 6455, section 5.2), five of its text.
+    for cut in 0..=8_u64 {
+        let script = Script::new().expect("go");
+        let script = script.reset_after(cut).send("hello").send("again");
+        let server = start(ScriptedServer::builder().scripts([script, Script::new()])).await;
+        let session = connect(config(&server)).await;
+        let mut messages = session.messages();
+        session.send(Frame::text("go")).await.expect("written");
+        let mut seen = Vec::new();
+        loop {
+            match messages.next().await.expect("an event") {
+                Event::Data(frame) => seen.push(frame.as_text().expect("text").to_owned()),
+                Event::Gap(_) => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        let whole = if cut < 7 { vec![] } else { vec!["hello"] };
+        assert_eq!(seen, whole, "cut after {cut} bytes");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_bytes_are_bytes_all_the_same() {
+    let script = Script::new().slow(1, Duration::from_secs(1)).send("hello");
+    let server = start(ScriptedServer::builder().script(script)).await;
+    let session = connect(config(&server)).await;
+    let mut messages = session.messages();
+    let began = Instant::now();
+    match messages.next().await {
+        Some(Event::Data(frame)) => assert_eq!(frame.as_text(), Some("hello")),
+        other => panic!("{other:?}"),
+    }
+    assert!(
+        began.elapsed() >= Duration::from_secs(5),
+        "{:?}",
+        began.elapsed()
+    );
+}
