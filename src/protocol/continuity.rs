@@ -10,8 +10,10 @@
 //! - every loss is a gap, also when no data follows and also when this very queue was too small;
 //! - `Ended` comes last, once.
 
+mod items;
 mod queue;
 
+pub use items::Items;
 pub use queue::{ContinuityQueue, OverflowRule, Pushed};
 
 use std::fmt;

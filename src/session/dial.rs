@@ -8,13 +8,11 @@
 //! dropped dial closes its sockets at once. Deliberately absent: retrying, redirections, and
 //! logging.
 
-mod metered;
 mod refusal;
 mod stream;
 mod tcp;
 mod upgrade;
 
-pub(crate) use metered::Metered;
 pub(crate) use stream::TlsOrPlain;
 
 use std::fmt;
@@ -27,9 +25,9 @@ use std::time::Duration;
 use http::HeaderMap;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
+use super::wire::TungsteniteWire;
 use crate::config::Config;
 use crate::config::endpoint::Endpoint;
 use crate::connector::{Connected, Connector};
@@ -126,10 +124,7 @@ pub(crate) async fn dial(config: &Config) -> Result<Dialed, ConnectError> {
 }
 
 /// Hands the connection over to tungstenite, with the sizes that `config` gives.
-pub(crate) async fn web_socket(
-    dialed: Dialed,
-    config: &Config,
-) -> WebSocketStream<Metered<TlsOrPlain>> {
+pub(crate) fn web_socket(dialed: Dialed, config: &Config) -> TungsteniteWire<TlsOrPlain> {
     let limits = WebSocketConfig::default()
         .read_buffer_size(config.read_buffer)
         .max_message_size(Some(config.max_message))
@@ -137,8 +132,7 @@ pub(crate) async fn web_socket(
     let Dialed {
         stream, leftover, ..
     } = dialed;
-    WebSocketStream::from_partially_read(Metered::new(stream), leftover, Role::Client, Some(limits))
-        .await
+    TungsteniteWire::new(stream, leftover, limits)
 }
 
 async fn within<T>(

@@ -6,7 +6,6 @@
 //! Invariants: the reader never waits here (it asks [`Subscriber::poll_room`] instead); once the
 //! consumer has gone nothing is queued any more.
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -17,7 +16,7 @@ use crate::config::{Overflow, Queue};
 use crate::error::EndReason;
 use crate::frame::Frame;
 use crate::platform::ChannelKind;
-use crate::protocol::continuity::{ContinuityQueue, Epoch, Item, OverflowRule};
+use crate::protocol::continuity::{ContinuityQueue, Epoch, Items, OverflowRule};
 
 /// How far above its capacity a blocking queue may grow by one batch.
 pub(crate) const BATCH: usize = 256;
@@ -143,17 +142,12 @@ impl Subscriber {
     /// Takes up to `limit` items out. `Ready` with nothing added means that the subscription is over.
     pub(crate) fn poll_items(
         &self,
-        items: &mut VecDeque<Item<Frame>>,
+        items: &mut Items<Frame>,
         limit: usize,
         cx: &mut Context<'_>,
     ) -> Poll<()> {
         let mut shared = self.lock();
-        while items.len() < limit {
-            match shared.queue.pop() {
-                Some(item) => items.push_back(item),
-                None => break,
-            }
-        }
+        shared.queue.pop_many(items, limit);
         if items.is_empty() && !shared.queue.is_ended() {
             match &mut shared.consumer {
                 Some(waker) => waker.clone_from(cx.waker()),

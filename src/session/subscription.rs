@@ -25,7 +25,7 @@ use crate::close::GapCause;
 use crate::error::EndReason;
 use crate::frame::Frame;
 use crate::platform::Message;
-use crate::protocol::continuity::{Epoch, Gap, Item, Resynced};
+use crate::protocol::continuity::{Epoch, Gap, Item, Items, Resynced};
 use crate::protocol::sequence::{SequenceCheck, Step, Verdict};
 
 /// Items taken out of the queue at once.
@@ -74,7 +74,7 @@ pub struct Subscription<M> {
     plane: Arc<Plane>,
     manager: Address<SubscriptionMessage>,
     /// Taken out of the queue and not yet decoded.
-    taken: VecDeque<Item<Frame>>,
+    taken: Items<Frame>,
     /// Decoded and not yet yielded; at most two.
     ready: VecDeque<Event<M>>,
     sequence: SequenceCheck,
@@ -93,7 +93,7 @@ impl<M: Message> Subscription<M> {
             subscriber,
             plane,
             manager,
-            taken: VecDeque::with_capacity(TAKE),
+            taken: Items::new(),
             ready: VecDeque::new(),
             sequence: SequenceCheck::new(),
             broken_since: None,
@@ -148,11 +148,7 @@ impl<M: Message> Subscription<M> {
 
     /// One sample of the way from socket to consumer for each batch that is taken.
     fn sample(&self) {
-        let received = self.taken.iter().find_map(|item| match item {
-            Item::Data { received, .. } => Some(*received),
-            Item::Gap(_) | Item::Resynced(_) | Item::Ended(_) => None,
-        });
-        if let Some(received) = received {
+        if let Some(received) = self.taken.received() {
             self.plane
                 .counters
                 .delivery(clock::now().saturating_duration_since(received));

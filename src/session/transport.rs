@@ -220,7 +220,7 @@ impl TransportState {
                         tls: dialed.timings.tls,
                         upgrade: dialed.timings.upgrade,
                     });
-                    let wire = web_socket(dialed, &config).await;
+                    let wire = web_socket(dialed, &config);
                     let connection =
                         Connection::open(wire, plane, platform, control, limits, capacity);
                     // If the actor is gone, so will this task be at its next await.

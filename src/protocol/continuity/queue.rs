@@ -18,9 +18,9 @@
 //! - what was queued is popped, or counted in the `missed` of a gap that is popped;
 //! - data of an interrupted epoch is not let in until the venue has confirmed the channel again.
 
-use std::collections::VecDeque;
 use std::time::Instant;
 
+use super::items::{Items, Mark};
 use super::{Epoch, Gap, Item, Resynced};
 use crate::close::{CloseReason, GapCause};
 use crate::error::EndReason;
@@ -57,9 +57,7 @@ pub struct ContinuityQueue<T> {
     overflow: OverflowRule,
     complete_on_resync: bool,
     /// Never holds `Item::Ended`.
-    items: VecDeque<Item<T>>,
-    /// How many of `items` are data.
-    data: usize,
+    items: Items<T>,
     /// The state after the last of `items`.
     tail: Tail,
     /// The newest epoch that was let in.
@@ -102,8 +100,7 @@ impl<T> ContinuityQueue<T> {
             capacity: capacity.max(1),
             overflow,
             complete_on_resync,
-            items: VecDeque::new(),
-            data: 0,
+            items: Items::new(),
             tail: Tail::Fresh,
             epoch: Epoch::NONE,
             floor: Epoch::NONE,
@@ -150,7 +147,6 @@ impl<T> ContinuityQueue<T> {
             epoch,
             received,
         });
-        self.data += 1;
         self.received = Some(received);
         Pushed::Queued
     }
@@ -166,7 +162,7 @@ impl<T> ContinuityQueue<T> {
         let undisturbed = matches!(self.tail, Tail::Continuous)
             && epoch == self.epoch
             && !self.is_ended()
-            && self.data + count <= self.capacity
+            && self.items.data().len() + count <= self.capacity
             && self.items.len() + count + 3 <= self.capacity + CONTROLS;
         if !undisturbed {
             for payload in batch {
@@ -174,13 +170,10 @@ impl<T> ContinuityQueue<T> {
             }
             return;
         }
-        self.items.extend(batch.map(|payload| Item::Data {
-            payload,
-            epoch,
-            received,
-        }));
-        self.data += count;
-        self.received = Some(received);
+        if count > 0 {
+            self.items.extend(batch, epoch, received);
+            self.received = Some(received);
+        }
     }
 
     /// Announces a gap in `epoch` that began at `now`. Returns whether it did: not while the consumer is, or will be, in a
@@ -240,10 +233,9 @@ impl<T> ContinuityQueue<T> {
     pub fn pop(&mut self) -> Option<Item<T>> {
         let item = self.items.pop_front();
         match &item {
-            Some(Item::Data { .. }) => self.data -= 1,
+            Some(Item::Data { .. } | Item::Ended(_)) => {}
             Some(Item::Gap(gap)) => self.told_since = Some(gap.since),
             Some(Item::Resynced(_)) => self.told_since = None,
-            Some(Item::Ended(_)) => {}
             None => {
                 return match std::mem::replace(&mut self.end, End::Told) {
                     End::Pending(reason) => Some(Item::Ended(reason)),
@@ -259,18 +251,26 @@ impl<T> ContinuityQueue<T> {
     }
 
     /// Takes up to `limit` items and appends them to `items`; says how many.
-    pub fn pop_many(&mut self, items: &mut Vec<Item<T>>, limit: usize) -> usize {
-        let before = items.len();
-        items.extend(std::iter::from_fn(|| self.pop()).take(limit));
-        items.len() - before
+    pub fn pop_many(&mut self, items: &mut Items<T>, limit: usize) -> usize {
+        let mut taken = 0;
+        while taken < limit {
+            taken += match self.items.move_run(items, limit - taken) {
+                0 => match self.pop() {
+                    Some(item) => {
+                        items.push_back(item);
+                        1
+                    }
+                    None => break,
+                },
+                moved => moved,
+            };
+        }
+        taken
     }
 
     /// The data that is queued, the oldest first.
-    pub fn data(&self) -> impl Iterator<Item = &T> {
-        self.items.iter().filter_map(|item| match item {
-            Item::Data { payload, .. } => Some(payload),
-            Item::Gap(_) | Item::Resynced(_) | Item::Ended(_) => None,
-        })
+    pub fn data(&self) -> impl ExactSizeIterator<Item = &T> {
+        self.items.data()
     }
 
     /// How many items are queued, without the end.
@@ -289,7 +289,7 @@ impl<T> ContinuityQueue<T> {
     #[must_use]
     pub fn has_room(&self) -> bool {
         // Three more may join: the end of a gap in front, and a gap with its end behind.
-        self.data < self.capacity && self.items.len() + 3 <= self.capacity + CONTROLS
+        self.items.data().len() < self.capacity && self.items.len() + 3 <= self.capacity + CONTROLS
     }
 
     /// Whether [`Self::end`] was called, or an overflow ended it; items may still be queued.
@@ -346,7 +346,7 @@ impl<T> ContinuityQueue<T> {
         if !matches!(self.tail, Tail::Interrupted { .. }) {
             self.announce(Gap::new(GapCause::Lagged, received, epoch), true);
         }
-        if let Some(Item::Gap(gap)) = self.items.back_mut() {
+        if let Some(Mark::Gap(gap)) = self.items.back_mut() {
             gap.missed = Some(gap.missed.unwrap_or(0).saturating_add(1));
         }
         // The venue has gone on, so the next data will do; but it does not begin with the whole state.
@@ -364,10 +364,9 @@ impl<T> ContinuityQueue<T> {
     fn announce(&mut self, gap: Gap, heals: bool) {
         let mut since = gap.since;
         let epoch = gap.epoch;
-        if let Some(Item::Resynced(_)) = self.items.back() {
-            self.items.pop_back();
+        if self.items.pop_back_resynced() {
             since = match (self.items.back_mut(), self.told_since) {
-                (Some(Item::Gap(earlier)), _) => earlier.since,
+                (Some(Mark::Gap(earlier)), _) => earlier.since,
                 (_, Some(told)) => told,
                 (_, None) => since,
             };
@@ -384,8 +383,8 @@ impl<T> ContinuityQueue<T> {
     /// Drops the oldest data, together with the gaps before it, into one gap at the head.
     fn fold(&mut self) {
         // The end of a gap that the consumer knows of has to reach it.
-        let known = match self.items.front() {
-            Some(Item::Resynced(_)) => self.items.pop_front(),
+        let known = match self.items.front_mut() {
+            Some(Mark::Resynced(_)) => self.items.pop_front(),
             _ => None,
         };
         let mut lag: Option<Gap> = None;
@@ -396,7 +395,6 @@ impl<T> ContinuityQueue<T> {
                 Some(Item::Data {
                     epoch, received, ..
                 }) => {
-                    self.data -= 1;
                     self.dropped += 1;
                     let one = Gap::new(GapCause::Lagged, received, epoch).with_missed(1);
                     lag = Some(joined(lag, one));
@@ -419,7 +417,7 @@ impl<T> ContinuityQueue<T> {
             Some(Item::Gap(next)) => {
                 let next_since = next.since;
                 let gap = joined(Some(gap), next);
-                if let Some(Item::Resynced(resynced)) = self.items.front_mut() {
+                if let Some(Mark::Resynced(resynced)) = self.items.front_mut() {
                     resynced.length += next_since.saturating_duration_since(since);
                 } else if let Tail::Interrupted { since: open, .. } = &mut self.tail {
                     *open = since.min(*open);

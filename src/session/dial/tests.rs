@@ -10,15 +10,16 @@ mod tls;
 
 use std::future::{Future, pending};
 
-use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
-use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::*;
+use crate::close::CloseReason;
 use crate::config::PhaseLimits;
+use crate::frame::Frame;
+use crate::session::wire::Wire;
 
 /// Serves the first connection with `script`.
 async fn server<F, S>(script: F) -> SocketAddr
@@ -94,9 +95,15 @@ async fn dial_to(address: SocketAddr) -> Result<Dialed, ConnectError> {
 }
 
 /// The next message, which is there or on its way.
-async fn next(socket: &mut WebSocketStream<Metered<TlsOrPlain>>) -> Message {
-    let message = timeout(Duration::from_secs(5), socket.next()).await;
-    message.expect("a message in time").unwrap().unwrap()
+async fn next(socket: &mut impl Wire) -> Frame {
+    frame(socket).await.unwrap()
+}
+
+/// The next message or the end, which is there or on its way.
+async fn frame(socket: &mut impl Wire) -> Result<Frame, CloseReason> {
+    let frame = std::future::poll_fn(|cx| socket.poll_frame(cx));
+    let frame = timeout(Duration::from_secs(5), frame).await;
+    frame.expect("a message in time")
 }
 
 /// The request that a dial of `config` writes, as the server at `address` gets it.
@@ -194,10 +201,10 @@ async fn frames_right_behind_the_101_are_not_lost() {
     .await;
     let config = config(&format!("ws://{address}/"));
     let dialed = dial(&config).await.unwrap();
-    let mut socket = web_socket(dialed, &config).await;
-    assert_eq!(next(&mut socket).await, Message::from("hello"));
+    let mut socket = web_socket(dialed, &config);
+    assert_eq!(next(&mut socket).await, Frame::text("hello"));
     go.send(()).unwrap();
-    assert_eq!(next(&mut socket).await, Message::from("world"));
+    assert_eq!(next(&mut socket).await, Frame::text("world"));
 }
 
 #[tokio::test]
@@ -217,9 +224,13 @@ async fn the_websocket_writes_masked_frames_and_bounds_messages() {
         .max_message(8)
         .build()
         .unwrap();
-    let mut socket = web_socket(dial(&config).await.unwrap(), &config).await;
-    socket.send(Message::from("hi")).await.unwrap();
-    assert!(socket.next().await.unwrap().is_err());
+    let mut socket = web_socket(dial(&config).await.unwrap(), &config);
+    socket.start_send(Frame::text("hi")).unwrap();
+    std::future::poll_fn(|cx| socket.poll_flush(cx))
+        .await
+        .unwrap();
+    let end = frame(&mut socket).await.unwrap_err();
+    assert!(matches!(end, CloseReason::TooBig { .. }), "{end}");
 }
 
 #[tokio::test]

@@ -66,9 +66,11 @@ impl Rig {
 
     /// Everything that is queued, in short words.
     fn drain(&mut self) -> Vec<String> {
-        let mut items = Vec::new();
+        let mut items = Items::new();
         self.queue.pop_many(&mut items, usize::MAX);
-        items.iter().map(word).collect()
+        std::iter::from_fn(|| items.pop_front())
+            .map(|item| word(&item))
+            .collect()
     }
 }
 

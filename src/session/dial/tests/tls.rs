@@ -132,8 +132,8 @@ async fn frames_behind_the_101_are_kept_under_tls() {
         .tls(authority.trusted())
         .build()
         .unwrap();
-    let mut socket = web_socket(dial(&config).await.unwrap(), &config).await;
-    assert_eq!(next(&mut socket).await, Message::from("hi"));
+    let mut socket = web_socket(dial(&config).await.unwrap(), &config);
+    assert_eq!(next(&mut socket).await, Frame::text("hi"));
 }
 
 #[cfg(any(feature = "platform-roots", feature = "webpki-roots"))]

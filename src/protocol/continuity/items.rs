@@ -1,0 +1,233 @@
+//! A sequence of items in which data lies side by side.
+//!
+//! Apart from the queue because it only holds. A message is a few words, a gap many; where every message is
+//! an item of its own, most of what a queue moves is room for gaps that never come. Here messages stand in
+//! one deque, and marks beside it say how many of them came together, and what stands between them.
+//!
+//! Invariants: the runs' counts add up to the data; no run is empty; two runs of one epoch and one instant do
+//! not stand next to each other.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use super::{Epoch, Gap, Item, Resynced};
+use crate::error::EndReason;
+
+/// A sequence of [`Item`]s.
+#[derive(Debug)]
+pub struct Items<T> {
+    data: VecDeque<T>,
+    marks: VecDeque<Mark>,
+    /// How many of `marks` are no runs.
+    controls: usize,
+}
+
+/// What stands in a sequence.
+#[derive(Debug)]
+pub(super) enum Mark {
+    /// So many messages that came by one connection and were read at one instant.
+    Run {
+        count: usize,
+        epoch: Epoch,
+        received: Instant,
+    },
+    Gap(Gap),
+    Resynced(Resynced),
+    Ended(EndReason),
+}
+
+impl<T> Items<T> {
+    /// An empty sequence.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            data: VecDeque::new(),
+            marks: VecDeque::new(),
+            controls: 0,
+        }
+    }
+
+    /// How many items there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.data.len() + self.controls
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.marks.is_empty()
+    }
+
+    /// The messages among them, the first one first.
+    pub fn data(&self) -> impl ExactSizeIterator<Item = &T> {
+        self.data.iter()
+    }
+
+    /// When the first message among them was read.
+    #[must_use]
+    pub fn received(&self) -> Option<Instant> {
+        self.marks.iter().find_map(|mark| match mark {
+            Mark::Run { received, .. } => Some(*received),
+            Mark::Gap(_) | Mark::Resynced(_) | Mark::Ended(_) => None,
+        })
+    }
+
+    /// Takes the first item out.
+    pub fn pop_front(&mut self) -> Option<Item<T>> {
+        match self.marks.front_mut()? {
+            Mark::Run {
+                count,
+                epoch,
+                received,
+            } => {
+                let (epoch, received) = (*epoch, *received);
+                *count -= 1;
+                if *count == 0 {
+                    self.marks.pop_front();
+                }
+                let payload = self.data.pop_front()?;
+                Some(Item::Data {
+                    payload,
+                    epoch,
+                    received,
+                })
+            }
+            Mark::Gap(_) | Mark::Resynced(_) | Mark::Ended(_) => self.pop_control(),
+        }
+    }
+
+    #[cold]
+    fn pop_control(&mut self) -> Option<Item<T>> {
+        self.controls -= 1;
+        match self.marks.pop_front()? {
+            Mark::Run { .. } => None,
+            Mark::Gap(gap) => Some(Item::Gap(gap)),
+            Mark::Resynced(resynced) => Some(Item::Resynced(resynced)),
+            Mark::Ended(reason) => Some(Item::Ended(reason)),
+        }
+    }
+
+    /// Appends messages of one epoch that were read at one instant.
+    pub(super) fn extend(
+        &mut self,
+        data: impl ExactSizeIterator<Item = T>,
+        epoch: Epoch,
+        received: Instant,
+    ) {
+        self.count(data.len(), epoch, received);
+        self.data.extend(data);
+    }
+
+    /// Appends an item.
+    pub(super) fn push_back(&mut self, item: Item<T>) {
+        let mark = match item {
+            Item::Data {
+                payload,
+                epoch,
+                received,
+            } => return self.extend(std::iter::once(payload), epoch, received),
+            Item::Gap(gap) => Mark::Gap(gap),
+            Item::Resynced(resynced) => Mark::Resynced(resynced),
+            Item::Ended(reason) => Mark::Ended(reason),
+        };
+        self.controls += 1;
+        self.marks.push_back(mark);
+    }
+
+    /// Puts an item in front of the others.
+    pub(super) fn push_front(&mut self, item: Item<T>) {
+        let mark = match item {
+            Item::Data {
+                payload,
+                epoch,
+                received,
+            } => {
+                self.data.push_front(payload);
+                match self.marks.front_mut() {
+                    Some(Mark::Run {
+                        count,
+                        epoch: same,
+                        received: at,
+                    }) if *same == epoch && *at == received => *count += 1,
+                    _ => self.marks.push_front(Mark::Run {
+                        count: 1,
+                        epoch,
+                        received,
+                    }),
+                }
+                return;
+            }
+            Item::Gap(gap) => Mark::Gap(gap),
+            Item::Resynced(resynced) => Mark::Resynced(resynced),
+            Item::Ended(reason) => Mark::Ended(reason),
+        };
+        self.controls += 1;
+        self.marks.push_front(mark);
+    }
+
+    /// Takes the last item out if it is the end of a gap. Whether it was.
+    pub(super) fn pop_back_resynced(&mut self) -> bool {
+        let ends = matches!(self.marks.back(), Some(Mark::Resynced(_)));
+        if ends {
+            self.marks.pop_back();
+            self.controls -= 1;
+        }
+        ends
+    }
+
+    /// The first mark.
+    pub(super) fn front_mut(&mut self) -> Option<&mut Mark> {
+        self.marks.front_mut()
+    }
+
+    /// The last mark.
+    pub(super) fn back_mut(&mut self) -> Option<&mut Mark> {
+        self.marks.back_mut()
+    }
+
+    /// Moves messages from the front of these to the end of `others`, up to `limit` of them and none across a
+    /// mark of another kind. How many they were.
+    pub(super) fn move_run(&mut self, others: &mut Self, limit: usize) -> usize {
+        let Some(Mark::Run {
+            count,
+            epoch,
+            received,
+        }) = self.marks.front_mut()
+        else {
+            return 0;
+        };
+        let moved = limit.min(*count);
+        if moved == 0 {
+            return 0;
+        }
+        others.extend(self.data.drain(..moved), *epoch, *received);
+        *count -= moved;
+        if *count == 0 {
+            self.marks.pop_front();
+        }
+        moved
+    }
+
+    fn count(&mut self, more: usize, epoch: Epoch, received: Instant) {
+        match self.marks.back_mut() {
+            _ if more == 0 => {}
+            Some(Mark::Run {
+                count,
+                epoch: same,
+                received: at,
+            }) if *same == epoch && *at == received => *count += more,
+            _ => self.marks.push_back(Mark::Run {
+                count: more,
+                epoch,
+                received,
+            }),
+        }
+    }
+}
+
+impl<T> Default for Items<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,229 @@
+//! The default wire: tungstenite's own `WebSocket`, driven over a stream's readiness.
+//!
+//! tokio-tungstenite's `WebSocketStream` serves a reading and a writing task, each with a waker of its own that
+//! is registered for every message. A connection of ours has one task, so one waker will do, and it is looked at
+//! only when the stream has nothing to give: a third less work for a small message.
+//!
+//! Invariants: whoever polled last is woken, for reading and for writing; a blocked flush stays pending until the
+//! peer has taken everything.
+
+use std::io::{self, Read, Write};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Error, Message, WebSocket};
+
+use super::Wire;
+use crate::close::CloseReason;
+use crate::frame::Frame;
+
+/// A WebSocket over `S`, spoken by tungstenite.
+#[derive(Debug)]
+pub(crate) struct TungsteniteWire<S> {
+    socket: WebSocket<Bridge<S>>,
+    /// Something that was handed over did not fit into the stream; nothing more is taken before it has left.
+    blocked: bool,
+}
+
+impl<S> TungsteniteWire<S>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    /// Goes on where the opening handshake ended; `leftover` is what has come behind it.
+    pub(crate) fn new(stream: S, leftover: Vec<u8>, limits: WebSocketConfig) -> Self {
+        let bridge = Bridge::new(stream);
+        let socket = WebSocket::from_partially_read(bridge, leftover, Role::Client, Some(limits));
+        Self {
+            socket,
+            blocked: false,
+        }
+    }
+
+    fn flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CloseReason>> {
+        self.socket.get_mut().wake(cx);
+        let flushed = ready!(not_yet(self.socket.flush()));
+        self.blocked = false;
+        Poll::Ready(match flushed {
+            // Everything has left, and nothing else is to come.
+            Ok(()) | Err(Error::ConnectionClosed) => Ok(()),
+            Err(error) => Err(close_reason(error)),
+        })
+    }
+}
+
+impl<S> Wire for TungsteniteWire<S>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame, CloseReason>> {
+        self.socket.get_mut().wake(cx);
+        loop {
+            match ready!(not_yet(self.socket.read())) {
+                Ok(message) => {
+                    if let Some(frame) = frame(message) {
+                        return Poll::Ready(Ok(frame));
+                    }
+                }
+                Err(error) => return Poll::Ready(Err(close_reason(error))),
+            }
+        }
+    }
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CloseReason>> {
+        if self.blocked {
+            return self.flush(cx);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn start_send(&mut self, frame: Frame) -> Result<(), CloseReason> {
+        match self.socket.write(message(frame)) {
+            Ok(()) => Ok(()),
+            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                // It is in tungstenite's buffer.
+                self.blocked = true;
+                Ok(())
+            }
+            Err(error) => Err(close_reason(error)),
+        }
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CloseReason>> {
+        self.flush(cx)
+    }
+
+    fn bytes_read(&self) -> u64 {
+        self.socket.get_ref().read
+    }
+
+    fn bytes_written(&self) -> u64 {
+        self.socket.get_ref().written
+    }
+}
+
+/// A stream as tungstenite wants it: it never waits, it says that it would. Counts what passes, since frames
+/// alone do not tell a slow peer from a silent one.
+#[derive(Debug)]
+struct Bridge<S> {
+    stream: S,
+    waker: Waker,
+    read: u64,
+    written: u64,
+}
+
+impl<S> Bridge<S> {
+    fn new(stream: S) -> Self {
+        Self {
+            stream,
+            waker: Waker::noop().clone(),
+            read: 0,
+            written: 0,
+        }
+    }
+
+    /// Who is to be woken when the stream is ready again.
+    fn wake(&mut self, cx: &Context<'_>) {
+        self.waker.clone_from(cx.waker());
+    }
+}
+
+impl<S: AsyncRead + Unpin> Read for Bridge<S> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let mut cx = Context::from_waker(&self.waker);
+        let mut bytes = ReadBuf::new(bytes);
+        match Pin::new(&mut self.stream).poll_read(&mut cx, &mut bytes) {
+            Poll::Ready(Ok(())) => {
+                let count = bytes.filled().len();
+                self.read += count as u64;
+                Ok(count)
+            }
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Write for Bridge<S> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut cx = Context::from_waker(&self.waker);
+        match Pin::new(&mut self.stream).poll_write(&mut cx, bytes) {
+            Poll::Ready(written) => {
+                let count = written?;
+                self.written += count as u64;
+                Ok(count)
+            }
+            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let mut cx = Context::from_waker(&self.waker);
+        match Pin::new(&mut self.stream).poll_flush(&mut cx) {
+            Poll::Ready(flushed) => flushed,
+            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+}
+
+/// What would have to wait is pending.
+fn not_yet<T>(result: Result<T, Error>) -> Poll<Result<T, Error>> {
+    match result {
+        Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+        result => Poll::Ready(result),
+    }
+}
+
+fn frame(message: Message) -> Option<Frame> {
+    match message {
+        Message::Text(text) => Some(Frame::Text(text)),
+        Message::Binary(bytes) => Some(Frame::Binary(bytes)),
+        Message::Ping(bytes) => Some(Frame::Ping(bytes)),
+        Message::Pong(bytes) => Some(Frame::Pong(bytes)),
+        Message::Close(close) => {
+            Some(Frame::Close(close.map(|close| {
+                (close.code.into(), close.reason.as_str().to_owned())
+            })))
+        }
+        // Never read, only written.
+        Message::Frame(_) => None,
+    }
+}
+
+fn message(frame: Frame) -> Message {
+    match frame {
+        Frame::Text(text) => Message::Text(text),
+        Frame::Binary(bytes) => Message::Binary(bytes),
+        Frame::Ping(bytes) => Message::Ping(bytes),
+        Frame::Pong(bytes) => Message::Pong(bytes),
+        Frame::Close(close) => Message::Close(close.map(|(code, reason)| CloseFrame {
+            code: code.into(),
+            reason: reason.into(),
+        })),
+    }
+}
+
+fn close_reason(error: Error) -> CloseReason {
+    match error {
+        Error::ConnectionClosed
+        | Error::AlreadyClosed
+        | Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => CloseReason::Eof,
+        Error::Io(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => CloseReason::Eof,
+        Error::Io(error) => CloseReason::Io {
+            kind: error.kind(),
+            detail: error.to_string(),
+        },
+        Error::Capacity(error @ CapacityError::MessageTooLong { .. }) => CloseReason::TooBig {
+            detail: error.to_string(),
+        },
+        Error::Tls(error) => CloseReason::Io {
+            kind: std::io::ErrorKind::Other,
+            detail: error.to_string(),
+        },
+        other => CloseReason::Protocol {
+            detail: other.to_string(),
+        },
+    }
+}
