@@ -245,6 +245,10 @@ impl Platform for Deribit {
         }
     }
 
+    fn channel_start(&self, frame: &[u8]) -> Option<usize> {
+        envelope::channel_start(frame)
+    }
+
     /// Greeting, clock, status, heartbeat, authentication (with credentials), cancel-on-disconnect (if
     /// chosen). The first that fails gives its name to the error.
     ///

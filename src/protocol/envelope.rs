@@ -71,6 +71,33 @@ pub fn peek(frame: &[u8]) -> Envelope<'_> {
     scan(frame).unwrap_or_else(|| parse(frame))
 }
 
+/// Where the channel's name begins in a notification whose kind is settled by the bytes before it.
+///
+/// Every frame that begins with the same bytes and goes on with a plain name (no escape, no control
+/// character), its closing quote, and `,` or `}` is a notification of the channel of that name. `None` for
+/// whatever else, and for notifications that need a real parser.
+///
+/// ```
+/// use mainstay::protocol::envelope::channel_start;
+///
+/// let frame = br#"{"method":"subscription","params":{"channel":"trades","data":[]}}"#;
+/// assert_eq!(channel_start(frame), Some(46));
+/// ```
+#[must_use]
+pub fn channel_start(frame: &[u8]) -> Option<usize> {
+    match scan(frame)? {
+        Envelope::Notification {
+            channel: Some(Cow::Borrowed(name)),
+            ..
+        } => Some(name.as_ptr().addr() - frame.as_ptr().addr()),
+        Envelope::Notification { .. }
+        | Envelope::Response { .. }
+        | Envelope::ForeignResponse
+        | Envelope::Request { .. }
+        | Envelope::Other => None,
+    }
+}
+
 /// Whether a frame is an array whose first element answers a request, or is a channel's notification: the
 /// answers to a batch (section 6). Only that element is looked at.
 #[must_use]

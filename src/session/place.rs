@@ -26,11 +26,19 @@ pub(crate) enum Place {
     Batch,
 }
 
-/// Asks the platform.
+/// Looks for what it knows, then asks the platform.
 pub(crate) fn place(platform: &dyn Platform, sorter: &mut Sorter, payload: &[u8]) -> Place {
+    if let Some(bin) = sorter.recognise(payload) {
+        return Place::Bin(bin);
+    }
     match platform.route(payload) {
         Route::Reply(id) => Place::Reply(id),
-        Route::Notification(channel) => Place::Bin(sorter.place(Some(&channel))),
+        Route::Notification(channel) => {
+            if let Some(start) = platform.channel_start(payload) {
+                sorter.learn(payload.get(..start).unwrap_or_default());
+            }
+            Place::Bin(sorter.place(Some(&channel)))
+        }
         Route::Heartbeat => Place::Heartbeat,
         Route::Batch => Place::Batch,
         Route::Unrouted => Place::Bin(sorter.place(None)),

@@ -97,10 +97,14 @@ impl Table {
 pub(crate) struct Sorter {
     table: Arc<Table>,
     /// Position of a channel in `bins`; the last bin is everything else.
-    index: HashMap<Arc<str>, usize>,
+    index: HashMap<Arc<[u8]>, usize, foldhash::fast::RandomState>,
     bins: Vec<Bin>,
     /// The channel of the frame before, and its bin: what comes next is often the same.
-    last: Option<(Arc<str>, usize)>,
+    last: Option<(Arc<[u8]>, usize)>,
+    /// What stands before the channel's name in this venue's notifications. Empty until one was seen.
+    head: Vec<u8>,
+    /// Whether every name in the index stands in JSON as it is, so that bytes may be compared.
+    plain: bool,
     /// Bins that hold something, in the order in which they began to.
     filled: Vec<usize>,
 }
@@ -116,9 +120,11 @@ impl Sorter {
     pub(crate) fn new(routes: &Routes) -> Self {
         let mut sorter = Self {
             table: Arc::default(),
-            index: HashMap::new(),
+            index: HashMap::default(),
             bins: vec![Bin::default()],
             last: None,
+            head: Vec::new(),
+            plain: true,
             filled: Vec::new(),
         };
         sorter.build(routes.snapshot());
@@ -138,18 +144,44 @@ impl Sorter {
     pub(crate) fn place(&mut self, channel: Option<&str>) -> usize {
         let rest = self.bins.len() - 1;
         let Some(channel) = channel else { return rest };
+        self.bin(channel.as_bytes()).unwrap_or(rest)
+    }
+
+    /// From here on frames that begin with `head` are [recognised](Self::recognise).
+    pub(crate) fn learn(&mut self, head: &[u8]) {
+        self.head.clear();
+        self.head.extend_from_slice(head);
+    }
+
+    /// The bin of a frame that begins as the notification did from which this was [learnt](Self::learn), if its
+    /// channel has subscribers.
+    pub(crate) fn recognise(&mut self, frame: &[u8]) -> Option<usize> {
+        if self.head.is_empty() || !self.plain {
+            return None;
+        }
+        let rest = frame.strip_prefix(self.head.as_slice())?;
+        if let Some((last, place)) = &self.last
+            && let Some(b"\"," | b"\"}") = rest.strip_prefix(&**last).and_then(|rest| rest.get(..2))
+        {
+            return Some(*place);
+        }
+        let end = memchr::memchr(b'"', rest)?;
+        let (name, rest) = rest.split_at(end);
+        match rest.get(1) {
+            Some(b',' | b'}') => self.bin(name),
+            _ => None,
+        }
+    }
+
+    fn bin(&mut self, channel: &[u8]) -> Option<usize> {
         if let Some((last, place)) = &self.last
             && **last == *channel
         {
-            return *place;
+            return Some(*place);
         }
-        match self.index.get_key_value(channel) {
-            Some((name, place)) => {
-                self.last = Some((Arc::clone(name), *place));
-                *place
-            }
-            None => rest,
-        }
+        let (name, place) = self.index.get_key_value(channel)?;
+        self.last = Some((Arc::clone(name), *place));
+        Some(*place)
     }
 
     /// Puts a frame into a bin. Whether anybody listens; if not, the frame is dropped.
@@ -201,11 +233,13 @@ impl Sorter {
 
     fn build(&mut self, table: Arc<Table>) {
         self.index.clear();
+        self.plain = table.channels.keys().all(|name| is_plain(name));
         self.last = None;
         self.bins.clear();
         self.filled.clear();
         for (channel, subscribers) in &table.channels {
-            self.index.insert(Arc::clone(channel), self.bins.len());
+            self.index
+                .insert(Arc::from(channel.as_bytes()), self.bins.len());
             self.bins.push(Bin {
                 subscribers: subscribers.clone(),
                 frames: Vec::new(),
@@ -218,3 +252,13 @@ impl Sorter {
         self.table = table;
     }
 }
+
+/// Whether a name has the same bytes as a JSON string (RFC 8259, section 7).
+fn is_plain(name: &str) -> bool {
+    !name
+        .bytes()
+        .any(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f))
+}
+
+#[cfg(test)]
+mod tests;

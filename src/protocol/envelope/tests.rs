@@ -106,9 +106,12 @@ fn the_layouts_of_real_servers_need_no_parser() {
     let subscription = r#"{"jsonrpc":"2.0","method":"subscription","params":{"channel":"book.BTC-PERPETUAL.100ms","data":{"type":"change"}}}"#;
     let expected = notification("subscription", Some("book.BTC-PERPETUAL.100ms"));
     assert_eq!(scan(subscription.as_bytes()), Some(expected));
+    let start = channel_start(subscription.as_bytes());
+    assert_eq!(start, subscription.find("book"));
     let answer =
         r#"{"jsonrpc":"2.0","id":42,"result":"ok","usIn":1,"usOut":2,"usDiff":1,"testnet":true}"#;
     assert_eq!(scan(answer.as_bytes()), Some(Envelope::Response { id: 42 }));
+    assert_eq!(channel_start(answer.as_bytes()), None);
     let refusal = r#"{"jsonrpc":"2.0","id":42,"error":{"code":13009,"message":"unauthorized"}}"#;
     assert_eq!(
         scan(refusal.as_bytes()),
@@ -256,6 +259,23 @@ proptest! {
         let expected = reference(&members);
         prop_assert_eq!(parse(frame.as_bytes()), expected.clone(), "parser, {}", &frame);
         prop_assert_eq!(peek(frame.as_bytes()), expected, "peek, {}", &frame);
+    }
+
+    /// What a reader does that has learnt a head: it looks at the name alone.
+    #[test]
+    fn what_stands_before_the_name_settles_a_notification(
+        (frame, _) in message(),
+        name in "[a-zA-Z0-9._ \u{e4}-]{0,12}",
+    ) {
+        if let Some(start) = channel_start(frame.as_bytes()) {
+            let (head, rest) = frame.split_at(start);
+            let (_, rest) = rest.split_once('"').unwrap();
+            let other = format!("{head}{name}\"{rest}");
+            let Envelope::Notification { channel, .. } = parse(other.as_bytes()) else {
+                panic!("{other}");
+            };
+            prop_assert_eq!(channel.as_deref(), Some(name.as_str()), "{}", &other);
+        }
     }
 
     #[test]

@@ -61,11 +61,16 @@ where
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame, CloseReason>> {
         self.socket.get_mut().wake(cx);
         loop {
-            match ready!(not_yet(self.socket.read())) {
+            match self.socket.read() {
+                Ok(Message::Text(text)) => return Poll::Ready(Ok(Frame::Text(text))),
+                Ok(Message::Binary(bytes)) => return Poll::Ready(Ok(Frame::Binary(bytes))),
                 Ok(message) => {
                     if let Some(frame) = frame(message) {
                         return Poll::Ready(Ok(frame));
                     }
+                }
+                Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Poll::Pending;
                 }
                 Err(error) => return Poll::Ready(Err(close_reason(error))),
             }
