@@ -287,6 +287,26 @@ async fn a_subscription_is_confirmed_reads_its_messages_and_is_ended() {
 }
 
 #[tokio::test]
+async fn a_message_that_cannot_be_read_is_a_gap_and_the_stream_goes_on() {
+    let server = teahouse().await;
+    let session = visit(&server).await;
+    let mut oolong = drink(&session, "oolong").await;
+    let spoilt = json!({ "on": "oolong", "price": "a smile" });
+    server.inject(Frame::text(spoilt.to_string())).await;
+    server.inject(poured("oolong", 5.5)).await;
+    match next(&mut oolong).await {
+        Event::Gap(gap) => {
+            assert_eq!((gap.cause.label(), gap.missed), ("undecodable", Some(1)));
+            assert!(!gap.cause.to_string().contains("smile"), "no payload");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(matches!(next(&mut oolong).await, Event::Resynced(_)));
+    assert_eq!(price(&mut oolong).await, 5.5);
+    assert_eq!(server.accepted(), 1, "nothing is wrong with the connection");
+}
+
+#[tokio::test]
 async fn a_channel_that_the_house_leaves_out_is_rejected() {
     let server = teahouse().await;
     let session = visit(&server).await;

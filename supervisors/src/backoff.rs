@@ -339,6 +339,19 @@ mod tests {
     }
 
     #[test]
+    fn between_equal_bounds_the_delay_is_constant() {
+        let second = Duration::from_secs(1);
+        let backoff = Backoff::new(second, second)
+            .first_immediate(false)
+            .jitter(Jitter::None)
+            .max_attempts(5);
+        assert_eq!(backoff.check(), Ok(()));
+        for (attempt, random) in [(1, 0.0), (2, 0.5), (5, 1.0)] {
+            assert_eq!(backoff.delay(attempt, random), second);
+        }
+    }
+
+    #[test]
     fn a_percentage_of_jitter_takes_at_most_that_much_away() {
         let backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(1))
             .first_immediate(false)

@@ -207,6 +207,8 @@ async fn two_subscriptions_of_a_channel_share_one_at_the_venue() {
     let one = session.subscribe(channel.clone()).await;
     let mut one = one.expect("a subscription");
     let mut two = session.subscribe(channel).await.expect("a subscription");
+    assert_eq!([one.channel(), two.channel()], [Some(TICKER); 2]);
+    assert_eq!(session.messages().channel(), None);
     let _ = data(&mut one).await;
     let _ = data(&mut two).await;
     drop(one);
