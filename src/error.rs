@@ -2,7 +2,7 @@
 //!
 //! One enum per operation: [`ConfigErrors`] when a session is described, [`ConnectError`] when a
 //! connection is opened, [`RequestError`] when a request ends without an answer that helps,
-//! [`SubscribeError`] for a subscription, [`StartError`] when a session is started, [`PoolError`] and
+//! [`SubscribeError`] for a subscription, [`UnsubscribeError`] for its end, [`StartError`] when a session is started, [`PoolError`] and
 //! [`AddError`] with a pool of them. What to do about an
 //! error is decided here and nowhere else, by `recovery()`; nobody matches on a string. For a person every
 //! error has `explain()`: its [`Category`], what to try, and a heading of the [`guide`].
@@ -25,7 +25,7 @@ pub use explain::{Category, Explanation};
 pub use limit::LimitError;
 pub use pool::{AddError, DuplicateId, PoolError};
 pub use request::{DecodeError, ErrorObject, RequestError, UnknownCause};
-pub use session::{EndReason, StartError, SubscribeError, WaitError};
+pub use session::{EndReason, StartError, SubscribeError, UnsubscribeError, WaitError};
 
 use std::time::Duration;
 

@@ -69,6 +69,7 @@ pub use protocol::call::Call;
 pub use protocol::continuity::{Epoch, Gap, Resynced};
 pub use protocol::rpc::TypedCall;
 pub use protocol::status::{Status, Transition, Why};
+pub use protocol::subscriptions::{ChannelState, ChannelStatus, Refusal};
 pub use protocol::venue_time::VenueTime;
 #[cfg(feature = "testing")]
 pub use session::Part;
@@ -82,7 +83,7 @@ pub use session::plane::SessionState;
 pub use session::spec::SessionSpec;
 pub use session::start::Client;
 pub use session::statistics::Statistics;
-pub use session::subscription::{Data, Event, Subscription};
+pub use session::subscription::{Data, Event, Subscription, Unsubscribed};
 pub use session::tape::RecordingStatistics;
 pub use session::transport::TransportEnd;
 pub use session::vitals::{HeartbeatHealth, StateMetrics};

@@ -24,6 +24,8 @@ mod misconduct;
 mod sequences;
 #[path = "deribit/subscriptions.rs"]
 mod subscriptions;
+#[path = "deribit/unsubscribing.rs"]
+mod unsubscribing;
 
 use std::time::Duration;
 

@@ -16,7 +16,10 @@ use mainstay::error::{EndReason, RequestError, UnknownCause, WaitError};
 use mainstay::platform::JsonRpc;
 use mainstay::supervisors::Backoff;
 use mainstay::testing::{ReceivedKind, Script, ScriptedServer, ServerConnection};
-use mainstay::{Channel, Client, Config, Event, Frame, Notice, Session, Status, Subscription, Why};
+use mainstay::{
+    Channel, ChannelStatus, Client, Config, Event, Frame, Notice, Session, Status, Subscription,
+    Why,
+};
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 
@@ -416,6 +419,16 @@ async fn the_channels_that_are_wanted_are_listed_once_by_name() {
         channels.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
     assert_eq!(names(), ["ticker", "trades"]);
+    let states = session.channel_states();
+    let states = states
+        .iter()
+        .map(|state| (&*state.channel, state.status, state.subscriptions));
+    let unasked = ChannelStatus::Unasked;
+    assert_eq!(
+        states.collect::<Vec<_>>(),
+        [("trades", unasked, 1), ("ticker", unasked, 2)],
+        "in the order of the wishes"
+    );
     peer.hang_up().await.expect("an open connection");
     session.wait_for(Status::Down, LONG).await.expect("down");
     assert_eq!(

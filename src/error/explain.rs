@@ -14,7 +14,7 @@ use std::io;
 use super::{
     AddError, ConfigError, ConfigErrors, ConnectError, DecodeError, DuplicateId, EndReason,
     ErrorObject, LimitError, PoolError, Recovery, RequestError, StartError, SubscribeError,
-    UnknownCause, WaitError, chain,
+    UnknownCause, UnsubscribeError, WaitError, chain,
 };
 use crate::close::CloseReason;
 
@@ -152,6 +152,7 @@ explained!(
     ConnectError,
     StartError,
     SubscribeError,
+    UnsubscribeError,
     WaitError,
     RequestError,
     UnknownCause,
@@ -182,6 +183,7 @@ told_with_causes!(
     ConnectError,
     StartError,
     SubscribeError,
+    UnsubscribeError,
     WaitError,
     RequestError,
     UnknownCause,
@@ -344,6 +346,28 @@ impl SubscribeError {
                 "subscribe-ended",
                 Category::Lifecycle,
                 "ask the session's state for the cause, and start another one if it is over",
+            ),
+        }
+    }
+}
+
+impl UnsubscribeError {
+    fn entry(&self) -> Entry {
+        match self {
+            Self::Rejected { .. } => Entry::new(
+                "unsubscribe-rejected",
+                Category::Service,
+                "reconnect if what still comes is too much: a new connection has only what is wanted",
+            ),
+            Self::Timeout { .. } => Entry::new(
+                "unsubscribe-timeout",
+                Category::Timeout,
+                "wait longer; the subscription is over, and the session's channel states tell what the venue says",
+            ),
+            Self::ConnectionLost { .. } => Entry::new(
+                "unsubscribe-lost",
+                Category::Network,
+                "nothing: the channel ended with its connection and is not restored on the next",
             ),
         }
     }

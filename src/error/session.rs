@@ -100,6 +100,45 @@ impl SubscribeError {
     }
 }
 
+/// The venue did not confirm that it sends a channel no more. The subscription itself is over in any case.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum UnsubscribeError {
+    /// The venue refused, and may go on sending until the connection ends.
+    #[error("unsubscribing from channel {channel:?} was refused: {detail}")]
+    Rejected {
+        /// The channel.
+        channel: String,
+        /// What the venue said.
+        detail: String,
+    },
+    /// The venue did not confirm it in time. It goes on being told for as long as its answers are passing ones.
+    #[error("the end of channel {channel:?} was not confirmed within {limit:?}")]
+    Timeout {
+        /// The channel.
+        channel: String,
+        /// The deadline.
+        limit: Duration,
+    },
+    /// The connection ended first, and with it whatever was subscribed on it: nothing comes any more.
+    #[error("connection ended before the end of channel {channel:?} was confirmed")]
+    ConnectionLost {
+        /// The channel.
+        channel: String,
+    },
+}
+
+impl UnsubscribeError {
+    /// What to do about it; nothing has to be tried again, since the wish is withdrawn.
+    #[must_use]
+    pub fn recovery(&self) -> Recovery {
+        match self {
+            Self::Rejected { .. } | Self::ConnectionLost { .. } => Recovery::Stop,
+            Self::Timeout { .. } => Recovery::Reconcile,
+        }
+    }
+}
+
 /// What was awaited of a session's life did not come.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]

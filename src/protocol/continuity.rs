@@ -19,11 +19,13 @@ pub use queue::{ContinuityQueue, OverflowRule, Pushed};
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
+
 use crate::close::GapCause;
 use crate::error::EndReason;
 
-/// Counts the connections of a session: 1, 2, 3, …
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// Counts the connections of a session: 1, 2, 3, … Serialised as its number.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Epoch(u64);
 
 impl Epoch {

@@ -16,9 +16,13 @@
 //! again); nothing is subscribed before the last step has succeeded; the machine knows no venue.
 //! Absent on purpose: what a request looks like, who sends it, and what its answer means.
 
+mod action;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+pub use action::Action;
 
 use super::call::{Batch, Call, Grant, Step};
 use super::continuity::Epoch;
@@ -28,82 +32,6 @@ use crate::error::Recovery;
 /// Names one call; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tag(u64);
-
-/// What the shell has to do.
-#[derive(Debug)]
-#[must_use]
-#[non_exhaustive]
-pub enum Action {
-    /// Send this call and bring back its answer under the tag.
-    Call {
-        /// The tag.
-        tag: Tag,
-        /// The call.
-        call: Call,
-    },
-    /// Ask the platform for a fresh authentication, send it, bring back its answer.
-    Authenticate {
-        /// The tag.
-        tag: Tag,
-    },
-    /// Every step has succeeded: say which channels are wanted (`on_wishes`).
-    AskWishes {
-        /// The connection's epoch.
-        epoch: Epoch,
-    },
-    /// Authorization is back: say which private channels are wanted (`on_wishes`).
-    AskPrivateWishes,
-    /// Every wanted channel has been answered for.
-    Live {
-        /// The connection's epoch.
-        epoch: Epoch,
-    },
-    /// These channels are subscribed.
-    Confirm {
-        /// The connection's epoch.
-        epoch: Epoch,
-        /// The channels.
-        channels: Vec<Arc<str>>,
-    },
-    /// These channels were refused.
-    Refuse {
-        /// The connection's epoch.
-        epoch: Epoch,
-        /// The channels.
-        channels: Vec<Arc<str>>,
-        /// What the venue said.
-        detail: String,
-    },
-    /// These channels were neither subscribed nor refused, for a reason that passes.
-    Postpone {
-        /// The connection's epoch.
-        epoch: Epoch,
-        /// The channels.
-        channels: Vec<Arc<str>>,
-        /// How long to wait at least before they are asked for again.
-        at_least: Duration,
-    },
-    /// Private data can no longer be relied on.
-    AuthorizationLost {
-        /// The connection's epoch.
-        epoch: Epoch,
-        /// When it was last known to be good.
-        since: Instant,
-        /// What the venue said.
-        detail: String,
-    },
-    /// Give this connection up.
-    Abandon {
-        /// The connection's epoch.
-        epoch: Epoch,
-        /// The step that failed.
-        step: String,
-        /// What the venue said.
-        detail: String,
-        /// Whether another connection can help.
-        recovery: Recovery,
-    },
-}
 
 /// Why a call was not answered with a result.
 #[derive(Debug, Clone)]
@@ -127,6 +55,9 @@ enum Purpose {
     },
     Renew,
     Subscribe(Batch),
+    /// Nobody wants these any more.
+    Release(Batch),
+    /// Half of a renewal: what is subscribed afresh is unsubscribed first.
     Unsubscribe,
 }
 
@@ -253,6 +184,11 @@ impl Establish {
                 }
             }
             Some(Purpose::Subscribe(batch)) => self.subscribed(batch, confirmed),
+            Some(Purpose::Release(batch)) => {
+                let channels = batch.channels;
+                let released = |epoch| Action::ConfirmRelease { epoch, channels };
+                self.epoch().map(released).into_iter().collect()
+            }
         }
     }
 
@@ -274,40 +210,79 @@ impl Establish {
             }
             Purpose::Renew => self.renewal_failed(failure, now),
             Purpose::Subscribe(batch) => {
-                if failure.recovery == Recovery::Reauthenticate && self.regrants < REGRANTS {
-                    // The channels stay wanted: the private ones are asked for when authorization is
-                    // back, the others a little later.
-                    let mut actions = self.reauthorize(failure.detail, now);
-                    let (channels, at_least) = (batch.channels, Duration::ZERO);
-                    actions.push(Action::Postpone {
-                        epoch,
-                        channels,
-                        at_least,
-                    });
-                    actions.extend(self.live_if_restored());
-                    return actions;
-                }
-                let (channels, detail) = (batch.channels, failure.detail);
-                let postponed = |at_least| Action::Postpone {
-                    epoch,
-                    channels: channels.clone(),
-                    at_least,
-                };
-                let action = match failure.recovery {
-                    // A connection that ended, or an answer that was lost, refuses nothing.
-                    Recovery::Retry | Recovery::Reconcile => postponed(Duration::ZERO),
-                    Recovery::RetryAfter(at_least) => postponed(at_least),
-                    Recovery::Reauthenticate | Recovery::Stop => Action::Refuse {
-                        epoch,
-                        channels,
-                        detail,
-                    },
-                };
-                let mut actions = vec![action];
+                let mut actions = self.not_subscribed(epoch, batch.channels, failure, now);
                 actions.extend(self.live_if_restored());
                 actions
             }
+            Purpose::Release(batch) => self.not_released(epoch, batch.channels, failure, now),
         }
+    }
+
+    fn not_subscribed(
+        &mut self,
+        epoch: Epoch,
+        channels: Vec<Arc<str>>,
+        failure: Failure,
+        now: Instant,
+    ) -> Vec<Action> {
+        let Failure { detail, recovery } = failure;
+        let mut actions = Vec::new();
+        let at_least = match recovery {
+            // The channels stay wanted: the private ones are asked for when authorization is
+            // back, the others a little later.
+            Recovery::Reauthenticate if self.regrants < REGRANTS => {
+                actions = self.reauthorize(detail, now);
+                Duration::ZERO
+            }
+            // A connection that ended, or an answer that was lost, refuses nothing.
+            Recovery::Retry | Recovery::Reconcile => Duration::ZERO,
+            Recovery::RetryAfter(at_least) => at_least,
+            Recovery::Reauthenticate | Recovery::Stop => {
+                return vec![Action::Refuse {
+                    epoch,
+                    channels,
+                    detail,
+                }];
+            }
+        };
+        actions.push(Action::Postpone {
+            epoch,
+            channels,
+            at_least,
+        });
+        actions
+    }
+
+    fn not_released(
+        &mut self,
+        epoch: Epoch,
+        channels: Vec<Arc<str>>,
+        failure: Failure,
+        now: Instant,
+    ) -> Vec<Action> {
+        let Failure { detail, recovery } = failure;
+        let mut actions = Vec::new();
+        let at_least = match recovery {
+            Recovery::Reauthenticate if self.regrants < REGRANTS => {
+                actions = self.reauthorize(detail, now);
+                Duration::ZERO
+            }
+            Recovery::Retry | Recovery::Reconcile => Duration::ZERO,
+            Recovery::RetryAfter(at_least) => at_least,
+            Recovery::Reauthenticate | Recovery::Stop => {
+                return vec![Action::RefuseRelease {
+                    epoch,
+                    channels,
+                    detail,
+                }];
+            }
+        };
+        actions.push(Action::PostponeRelease {
+            epoch,
+            channels,
+            at_least,
+        });
+        actions
     }
 
     /// The channels that are wanted, as the platform's requests. Sent at once if the session may.
@@ -328,14 +303,37 @@ impl Establish {
         actions
     }
 
-    /// Channels that are wanted no more.
-    pub fn on_released(&mut self, batches: Vec<Batch>) -> Vec<Action> {
+    /// Channels that are wanted no more on the connection of `epoch`; what the venue says to that is told.
+    pub fn on_released(&mut self, epoch: Epoch, batches: Vec<Batch>) -> Vec<Action> {
+        self.unsubscribe(epoch, batches, Purpose::Release)
+    }
+
+    /// Channels that are subscribed afresh on the connection of `epoch`, being still wanted: `first` unsubscribes
+    /// them, `then` subscribes them.
+    pub fn on_broken(&mut self, epoch: Epoch, first: Vec<Batch>, then: Vec<Batch>) -> Vec<Action> {
+        let mut actions = self.unsubscribe(epoch, first, |_| Purpose::Unsubscribe);
+        actions.extend(self.on_wishes(epoch, then));
+        actions
+    }
+
+    fn unsubscribe(
+        &mut self,
+        epoch: Epoch,
+        batches: Vec<Batch>,
+        purpose: impl Fn(Batch) -> Purpose,
+    ) -> Vec<Action> {
         match self.state {
-            State::Restoring { .. } | State::Live { .. } => batches
-                .into_iter()
-                .map(|batch| self.call(batch.call, Purpose::Unsubscribe))
-                .collect(),
-            State::Offline | State::Opening { .. } | State::Abandoned => Vec::new(),
+            State::Restoring { epoch: open, .. } | State::Live { epoch: open } if open == epoch => {
+                let calls = batches.into_iter();
+                calls
+                    .map(|batch| self.call(batch.call.clone(), purpose(batch)))
+                    .collect()
+            }
+            State::Offline
+            | State::Opening { .. }
+            | State::Restoring { .. }
+            | State::Live { .. }
+            | State::Abandoned => Vec::new(),
         }
     }
 
@@ -413,7 +411,7 @@ impl Establish {
             | Purpose::Complete { .. }
             | Purpose::Renew => Some(Mark::Authentication),
             Purpose::Subscribe(_) if !self.is_live() => Some(Mark::Restore),
-            Purpose::Subscribe(_) | Purpose::Unsubscribe => None,
+            Purpose::Subscribe(_) | Purpose::Release(_) | Purpose::Unsubscribe => None,
         }
     }
 

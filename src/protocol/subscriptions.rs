@@ -11,17 +11,29 @@
 //!      +-- unwish ----+-----------------------------------------------------+
 //! ```
 //!
+//! What is let go of while a connection is ready stands among the releases (`release`) until the venue has
+//! confirmed that, too; it can be wanted again meanwhile.
+//!
 //! Invariants: restoring follows the order of the wishes; a channel is asked for at most once at a
 //! time; a confirmation of an older epoch changes nothing.
 
-use std::collections::{BTreeMap, HashMap};
+mod release;
+mod state;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
+
+pub use release::ReleaseAction;
+use release::Releases;
+pub use state::{ChannelState, ChannelStatus, Refusal};
 
 use super::continuity::Epoch;
 
 /// How often a venue may refuse a channel before the wish is given up.
 pub const REFUSALS: u32 = 3;
+/// How many channels that were given up are remembered.
+pub const GIVEN_UP: usize = 64;
 
 /// What to do after the user has changed a wish.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,9 +75,13 @@ struct Wish {
     order: u64,
     listeners: usize,
     refusals: u32,
+    /// The last refusal; cleared by a confirmation.
+    refusal: Option<Refusal>,
     /// Set by the first confirmation; a wish that was once confirmed deserves more patience.
     once_confirmed: bool,
     status: Status,
+    /// The epoch on which it came to that.
+    since: Epoch,
     /// When the venue was last asked because what came was unusable.
     broken_at: Option<Instant>,
     /// Whether what came after that was unusable again, before the venue's answer was known.
@@ -79,13 +95,32 @@ impl Status {
             Self::Wanted | Self::Asked => false,
         }
     }
+
+    fn told(self) -> ChannelStatus {
+        match self {
+            Self::Wanted => ChannelStatus::Pending,
+            Self::Asked => ChannelStatus::Subscribing,
+            Self::Confirmed(_) => ChannelStatus::Confirmed,
+        }
+    }
+}
+
+/// How many wishes are confirmed, and on which connection that changes.
+#[derive(Debug, Default)]
+struct Tally {
+    confirmed: usize,
+    /// The epoch that was ready last.
+    epoch: Epoch,
 }
 
 impl Wish {
-    /// Stands at `next` from now on; `confirmed` is how many of the ledger's wishes are.
-    fn turn(&mut self, next: Status, confirmed: &mut usize) {
-        *confirmed -= usize::from(self.status.is_confirmed());
-        *confirmed += usize::from(next.is_confirmed());
+    /// Stands at `next` from now on.
+    fn turn(&mut self, next: Status, tally: &mut Tally) {
+        tally.confirmed -= usize::from(self.status.is_confirmed());
+        tally.confirmed += usize::from(next.is_confirmed());
+        if self.status != next {
+            self.since = tally.epoch;
+        }
         self.status = next;
     }
 }
@@ -96,10 +131,13 @@ pub struct Ledger {
     wishes: HashMap<Arc<str>, Wish>,
     order: BTreeMap<u64, Arc<str>>,
     next_order: u64,
-    /// How many are confirmed.
-    confirmed: usize,
+    tally: Tally,
     /// The epoch whose connection may be asked; `None` while there is none.
     ready: Option<Epoch>,
+    /// What the venue has yet to confirm that nobody wants any more.
+    releases: Releases,
+    /// The last channels that were refused for good, oldest first.
+    given_up: VecDeque<(Arc<str>, Refusal)>,
 }
 
 impl Ledger {
@@ -109,16 +147,26 @@ impl Ledger {
         Self::default()
     }
 
+    /// An empty ledger of a session whose last connection was that of `epoch`.
+    #[must_use]
+    pub fn after(epoch: Epoch) -> Self {
+        let mut ledger = Self::default();
+        ledger.tally.epoch = epoch;
+        ledger
+    }
+
     /// The user wants one more listener on `channel`.
     pub fn wish(&mut self, channel: &Arc<str>) -> WishAction {
         let ready = self.ready.is_some();
+        self.releases.withdraw(channel);
+        self.given_up.retain(|(name, _)| name != channel);
         if let Some(wish) = self.wishes.get_mut(channel) {
             wish.listeners += 1;
             return match wish.status {
                 Status::Confirmed(epoch) => WishAction::Confirmed(epoch),
                 Status::Asked => WishAction::Wait,
                 Status::Wanted if ready => {
-                    wish.turn(Status::Asked, &mut self.confirmed);
+                    wish.turn(Status::Asked, &mut self.tally);
                     WishAction::Ask
                 }
                 Status::Wanted => WishAction::Wait,
@@ -132,8 +180,10 @@ impl Ledger {
             order,
             listeners: 1,
             refusals: 0,
+            refusal: None,
             once_confirmed: false,
             status,
+            since: self.tally.epoch,
             broken_at: None,
             broken_again: false,
         };
@@ -145,7 +195,8 @@ impl Ledger {
         }
     }
 
-    /// One listener on `channel` is gone.
+    /// One listener on `channel` is gone. Where that is a reason to tell the venue, its answer is awaited
+    /// ([`Ledger::on_released`] and what stands beside it).
     pub fn unwish(&mut self, channel: &str) -> WishAction {
         let Some(wish) = self.wishes.get_mut(channel) else {
             return WishAction::Keep;
@@ -154,13 +205,60 @@ impl Ledger {
         if wish.listeners > 0 {
             return WishAction::Keep;
         }
-        self.remove(channel);
+        let Some(channel) = self.remove(channel) else {
+            return WishAction::Keep;
+        };
         // Also while it is only wanted: an answer that was lost may have been a yes.
-        if self.ready.is_some() {
-            WishAction::Release
-        } else {
-            WishAction::Keep
+        match self.ready {
+            Some(epoch) => {
+                self.releases.begin(&channel, epoch);
+                WishAction::Release
+            }
+            None => WishAction::Keep,
         }
+    }
+
+    /// The venue confirmed a channel on the connection of `epoch` that may have been let go of while it was
+    /// asked. Whether it has to be told so.
+    pub fn release_unwanted(&mut self, channel: &Arc<str>, epoch: Epoch) -> bool {
+        let unwanted = self.ready == Some(epoch)
+            && !self.is_wanted(channel)
+            && !self.releases.contains(channel);
+        if unwanted {
+            self.releases.begin(channel, epoch);
+        }
+        unwanted
+    }
+
+    /// The venue confirmed on the connection of `epoch` that it sends `channel` no more, or refused to stop.
+    pub fn on_released(&mut self, channel: &str, epoch: Epoch) -> ReleaseAction {
+        match self.ready == Some(epoch) {
+            true => self.releases.on_answer(channel),
+            false => ReleaseAction::Ignore,
+        }
+    }
+
+    /// The venue said neither yes nor no to the release of `channel` on the connection of `epoch`.
+    pub fn on_release_postponed(&mut self, channel: &str, epoch: Epoch) -> ReleaseAction {
+        if self.ready != Some(epoch) {
+            return ReleaseAction::Ignore;
+        }
+        if self.is_wanted(channel) {
+            return self.releases.on_answer(channel);
+        }
+        self.releases.on_postponed(channel)
+    }
+
+    /// Whether the venue has yet to confirm that it sends `channel` no more.
+    #[must_use]
+    pub fn is_releasing(&self, channel: &str) -> bool {
+        self.releases.contains(channel)
+    }
+
+    /// Tells the venue once more of what it has yet to hear. Returns it by name.
+    #[must_use]
+    pub fn retry_releases(&mut self) -> Vec<Arc<str>> {
+        self.releases.retry()
     }
 
     /// The connection of `epoch` may be asked. Returns what to ask for, in the order of the wishes.
@@ -171,6 +269,7 @@ impl Ledger {
             self.on_closed();
         }
         self.ready = Some(epoch);
+        self.tally.epoch = epoch;
         self.ask_where(|wish| wish.status == Status::Wanted)
     }
 
@@ -186,7 +285,7 @@ impl Ledger {
             .collect();
         for channel in &channels {
             if let Some(wish) = self.wishes.get_mut(channel) {
-                wish.turn(Status::Asked, &mut self.confirmed);
+                wish.turn(Status::Asked, &mut self.tally);
             }
         }
         channels
@@ -205,7 +304,7 @@ impl Ledger {
         }
         match wish.status {
             Status::Confirmed(_) => {
-                wish.turn(Status::Asked, &mut self.confirmed);
+                wish.turn(Status::Asked, &mut self.tally);
                 wish.broken_at = Some(now);
                 true
             }
@@ -232,15 +331,16 @@ impl Ledger {
         let Some(wish) = self.wishes.get_mut(channel) else {
             return false;
         };
-        wish.turn(Status::Confirmed(epoch), &mut self.confirmed);
+        wish.turn(Status::Confirmed(epoch), &mut self.tally);
         wish.once_confirmed = true;
         wish.refusals = 0;
+        wish.refusal = None;
         true
     }
 
     /// The venue refused `channel` on the connection of `epoch`. A wish that was never confirmed is
     /// given up at once; one that was gets [`REFUSALS`] chances.
-    pub fn on_refused(&mut self, channel: &str, epoch: Epoch) -> RefusalAction {
+    pub fn on_refused(&mut self, channel: &str, epoch: Epoch, detail: &str) -> RefusalAction {
         if self.ready != Some(epoch) {
             return RefusalAction::Ignore;
         }
@@ -248,9 +348,15 @@ impl Ledger {
             return RefusalAction::Ignore;
         };
         wish.refusals += 1;
-        wish.turn(Status::Wanted, &mut self.confirmed);
+        let refusal = Refusal::new(epoch, detail);
+        wish.refusal = Some(refusal.clone());
+        wish.turn(Status::Wanted, &mut self.tally);
         if !wish.once_confirmed || wish.refusals >= REFUSALS {
-            self.remove(channel);
+            if let Some(channel) = self.remove(channel) {
+                self.given_up.push_back((channel, refusal));
+                let beyond = self.given_up.len().saturating_sub(GIVEN_UP);
+                self.given_up.drain(..beyond);
+            }
             return RefusalAction::GiveUp;
         }
         RefusalAction::Later
@@ -264,7 +370,7 @@ impl Ledger {
         }
         match self.wishes.get_mut(channel) {
             Some(wish) => {
-                wish.turn(Status::Wanted, &mut self.confirmed);
+                wish.turn(Status::Wanted, &mut self.tally);
                 true
             }
             None => false,
@@ -280,11 +386,12 @@ impl Ledger {
         self.ask_where(|wish| wish.status == Status::Wanted)
     }
 
-    /// The connection ended: every confirmation is void, every wish stays.
+    /// The connection ended: every confirmation is void, every wish stays; what was yet to be released is.
     pub fn on_closed(&mut self) {
         self.ready = None;
+        self.releases.clear();
         for wish in self.wishes.values_mut() {
-            wish.turn(Status::Wanted, &mut self.confirmed);
+            wish.turn(Status::Wanted, &mut self.tally);
             wish.broken_at = None;
             wish.broken_again = false;
         }
@@ -321,237 +428,74 @@ impl Ledger {
     /// How many channels are wanted, and how many of them are confirmed.
     #[must_use]
     pub fn counts(&self) -> (usize, usize) {
-        (self.wishes.len(), self.confirmed)
+        (self.wishes.len(), self.tally.confirmed)
+    }
+
+    /// Where every channel stands: those that are wanted, in the order of the wishes, then those that the venue
+    /// has yet to release, then the last [`GIVEN_UP`] that it refused for good.
+    #[must_use]
+    pub fn states(&self) -> Vec<ChannelState> {
+        let wanted = self.order.values();
+        let wanted = wanted.filter_map(|name| Some(state_of(name, self.wishes.get(name)?)));
+        wanted.chain(self.unwanted()).collect()
+    }
+
+    /// Where `channel` stands; `None` if it is none of those.
+    #[must_use]
+    pub fn state(&self, channel: &str) -> Option<ChannelState> {
+        match self.wishes.get_key_value(channel) {
+            Some((name, wish)) => Some(state_of(name, wish)),
+            None => self.unwanted().find(|state| *state.channel == *channel),
+        }
+    }
+
+    fn unwanted(&self) -> impl Iterator<Item = ChannelState> {
+        let state = |channel: &Arc<str>, status, since, last_refusal| ChannelState {
+            channel: Arc::clone(channel),
+            status,
+            since,
+            subscriptions: 0,
+            last_refusal,
+        };
+        let releases = self.releases.iter();
+        let releases = releases
+            .filter(|(channel, _)| !self.is_wanted(channel))
+            .map(move |(channel, since)| state(channel, ChannelStatus::Unsubscribing, since, None));
+        let refused = self.given_up.iter().map(move |(channel, refusal)| {
+            let (since, refusal) = (refusal.epoch, Some(refusal.clone()));
+            state(channel, ChannelStatus::Refused, since, refusal)
+        });
+        releases.chain(refused)
     }
 
     fn ask_where(&mut self, which: impl Fn(&Wish) -> bool) -> Vec<Arc<str>> {
         let mut asked = Vec::new();
         for channel in self.order.values() {
             if let Some(wish) = self.wishes.get_mut(channel).filter(|wish| which(wish)) {
-                wish.turn(Status::Asked, &mut self.confirmed);
+                wish.turn(Status::Asked, &mut self.tally);
                 asked.push(Arc::clone(channel));
             }
         }
         asked
     }
 
-    fn remove(&mut self, channel: &str) {
-        if let Some(wish) = self.wishes.remove(channel) {
-            self.order.remove(&wish.order);
-            self.confirmed -= usize::from(wish.status.is_confirmed());
-        }
+    /// Forgets a wish. Returns the channel's name if there was one.
+    fn remove(&mut self, channel: &str) -> Option<Arc<str>> {
+        let wish = self.wishes.remove(channel)?;
+        self.tally.confirmed -= usize::from(wish.status.is_confirmed());
+        self.order.remove(&wish.order)
+    }
+}
+
+fn state_of(channel: &Arc<str>, wish: &Wish) -> ChannelState {
+    ChannelState {
+        channel: Arc::clone(channel),
+        status: wish.status.told(),
+        since: wish.since,
+        subscriptions: wish.listeners,
+        last_refusal: wish.refusal.clone(),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn name(text: &str) -> Arc<str> {
-        Arc::from(text)
-    }
-
-    fn first() -> Epoch {
-        Epoch::NONE.next()
-    }
-
-    #[test]
-    fn a_wish_made_while_down_is_asked_for_when_ready() {
-        let mut ledger = Ledger::new();
-        assert_eq!(ledger.wish(&name("a")), WishAction::Wait);
-        assert_eq!(ledger.on_ready(first()), [name("a")]);
-    }
-
-    #[test]
-    fn wishes_are_restored_in_their_order() {
-        let mut ledger = Ledger::new();
-        for channel in ["c", "a", "b"] {
-            let _ = ledger.wish(&name(channel));
-        }
-        assert_eq!(ledger.on_ready(first()), [name("c"), name("a"), name("b")]);
-    }
-
-    #[test]
-    fn what_is_not_restored_is_dropped_and_a_wish_never_confirmed_stays() {
-        let mut ledger = Ledger::new();
-        for channel in ["a", "b", "c"] {
-            let _ = ledger.wish(&name(channel));
-        }
-        let _ = ledger.on_ready(first());
-        assert!(ledger.on_confirmed("c", first()) && ledger.on_confirmed("a", first()));
-        ledger.on_closed();
-        assert_eq!(ledger.drop_confirmed(), [name("a"), name("c")]);
-        assert_eq!(ledger.on_ready(first().next()), [name("b")]);
-    }
-
-    #[test]
-    fn a_second_listener_does_not_ask_again() {
-        let mut ledger = Ledger::new();
-        let _ = ledger.on_ready(first());
-        assert_eq!(ledger.wish(&name("a")), WishAction::Ask);
-        assert_eq!(ledger.wish(&name("a")), WishAction::Wait);
-        assert!(ledger.on_confirmed("a", first()));
-        assert_eq!(ledger.wish(&name("a")), WishAction::Confirmed(first()));
-        assert_eq!(ledger.unwish("a"), WishAction::Keep);
-        assert_eq!(ledger.unwish("a"), WishAction::Keep);
-        assert_eq!(ledger.unwish("a"), WishAction::Release);
-    }
-
-    #[test]
-    fn a_close_voids_confirmations_and_keeps_wishes() {
-        let mut ledger = Ledger::new();
-        let _ = ledger.on_ready(first());
-        let _ = ledger.wish(&name("a"));
-        assert!(ledger.on_confirmed("a", first()));
-        ledger.on_closed();
-        assert_eq!(ledger.counts(), (1, 0));
-        assert_eq!(ledger.on_ready(first().next()), [name("a")]);
-    }
-
-    #[test]
-    fn a_new_connection_voids_the_confirmations_of_one_whose_end_was_never_told() {
-        let mut ledger = Ledger::new();
-        let _ = ledger.on_ready(first());
-        let _ = ledger.wish(&name("a"));
-        assert!(ledger.on_confirmed("a", first()));
-        assert_eq!(ledger.on_ready(first().next()), [name("a")]);
-    }
-
-    #[test]
-    fn a_confirmation_of_an_older_epoch_changes_nothing() {
-        let mut ledger = Ledger::new();
-        let _ = ledger.on_ready(first());
-        let _ = ledger.wish(&name("a"));
-        ledger.on_closed();
-        let _ = ledger.on_ready(first().next());
-        assert!(!ledger.on_confirmed("a", first()));
-        assert_eq!(ledger.counts(), (1, 0));
-    }
-
-    #[test]
-    fn a_wish_never_confirmed_is_given_up_at_the_first_refusal() {
-        let mut ledger = Ledger::new();
-        let _ = ledger.on_ready(first());
-        let _ = ledger.wish(&name("a"));
-        assert_eq!(ledger.on_refused("a", first()), RefusalAction::GiveUp);
-        assert!(!ledger.is_wanted("a"));
-    }
-
-    #[test]
-    fn a_wish_once_confirmed_survives_two_refusals() {
-        let mut ledger = Ledger::new();
-        let _ = ledger.on_ready(first());
-        let _ = ledger.wish(&name("a"));
-        assert!(ledger.on_confirmed("a", first()));
-        ledger.on_closed();
-        let second = first().next();
-        let _ = ledger.on_ready(second);
-        assert_eq!(ledger.on_refused("a", second), RefusalAction::Later);
-        assert_eq!(ledger.retry(), [name("a")]);
-        assert_eq!(ledger.on_refused("a", second), RefusalAction::Later);
-        assert_eq!(ledger.retry(), [name("a")]);
-        assert_eq!(ledger.on_refused("a", second), RefusalAction::GiveUp);
-    }
-
-    #[test]
-    fn a_broken_channel_is_asked_for_once_however_often_it_is_reported() {
-        let now = Instant::now();
-        let at = |millis| now + std::time::Duration::from_millis(millis);
-        let mut ledger = Ledger::new();
-        let _ = ledger.on_ready(first());
-        let _ = ledger.wish(&name("a"));
-        assert!(ledger.on_confirmed("a", first()));
-        assert!(ledger.on_broken("a", at(1), at(2)));
-        assert!(
-            !ledger.on_broken("a", at(1), at(3)),
-            "a second listener's report of the same"
-        );
-        assert!(ledger.on_confirmed("a", first()));
-        assert!(!ledger.is_broken_again("a"));
-        assert!(
-            !ledger.on_broken("a", at(1), at(5)),
-            "a slow listener's report of the same"
-        );
-        assert!(ledger.on_broken("a", at(6), at(7)), "a new break");
-    }
-
-    #[test]
-    fn a_break_that_is_found_before_the_answer_is_known_is_not_forgotten() {
-        let now = Instant::now();
-        let at = |millis| now + std::time::Duration::from_millis(millis);
-        let mut ledger = Ledger::new();
-        let _ = ledger.on_ready(first());
-        let _ = ledger.wish(&name("a"));
-        assert!(
-            !ledger.on_broken("a", at(1), at(2)),
-            "the venue has been asked"
-        );
-        assert!(ledger.on_confirmed("a", first()));
-        assert!(ledger.is_broken_again("a"));
-        assert!(ledger.on_confirmed("a", first()));
-        assert!(!ledger.is_broken_again("a"));
-    }
-
-    #[test]
-    fn a_postponed_wish_stays_however_often() {
-        let mut ledger = Ledger::new();
-        let _ = ledger.on_ready(first());
-        let _ = ledger.wish(&name("a"));
-        for _ in 0..10 {
-            assert!(ledger.on_postponed("a", first()));
-            assert_eq!(ledger.retry(), [name("a")]);
-        }
-        assert!(!ledger.on_postponed("a", first().next()));
-    }
-
-    #[test]
-    fn a_postponed_wish_that_is_dropped_is_released() {
-        let mut ledger = Ledger::new();
-        let _ = ledger.on_ready(first());
-        let _ = ledger.wish(&name("a"));
-        assert!(ledger.on_postponed("a", first()));
-        assert_eq!(ledger.unwish("a"), WishAction::Release);
-    }
-
-    #[test]
-    fn lost_authorization_asks_for_the_private_channels_alone() {
-        let mut ledger = Ledger::new();
-        let _ = ledger.on_ready(first());
-        for channel in ["public", "user.a", "user.b"] {
-            let _ = ledger.wish(&name(channel));
-            assert!(ledger.on_confirmed(channel, first()));
-        }
-        let again = ledger.on_lost(|channel| channel.starts_with("user."));
-        assert_eq!(again, [name("user.a"), name("user.b")]);
-        assert_eq!(ledger.counts(), (3, 1));
-    }
-
-    proptest! {
-        /// Whatever happens, only the user's wishes decide what is wanted.
-        #[test]
-        fn only_the_user_changes_the_wishes(script in proptest::collection::vec((0u8..7, 0usize..4), 0..200)) {
-            let channels = [name("a"), name("b"), name("c"), name("d")];
-            let mut ledger = Ledger::new();
-            let mut wanted = [0usize; 4];
-            let mut epoch = Epoch::NONE;
-            for (event, index) in script {
-                let channel = &channels[index];
-                match event {
-                    0 => { let _ = ledger.wish(channel); wanted[index] += 1; }
-                    1 if wanted[index] > 0 => { let _ = ledger.unwish(channel); wanted[index] -= 1; }
-                    2 => { epoch = epoch.next(); let _ = ledger.on_ready(epoch); }
-                    3 => ledger.on_closed(),
-                    4 => { let _ = ledger.on_confirmed(channel, epoch); }
-                    5 => { let _ = ledger.on_postponed(channel, epoch); }
-                    _ => { let _ = ledger.on_lost(|lost| lost == &**channel); }
-                }
-                let confirmed = ledger.wishes.values().filter(|wish| wish.status.is_confirmed());
-                prop_assert_eq!(ledger.counts(), (ledger.wanted(), confirmed.count()));
-                for (index, count) in wanted.iter().enumerate() {
-                    prop_assert_eq!(ledger.is_wanted(&channels[index]), *count > 0);
-                }
-            }
-        }
-    }
-}
+mod tests;

@@ -29,7 +29,7 @@ use crate::config::limits::Lane;
 use crate::error::{Recovery, RequestError};
 use crate::frame::Frame;
 use crate::platform::{Moment, Platform};
-use crate::protocol::call::{Call, Grant, Step};
+use crate::protocol::call::{Batch, Call, Grant, Step};
 use crate::protocol::continuity::Epoch;
 use crate::protocol::establish::{Action, Establish, Failure, Tag};
 use crate::protocol::recording::Mark;
@@ -57,8 +57,10 @@ pub(crate) enum AdapterMessage {
     TimeEnded(Result<Frame, RequestError>, Timing),
     /// Channels to subscribe on the connection of this epoch.
     Subscribe(Epoch, Vec<Arc<str>>),
-    /// Channels that nobody wants any more.
-    Release(Vec<Arc<str>>),
+    /// Channels that nobody wants any more on the connection of this epoch.
+    Release(Epoch, Vec<Arc<str>>),
+    /// A channel to subscribe afresh on the connection of this epoch.
+    Renew(Epoch, Arc<str>),
     /// The venue told somebody that we are not authorized.
     Unauthorized(String),
     /// From its own timer.
@@ -97,6 +99,14 @@ pub(crate) enum AdapterEvent {
     Refused(Epoch, Vec<Arc<str>>, String),
     /// These were neither; not to be asked for again before this long.
     Postponed(Epoch, Vec<Arc<str>>, Duration),
+    /// The venue sends these no more.
+    Released(Epoch, Vec<Arc<str>>),
+    /// It refused to stop sending these.
+    ReleaseRefused(Epoch, Vec<Arc<str>>, String),
+    /// Neither; not to be told again before this long.
+    ReleasePostponed(Epoch, Vec<Arc<str>>, Duration),
+    /// For these there is nobody to be told.
+    Untold(Epoch, Vec<Arc<str>>),
     /// The connection is over.
     Closed,
 }
@@ -174,9 +184,14 @@ impl<P: Platform> Actor for Adapter<P> {
                 Vec::new()
             }
             AdapterMessage::Subscribe(epoch, channels) => state.subscribe(epoch, channels),
-            AdapterMessage::Release(channels) => {
-                let batches = state.arguments.platform.unsubscribe(&channels);
-                state.establish.on_released(batches)
+            AdapterMessage::Release(epoch, channels) => state.release(epoch, channels),
+            AdapterMessage::Renew(epoch, channel) => {
+                let first = state
+                    .arguments
+                    .platform
+                    .unsubscribe(&[Arc::clone(&channel)]);
+                let then = state.to_subscribe(epoch, vec![channel]);
+                state.establish.on_broken(epoch, first, then)
             }
             AdapterMessage::Unauthorized(detail) => {
                 state.establish.on_unauthorized(detail, clock::now())
@@ -201,17 +216,28 @@ impl<P: Platform> AdapterState<P> {
         if channels.is_empty() {
             return self.establish.on_wishes(epoch, Vec::new());
         }
+        let batches = self.to_subscribe(epoch, channels);
+        self.establish.on_wishes(epoch, batches)
+    }
+
+    /// The requests that subscribe to these channels.
+    fn to_subscribe(&self, epoch: Epoch, channels: Vec<Arc<str>>) -> Vec<Batch> {
         let batches = self.arguments.platform.subscribe(&channels);
         // What the platform asks nobody for is the user's own affair, and counts as confirmed.
-        let asked: HashSet<&Arc<str>> = batches.iter().flat_map(|batch| &batch.channels).collect();
-        let own: Vec<_> = channels
-            .into_iter()
-            .filter(|channel| !asked.contains(channel))
-            .collect();
+        let own = not_in(&batches, channels);
         if !own.is_empty() {
             (self.arguments.events)(AdapterEvent::Confirmed(epoch, own));
         }
-        self.establish.on_wishes(epoch, batches)
+        batches
+    }
+
+    fn release(&mut self, epoch: Epoch, channels: Vec<Arc<str>>) -> Vec<Action> {
+        let batches = self.arguments.platform.unsubscribe(&channels);
+        let own = not_in(&batches, channels);
+        if !own.is_empty() {
+            (self.arguments.events)(AdapterEvent::Untold(epoch, own));
+        }
+        self.establish.on_released(epoch, batches)
     }
 
     fn closed(&mut self) -> Vec<Action> {
@@ -358,6 +384,23 @@ impl<P: Platform> AdapterState<P> {
             } => {
                 (self.arguments.events)(AdapterEvent::Postponed(epoch, channels, at_least));
             }
+            Action::ConfirmRelease { epoch, channels } => {
+                (self.arguments.events)(AdapterEvent::Released(epoch, channels));
+            }
+            Action::RefuseRelease {
+                epoch,
+                channels,
+                detail,
+            } => {
+                (self.arguments.events)(AdapterEvent::ReleaseRefused(epoch, channels, detail));
+            }
+            Action::PostponeRelease {
+                epoch,
+                channels,
+                at_least,
+            } => {
+                (self.arguments.events)(AdapterEvent::ReleasePostponed(epoch, channels, at_least));
+            }
             Action::AuthorizationLost {
                 epoch,
                 since,
@@ -489,4 +532,11 @@ impl<P: Platform> AdapterState<P> {
             })
         });
     }
+}
+
+/// Those of the channels that no batch names.
+fn not_in(batches: &[Batch], mut channels: Vec<Arc<str>>) -> Vec<Arc<str>> {
+    let named: HashSet<&Arc<str>> = batches.iter().flat_map(|batch| &batch.channels).collect();
+    channels.retain(|channel| !named.contains(channel));
+    channels
 }

@@ -35,6 +35,7 @@ use crate::error::{EndReason, Recovery};
 use crate::hooks::Hooks;
 use crate::protocol::continuity::Epoch;
 use crate::protocol::status::{Status, StatusHistory, Transition, Why};
+use crate::protocol::subscriptions::Ledger;
 use crate::protocol::venue_time::VenueTime;
 use crate::telemetry::TelemetryEvent;
 
@@ -76,7 +77,7 @@ impl SessionState {
 
 impl SessionState {
     /// The epoch of the open connection.
-    fn epoch(&self) -> Option<Epoch> {
+    pub(crate) fn epoch(&self) -> Option<Epoch> {
         match self {
             Self::Establishing { epoch } | Self::Live { epoch } => Some(*epoch),
             Self::Connecting | Self::Down { .. } | Self::Ended(_) => None,
@@ -128,9 +129,8 @@ pub(crate) struct Plane {
     pub(crate) control_backlog: AtomicUsize,
     /// Requests written and not answered; published by the connection, once for a batch of answers.
     pub(crate) in_flight: AtomicUsize,
-    /// Channels wanted, and those of them that are confirmed; published by the SubscriptionManager.
-    pub(crate) wanted: AtomicUsize,
-    pub(crate) confirmed: AtomicUsize,
+    /// What the user wants and what of it is confirmed. The SubscriptionManager's, who alone changes it.
+    ledger: Mutex<Ledger>,
     /// Attempts to connect since the session was last live.
     pub(crate) attempts: AtomicU32,
     /// What the HeartbeatManager has seen of the present connection, or of the last one.
@@ -195,8 +195,7 @@ impl Plane {
             socket: Arc::new(Semaphore::new(1)),
             control_backlog: AtomicUsize::new(0),
             in_flight: AtomicUsize::new(0),
-            wanted: AtomicUsize::new(0),
-            confirmed: AtomicUsize::new(0),
+            ledger: Mutex::default(),
             attempts: AtomicU32::new(0),
             health: Mutex::default(),
             line: ArcSwapOption::empty(),
@@ -229,6 +228,11 @@ impl Plane {
     /// An error has occurred, whose heading in the guide is `reason`.
     pub(crate) fn failed(&self, context: &'static str, reason: &'static str) {
         self.report(&TelemetryEvent::ErrorOccurred { context, reason });
+    }
+
+    /// The wishes. Nothing of the user's is called, and nobody is waited for, while this is held.
+    pub(crate) fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        lock(&self.ledger)
     }
 
     /// The line of the open connection.

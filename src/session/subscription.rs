@@ -6,6 +6,8 @@
 //! Invariants: in the order of arrival; after a gap comes `Resynced` or the end before the next data;
 //! nothing of an older epoch after a newer one; a duplicate by the venue's own numbers is not shown.
 
+mod unsubscribe;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Deref;
@@ -16,6 +18,7 @@ use std::time::Instant;
 
 use futures_util::Stream;
 use mainstay_supervisors::Address;
+pub use unsubscribe::Unsubscribed;
 
 use super::clock;
 use super::plane::Plane;
@@ -67,7 +70,7 @@ impl<M> Deref for Data<M> {
 
 /// A stream of [`Event`]s of one channel.
 ///
-/// Dropping it unsubscribes. It survives every reconnect and every restart in the session's tree; it
+/// Dropping it unsubscribes; [`Subscription::unsubscribe`] also waits for the venue's confirmation. It survives every reconnect and every restart in the session's tree; it
 /// ends with the session, or when the venue refuses its channel for good.
 pub struct Subscription<M> {
     subscriber: Arc<Subscriber>,

@@ -6,9 +6,10 @@
 //! Invariants: only the user adds or removes a wish, save for a channel that the venue refuses for
 //! good, whose subscription is then ended with that reason.
 
+mod releasing;
+
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
 use mainstay_supervisors::Address;
@@ -20,12 +21,14 @@ use super::clock;
 use super::observe::Notice;
 use super::plane::Plane;
 use super::subscriber::Subscriber;
+use super::subscription::Unsubscribed;
 use super::task::OwnedTask;
 use crate::close::GapCause;
 use crate::error::{EndReason, SubscribeError};
 use crate::protocol::continuity::Epoch;
 use crate::protocol::subscriptions::{Ledger, RefusalAction, WishAction};
 use crate::telemetry::TelemetryEvent;
+use releasing::Released;
 
 /// The least pause before a channel is asked for again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -41,6 +44,8 @@ pub(crate) enum SubscriptionMessage {
     Subscribe(Arc<Subscriber>, oneshot::Sender<Result<(), SubscribeError>>),
     /// The user has let go of a subscription.
     Unsubscribe(Arc<Subscriber>),
+    /// The user has let go of a subscription and waits for what the venue says to that.
+    Release(Arc<Subscriber>, oneshot::Sender<Released>),
     /// A subscription found its sequence broken: subscribe its channel afresh.
     Resync(Arc<Subscriber>, Instant),
     /// From the Adapter.
@@ -66,11 +71,12 @@ pub(crate) struct SubscriptionArguments {
 /// What it remembers.
 pub(crate) struct SubscriptionState {
     arguments: SubscriptionArguments,
-    ledger: Ledger,
     /// The epoch that may be asked.
     epoch: Option<Epoch>,
     /// Users that wait for a confirmation, by channel.
     waiting: HashMap<Arc<str>, Vec<oneshot::Sender<Result<(), SubscribeError>>>>,
+    /// Users that wait for the venue to release a channel, by channel.
+    releasing: HashMap<Arc<str>, Vec<oneshot::Sender<Released>>>,
     /// Channels that an earlier connection had and this one has not confirmed yet.
     restoring: HashSet<Arc<str>>,
     /// The timer of what is asked for again.
@@ -92,7 +98,7 @@ impl Actor for SubscriptionManager {
         _myself: ActorRef<Self::Msg>,
         arguments: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
-        let mut ledger = Ledger::new();
+        let mut ledger = Ledger::after(arguments.plane.epoch());
         let table = arguments.plane.routes.snapshot();
         for subscriber in table.all() {
             match &subscriber.channel {
@@ -106,18 +112,17 @@ impl Actor for SubscriptionManager {
                 None => {}
             }
         }
-        let state = SubscriptionState {
+        *arguments.plane.ledger() = ledger;
+        Ok(SubscriptionState {
             arguments,
-            ledger,
             epoch: None,
             waiting: HashMap::new(),
+            releasing: HashMap::new(),
             restoring: HashSet::new(),
             timer: None,
             asked: HashMap::new(),
             later: HashMap::new(),
-        };
-        state.publish();
-        Ok(state)
+        })
     }
 
     async fn handle(
@@ -130,7 +135,11 @@ impl Actor for SubscriptionManager {
             SubscriptionMessage::Subscribe(subscriber, reply) => {
                 state.subscribe(&subscriber, reply)
             }
-            SubscriptionMessage::Unsubscribe(subscriber) => state.unsubscribe(&subscriber),
+            SubscriptionMessage::Unsubscribe(subscriber) => {
+                // Nobody waits for what becomes of it.
+                let _ = state.unsubscribe(&subscriber);
+            }
+            SubscriptionMessage::Release(subscriber, reply) => state.release(&subscriber, reply),
             SubscriptionMessage::Resync(subscriber, received) => {
                 state.resync(&myself, &subscriber, received);
             }
@@ -138,22 +147,20 @@ impl Actor for SubscriptionManager {
             #[cfg(feature = "testing")]
             SubscriptionMessage::Crash => panic!("the subscription manager was told to panic"),
             SubscriptionMessage::Again => {
-                let channels = state.ledger.retry();
+                let channels = state.ledger().retry();
                 state.ask(channels);
+                let released = state.ledger().retry_releases();
+                state.tell_released(released);
             }
         }
-        state.publish();
         Ok(())
     }
 }
 
 impl SubscriptionState {
-    /// What the user may ask for; before anybody is told of it.
-    fn publish(&self) {
-        let (wanted, confirmed) = self.ledger.counts();
-        let plane = &self.arguments.plane;
-        plane.wanted.store(wanted, Ordering::Relaxed);
-        plane.confirmed.store(confirmed, Ordering::Relaxed);
+    /// The wishes, held for one statement: whoever is told of a change may ask for them.
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.arguments.plane.ledger()
     }
 
     fn subscribe(
@@ -165,16 +172,16 @@ impl SubscriptionState {
             let _ = reply.send(Ok(()));
             return;
         };
-        let wanted = self.ledger.is_wanted(channel);
-        let action = self.ledger.wish(channel);
-        self.publish();
+        let wanted = self.ledger().is_wanted(channel);
+        let action = self.ledger().wish(channel);
+        if !self.ledger().is_releasing(channel) {
+            // What was to be told once more is not, for this wish.
+            self.settle(channel, &Ok(Unsubscribed::Shared));
+        }
         if !wanted {
-            self.arguments
-                .plane
-                .report(&TelemetryEvent::SubscriptionAdded {
-                    channel,
-                    count: self.ledger.wanted(),
-                });
+            let count = self.ledger().wanted();
+            let added = TelemetryEvent::SubscriptionAdded { channel, count };
+            self.arguments.plane.report(&added);
         }
         if self.arguments.adapter.is_none() {
             self.arguments.plane.admit(subscriber);
@@ -202,27 +209,36 @@ impl SubscriptionState {
         waiting.push(reply);
     }
 
-    fn unsubscribe(&mut self, subscriber: &Arc<Subscriber>) {
+    /// Withdraws a wish. What became of its channel, if the venue need not be asked for that.
+    fn unsubscribe(&mut self, subscriber: &Arc<Subscriber>) -> Option<Unsubscribed> {
         if !self.arguments.plane.routes.remove(subscriber) {
-            return;
+            return Some(Unsubscribed::Untold);
         }
         let Some(channel) = &subscriber.channel else {
-            return;
+            return Some(Unsubscribed::Untold);
         };
-        match self.ledger.unwish(channel) {
-            WishAction::Release => self.tell(AdapterMessage::Release(vec![Arc::clone(channel)])),
-            WishAction::Ask | WishAction::Wait | WishAction::Confirmed(_) | WishAction::Keep => {}
-        }
-        if !self.ledger.is_wanted(channel) {
+        let action = self.ledger().unwish(channel);
+        let wanted = self.ledger().is_wanted(channel);
+        let became = match action {
+            WishAction::Release => {
+                self.tell_released(vec![Arc::clone(channel)]);
+                None
+            }
+            WishAction::Ask | WishAction::Wait | WishAction::Confirmed(_) | WishAction::Keep => {
+                Some(match wanted {
+                    true => Unsubscribed::Shared,
+                    false => Unsubscribed::Untold,
+                })
+            }
+        };
+        if !wanted {
             self.waiting.remove(channel);
             self.restoring.remove(channel);
-            self.arguments
-                .plane
-                .report(&TelemetryEvent::SubscriptionRemoved {
-                    channel,
-                    count: self.ledger.wanted(),
-                });
+            let count = self.ledger().wanted();
+            let removed = TelemetryEvent::SubscriptionRemoved { channel, count };
+            self.arguments.plane.report(&removed);
         }
+        became
     }
 
     fn resync(
@@ -248,15 +264,13 @@ impl SubscriptionState {
                 let _ = myself.cast(SubscriptionMessage::Resync(subscriber, received));
             });
             self.later.insert(Arc::clone(channel), later);
-        } else if self.ledger.on_broken(channel, received, now) {
-            self.ask_afresh(channel);
+        } else {
+            let afresh = self.ledger().on_broken(channel, received, now);
+            if afresh && let Some(epoch) = self.epoch {
+                self.asked.insert(Arc::clone(channel), now);
+                self.tell(AdapterMessage::Renew(epoch, Arc::clone(channel)));
+            }
         }
-    }
-
-    fn ask_afresh(&mut self, channel: &Arc<str>) {
-        self.asked.insert(Arc::clone(channel), clock::now());
-        self.tell(AdapterMessage::Release(vec![Arc::clone(channel)]));
-        self.ask(vec![Arc::clone(channel)]);
     }
 
     fn adapter(&mut self, myself: &ActorRef<SubscriptionMessage>, event: AdapterEvent) {
@@ -264,14 +278,16 @@ impl SubscriptionState {
             AdapterEvent::Ready(epoch) => {
                 let table = self.arguments.plane.routes.snapshot();
                 for subscriber in table.all().filter(|subscriber| subscriber.is_gone()) {
-                    self.unsubscribe(subscriber);
+                    // Who waits for that has a message of their own on the way.
+                    let _ = self.unsubscribe(subscriber);
                 }
                 if self.epoch != Some(epoch) {
                     // The end of the one before may never have been said.
+                    self.release_all();
                     self.end_unrestored();
                 }
                 self.epoch = Some(epoch);
-                let channels = self.ledger.on_ready(epoch);
+                let channels = self.ledger().on_ready(epoch);
                 let known = channels
                     .iter()
                     .filter(|one| !self.waiting.contains_key(*one));
@@ -287,7 +303,7 @@ impl SubscriptionState {
                         .iter()
                         .any(|subscriber| subscriber.kind.private)
                 };
-                let channels = self.ledger.on_lost(private);
+                let channels = self.ledger().on_lost(private);
                 self.ask(channels);
             }
             AdapterEvent::Confirmed(epoch, channels) => {
@@ -302,20 +318,32 @@ impl SubscriptionState {
                 }
             }
             AdapterEvent::Postponed(epoch, channels, at_least) => {
-                let ledger = &mut self.ledger;
                 let postponed = channels
                     .iter()
-                    .filter(|channel| ledger.on_postponed(channel, epoch));
+                    .filter(|channel| self.ledger().on_postponed(channel, epoch));
                 if postponed.count() > 0 {
                     self.again(myself, at_least.max(AGAIN));
                 }
+            }
+            AdapterEvent::Released(epoch, channels) => {
+                self.released(epoch, channels, |_| Ok(Unsubscribed::Confirmed));
+            }
+            AdapterEvent::Untold(epoch, channels) => {
+                self.released(epoch, channels, |_| Ok(Unsubscribed::Untold));
+            }
+            AdapterEvent::ReleaseRefused(epoch, channels, detail) => {
+                self.release_refused(epoch, channels, &detail);
+            }
+            AdapterEvent::ReleasePostponed(epoch, channels, at_least) => {
+                self.release_postponed(myself, epoch, channels, at_least);
             }
             AdapterEvent::Closed => {
                 self.epoch = None;
                 self.timer = None;
                 self.asked.clear();
                 self.later.clear();
-                self.ledger.on_closed();
+                self.ledger().on_closed();
+                self.release_all();
                 self.end_unrestored();
             }
         }
@@ -335,7 +363,8 @@ impl SubscriptionState {
         if self.arguments.restore {
             return;
         }
-        for channel in self.ledger.drop_confirmed() {
+        let channels = self.ledger().drop_confirmed();
+        for channel in channels {
             for subscriber in self.arguments.plane.routes.snapshot().of(&channel) {
                 subscriber.end(EndReason::NotRestored);
                 self.arguments.plane.routes.remove(subscriber);
@@ -349,19 +378,19 @@ impl SubscriptionState {
         epoch: Epoch,
         channel: &Arc<str>,
     ) {
-        if !self.ledger.on_confirmed(channel, epoch) {
-            if !self.ledger.is_wanted(channel) && self.epoch == Some(epoch) {
-                // Let go of while the venue was being asked.
-                self.tell(AdapterMessage::Release(vec![Arc::clone(channel)]));
+        let news = self.ledger().on_confirmed(channel, epoch);
+        if !news {
+            // Perhaps let go of while the venue was being asked.
+            let unwanted = self.ledger().release_unwanted(channel, epoch);
+            if unwanted {
+                self.tell_released(vec![Arc::clone(channel)]);
             }
             return;
         }
-        self.publish();
         let now = clock::now();
         let table = self.arguments.plane.routes.snapshot();
-        if self.ledger.is_broken_again(channel)
-            && let Some(subscriber) = table.of(channel).first()
-        {
+        let broken = self.ledger().is_broken_again(channel);
+        if broken && let Some(subscriber) = table.of(channel).first() {
             self.resync(myself, subscriber, now);
         }
         for subscriber in table.of(channel) {
@@ -384,8 +413,7 @@ impl SubscriptionState {
         channel: &Arc<str>,
         detail: &str,
     ) {
-        let action = self.ledger.on_refused(channel, epoch);
-        self.publish();
+        let action = self.ledger().on_refused(channel, epoch, detail);
         match action {
             RefusalAction::Ignore => {}
             RefusalAction::Later => self.again(myself, AGAIN),

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::Session;
 use crate::protocol::continuity::Epoch;
+use crate::protocol::subscriptions::{ChannelState, ChannelStatus};
 
 /// What a session holds now. Each number is true of some moment during the question, not all of the same.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -119,11 +120,11 @@ impl Session {
     pub fn state_metrics(&self) -> StateMetrics {
         let plane = &self.shared.plane;
         let line = plane.line();
-        let confirmed = plane.confirmed.load(Ordering::Relaxed);
+        let (channels, confirmed) = plane.ledger().counts();
         let mut metrics = StateMetrics {
             pending_requests: plane.in_flight.load(Ordering::Relaxed),
             queued_requests: line.as_ref().map_or(0, |line| line.queued()),
-            channels: plane.wanted.load(Ordering::Relaxed),
+            channels,
             // Void with the connection, also while the manager has yet to hear of its end.
             confirmed_channels: line.as_ref().map_or(0, |_| confirmed),
             connect_attempts: plane.attempts.load(Ordering::Relaxed),
@@ -153,6 +154,32 @@ impl Session {
             .filter_map(|subscriber| subscriber.channel.clone())
             .collect();
         names.into_iter().collect()
+    }
+
+    /// Where each channel stands, since when, and what the venue had against it: those that are wanted, in the order
+    /// of the wishes; then those that the venue has yet to confirm the end of; then the last 64 that it refused for
+    /// good and that nobody has asked for since. Can be serialised.
+    #[must_use]
+    pub fn channel_states(&self) -> Vec<ChannelState> {
+        let states = self.shared.plane.ledger().states();
+        states.into_iter().map(|state| self.told(state)).collect()
+    }
+
+    /// Where one channel stands, as in [`Session::channel_states`]; `None` if nobody wants it and there is nothing
+    /// more to say of it.
+    #[must_use]
+    pub fn channel_state(&self, channel: &str) -> Option<ChannelState> {
+        let state = self.shared.plane.ledger().state(channel)?;
+        Some(self.told(state))
+    }
+
+    /// On a bare connection nobody is asked, whatever the ledger hopes for.
+    fn told(&self, state: ChannelState) -> ChannelState {
+        let status = match self.shared.addresses.adapter {
+            Some(_) => state.status,
+            None => ChannelStatus::Unasked,
+        };
+        ChannelState { status, ..state }
     }
 
     /// How the heart of the open connection beats, or how that of the last one did.

@@ -239,6 +239,28 @@ fn every_subscribe_error() -> Vec<SubscribeError> {
     all
 }
 
+fn every_unsubscribe_error() -> Vec<UnsubscribeError> {
+    let all = vec![
+        UnsubscribeError::Rejected {
+            channel: word(),
+            detail: word(),
+        },
+        UnsubscribeError::Timeout {
+            channel: word(),
+            limit: SECOND,
+        },
+        UnsubscribeError::ConnectionLost { channel: word() },
+    ];
+    for error in &all {
+        match error {
+            UnsubscribeError::Rejected { .. }
+            | UnsubscribeError::Timeout { .. }
+            | UnsubscribeError::ConnectionLost { .. } => {}
+        }
+    }
+    all
+}
+
 fn every_limit_error() -> Vec<LimitError> {
     let all = vec![
         LimitError::QueueFull { capacity: 100 },
@@ -407,6 +429,8 @@ fn every_explanation() -> Vec<Explanation> {
     all.extend(every_close_reason().iter().map(CloseReason::explain));
     all.extend(every_start_error().iter().map(StartError::explain));
     all.extend(every_subscribe_error().iter().map(SubscribeError::explain));
+    let unsubscribe = every_unsubscribe_error();
+    all.extend(unsubscribe.iter().map(UnsubscribeError::explain));
     all.extend(every_limit_error().iter().map(LimitError::explain));
     all.extend(every_wait_error().iter().map(WaitError::explain));
     all.extend(every_unknown_cause().iter().map(UnknownCause::explain));

@@ -352,7 +352,7 @@ fn nothing_is_subscribed_before_the_last_step_has_succeeded() {
     let mut machine = Establish::new();
     let _ = machine.on_opened(first(), vec![Step::Authenticate]);
     assert!(machine.on_wishes(first(), vec![batch(&["a"])]).is_empty());
-    assert!(machine.on_released(vec![batch(&["a"])]).is_empty());
+    assert!(machine.on_released(first(), vec![batch(&["a"])]).is_empty());
 }
 
 #[test]
@@ -495,4 +495,84 @@ fn an_authentication_on_a_connection_in_use_is_completed_too_and_made_once() {
     );
     let actions = machine.on_result(exchange, grant(10), &[], now);
     assert!(matches!(actions[..], [Action::AskPrivateWishes]));
+}
+
+#[test]
+fn a_release_ends_as_confirmed_refused_or_postponed() {
+    let now = Instant::now();
+    let mut machine = live(now);
+    let mut release = |end: &dyn Fn(&mut Establish, Tag) -> Vec<Action>| {
+        let tag = called(
+            &machine.on_released(first(), vec![batch(&["a"])]),
+            "subscribe",
+        );
+        end(&mut machine, tag)
+    };
+    let actions = release(&|machine, tag| machine.on_result(tag, None, &[], now));
+    assert!(
+        matches!(&actions[..], [Action::ConfirmRelease { epoch, channels }]
+            if *epoch == first() && channels[..] == [name("a")]),
+        "{actions:?}"
+    );
+    let fail = |recovery| {
+        move |machine: &mut Establish, tag| machine.on_failure(tag, failure(recovery), now)
+    };
+    let actions = release(&fail(Recovery::Stop));
+    assert!(
+        matches!(&actions[..], [Action::RefuseRelease { detail, .. }] if detail == "refused"),
+        "{actions:?}"
+    );
+    let pause = Duration::from_secs(5);
+    let passing = [
+        (Recovery::Retry, Duration::ZERO),
+        (Recovery::Reconcile, Duration::ZERO),
+        (Recovery::RetryAfter(pause), pause),
+    ];
+    for (recovery, expected) in passing {
+        let actions = release(&fail(recovery));
+        assert!(
+            matches!(&actions[..], [Action::PostponeRelease { at_least, .. }] if *at_least == expected),
+            "{actions:?}"
+        );
+    }
+    let actions = release(&fail(Recovery::Reauthenticate));
+    assert!(
+        matches!(
+            &actions[..],
+            [
+                Action::AuthorizationLost { .. },
+                Action::Authenticate { .. },
+                Action::PostponeRelease { .. }
+            ]
+        ),
+        "{actions:?}"
+    );
+}
+
+#[test]
+fn nothing_is_released_on_a_connection_that_never_had_it() {
+    let mut machine = live(Instant::now());
+    let second = first().next();
+    assert!(machine.on_released(second, vec![batch(&["a"])]).is_empty());
+    let _ = machine.on_opened(second, Vec::new());
+    let _ = machine.on_wishes(second, Vec::new());
+    assert!(machine.on_released(first(), vec![batch(&["a"])]).is_empty());
+    let broken = machine.on_broken(first(), vec![batch(&["a"])], vec![batch(&["a"])]);
+    assert!(broken.is_empty(), "{broken:?}");
+}
+
+#[test]
+fn the_first_half_of_a_renewed_subscription_tells_nothing() {
+    let now = Instant::now();
+    let mut machine = live(now);
+    let actions = machine.on_broken(first(), vec![batch(&["a"])], vec![batch(&["a"])]);
+    let [Action::Call { tag: off, .. }, Action::Call { tag: on, .. }] = &actions[..] else {
+        panic!("expected two calls, found {actions:?}");
+    };
+    assert!(machine.on_result(*off, None, &[], now).is_empty());
+    let actions = machine.on_result(*on, None, &[name("a")], now);
+    assert!(
+        matches!(actions[..], [Action::Confirm { .. }]),
+        "{actions:?}"
+    );
 }
