@@ -209,7 +209,7 @@ impl Collector for MetricsCollector {
                 add(&self.tokens_consumed, cost);
             }
             TelemetryEvent::LimitRefilled { before, after, .. } => {
-                add(&self.tokens_refilled, after - before);
+                add(&self.tokens_refilled, after.saturating_sub(before));
             }
             ref rare => self.rare().count(rare),
         }

@@ -13,9 +13,9 @@ pub enum Movement {
     Refilled {
         /// The pool, by its place among the limits' pools.
         pool: usize,
-        /// What could be taken before.
+        /// What could be taken before the first of it.
         before: u64,
-        /// What could be taken after it.
+        /// That and all that time has put back since, whatever was paid in between: always more.
         after: u64,
     },
     /// The deadlines of some that waited have passed. Nothing was paid for them.
@@ -52,7 +52,7 @@ pub enum Movement {
 pub(super) struct Ledger {
     /// What could be taken when the meter was last looked at.
     known: u64,
-    /// From where to where it rose by time alone.
+    /// From where it rose by time alone, and by how much in all.
     refilled: Option<(u64, u64)>,
     expired: u64,
     count: u64,
@@ -77,8 +77,10 @@ impl Ledger {
     /// The meter stands at `tokens` before anything is done to it: what is more than was known is time's.
     pub(super) fn before(&mut self, tokens: u64) {
         if tokens > self.known {
-            let from = self.refilled.map_or(self.known, |(from, _)| from);
-            self.refilled = Some((from, tokens));
+            let (from, risen) = self.refilled.unwrap_or((self.known, 0));
+            // Something may have been paid since it last rose.
+            let more = tokens - self.known;
+            self.refilled = Some((from, risen.saturating_add(more)));
         }
         self.known = tokens;
     }
@@ -115,10 +117,10 @@ impl Ledger {
         let refilled = self
             .refilled
             .take()
-            .map(|(before, after)| Movement::Refilled {
+            .map(|(before, risen)| Movement::Refilled {
                 pool,
                 before,
-                after,
+                after: before.saturating_add(risen),
             });
         let expired = std::mem::take(&mut self.expired);
         let expired = (expired > 0).then_some(Movement::Expired {

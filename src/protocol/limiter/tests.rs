@@ -243,6 +243,29 @@ fn what_happens_in_a_pool_is_told_once() {
 }
 
 #[test]
+fn what_is_paid_between_two_refills_is_part_of_neither() {
+    let now = Instant::now();
+    let mut limiter = waiting(RateLimits::bucket(10, 1, SECOND).reserve(0), now);
+    assert!(limiter.try_acquire(Weight::new(4), now));
+    let _ = limiter.movements();
+    assert!(limiter.try_acquire(Weight::new(6), now + SECOND));
+    assert!(limiter.try_acquire(Weight::new(1), now + 2 * SECOND));
+    let pool = 0;
+    let refilled = Movement::Refilled {
+        pool,
+        before: 6,
+        after: 8,
+    };
+    let consumed = Movement::Consumed {
+        pool,
+        count: 2,
+        cost: 7,
+        left: 1,
+    };
+    assert_eq!(limiter.movements(), [refilled, consumed]);
+}
+
+#[test]
 fn what_is_given_back_was_neither_consumed_nor_refilled() {
     let now = Instant::now();
     let mut limiter = waiting(RateLimits::window(5, SECOND).reserve(0), now);
