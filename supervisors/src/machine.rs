@@ -27,6 +27,8 @@ mod view;
 mod window;
 
 #[cfg(test)]
+mod attempts;
+#[cfg(test)]
 mod kinds;
 #[cfg(test)]
 mod parking;
@@ -286,6 +288,7 @@ impl Machine {
             self.children.set_phase(at, Phase::Running { since: now });
             let child = &mut self.children[at];
             child.been_up = true;
+            child.failed = false;
             // Its group may be on the way to stop it: it was to start it again only as one not up yet.
             if child.is_temporary() {
                 child.planned = false;
@@ -400,7 +403,7 @@ impl Machine {
 
     /// It is started again, not before `next_at`.
     fn settle_restarting(&mut self, at: usize, next_at: Instant) {
-        let attempt = self.children[at].attempts;
+        let attempt = self.children[at].attempt();
         self.settle(at, Standing::Restarting { attempt, next_at });
     }
 

@@ -96,7 +96,8 @@ pub struct TreeSnapshot {
     pub restarts: u64,
     /// A supervisor's restarts within its intensity window, and how many are allowed.
     pub window: Option<(u32, u32)>,
-    /// Consecutive restart attempts.
+    /// Consecutive restart attempts that its own failures have caused; zero once it has been up for its backoff's
+    /// [`reset_after`](crate::Backoff::reset_after).
     pub attempts: u32,
     /// When the next restart is due.
     pub next_restart: Option<Duration>,

@@ -184,7 +184,7 @@ impl Machine {
                 child.terminators.push(ticket);
                 // A group that is being stopped, or a supervisor that ends, gets there in order.
                 if matches!(self.mode, Mode::Up) && !self.stops_in_turn(at) {
-                    self.children.set_phase(at, Phase::Stopping);
+                    self.set_stopping(now, at);
                     self.order_stop(now, at);
                 }
             }

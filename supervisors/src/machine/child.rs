@@ -71,8 +71,11 @@ pub(super) struct Child {
     /// Changed by the roster alone.
     phase: Phase,
     pub(super) generation: Generation,
-    /// Consecutive restarts; zero again after a stable run.
+    /// Consecutive restarts; zero again after a stable run, as soon as that has ended.
     pub(super) attempts: u32,
+    /// It failed by itself, and is not up since: its next start is an attempt of its own, and not one that comes
+    /// along with a sibling's.
+    pub(super) failed: bool,
     /// Restarts in this run of the supervisor.
     pub(super) restarts: u64,
     pub(super) last_exit: Option<Arc<ExitReason>>,
@@ -104,6 +107,7 @@ impl Child {
             rank: Rank::FIRST,
             phase: Phase::Idle,
             attempts: 0,
+            failed: false,
             restarts: 0,
             last_exit: None,
             ended_at: None,
@@ -125,6 +129,20 @@ impl Child {
     /// For the roster: puts it into this phase and tells the one before.
     pub(super) fn set_phase(&mut self, phase: Phase) -> Phase {
         std::mem::replace(&mut self.phase, phase)
+    }
+
+    /// The how manyth attempt its next start is; zero when that is not caused by its own failure.
+    pub(super) fn attempt(&self) -> u32 {
+        if self.failed { self.attempts } else { 0 }
+    }
+
+    /// Whether it has been up for long enough to be taken for stable.
+    pub(super) fn has_proved(&self, now: Instant) -> bool {
+        let up = match self.phase {
+            Phase::Running { since } => Some(now.saturating_duration_since(since)),
+            Phase::Idle | Phase::Starting { .. } | Phase::Stopping | Phase::Waiting { .. } => None,
+        };
+        up.is_some_and(|up| up >= self.plan.backoff.reset_after)
     }
 
     /// Whether its end, should it come now, was wanted.

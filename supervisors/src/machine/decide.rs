@@ -186,7 +186,15 @@ impl Machine {
             && self.sequence.as_ref().is_some_and(|sequence| {
                 sequence.from <= self.children[at].rank && matches!(sequence.stage, Stage::Stopping)
             });
-        let child = &self.children[at];
+        let child = &mut self.children[at];
+        let proved = uptime.is_some_and(|uptime| uptime >= child.plan.backoff.reset_after);
+        let stable = match judged.verdict {
+            Verdict::Uncounted { stable, .. } => stable,
+            Verdict::Default | Verdict::DontRestart | Verdict::Escalate => proved,
+        };
+        if stable {
+            child.attempts = 0;
+        }
         let wanted = match (judged.verdict, child.plan.restart) {
             (Verdict::DontRestart | Verdict::Escalate, _) | (_, Restart::Temporary) => false,
             (_, Restart::Permanent) => true,
@@ -237,16 +245,11 @@ impl Machine {
     ) {
         let child = &mut self.children[at];
         let backoff = child.plan.backoff;
-        let proved = uptime.is_some_and(|uptime| uptime >= backoff.reset_after);
-        let (counted, stable, at_least) = match judged.verdict {
-            Verdict::Uncounted { stable, at_least } => (false, stable, at_least),
-            Verdict::Default | Verdict::DontRestart | Verdict::Escalate => {
-                (true, proved, Duration::ZERO)
-            }
+        let (counted, at_least) = match judged.verdict {
+            Verdict::Uncounted { at_least, .. } => (false, at_least),
+            Verdict::Default | Verdict::DontRestart | Verdict::Escalate => (true, Duration::ZERO),
         };
-        if stable {
-            child.attempts = 0;
-        }
+        child.failed = true;
         child.attempts = child.attempts.saturating_add(1);
         let attempt = child.attempts;
 
@@ -352,7 +355,9 @@ impl Machine {
             Population::Fixed => self.children[at].is_temporary(),
             Population::Dynamic { .. } => true,
         };
-        self.children[at].planned = false;
+        let child = &mut self.children[at];
+        child.planned = false;
+        child.failed = false;
         if forgotten {
             self.dismiss(at);
         }

@@ -147,6 +147,7 @@ impl Machine {
         let child = &mut self.children[at];
         child.parked = true;
         child.held = true;
+        child.failed = false;
         self.held.insert(at);
         let planned = std::mem::take(&mut self.children[at].planned);
         let awaited = match self.children[at].phase() {
@@ -247,17 +248,26 @@ impl Machine {
             return true;
         };
         if !matches!(self.children[at].phase(), Phase::Stopping) {
-            self.children.set_phase(at, Phase::Stopping);
+            self.set_stopping(now, at);
             self.order_stop(now, at);
         }
         false
+    }
+
+    /// The child is about to be told to stop: how long it was up is known only now.
+    pub(super) fn set_stopping(&mut self, now: Instant, at: usize) {
+        let child = &mut self.children[at];
+        if child.has_proved(now) {
+            child.attempts = 0;
+        }
+        self.children.set_phase(at, Phase::Stopping);
     }
 
     /// Tells everybody at once; each has the whole time.
     fn stop_all(&mut self, now: Instant) {
         for at in self.children.live() {
             if !matches!(self.children[at].phase(), Phase::Stopping) {
-                self.children.set_phase(at, Phase::Stopping);
+                self.set_stopping(now, at);
             }
             self.order_stop(now, at);
         }
@@ -276,7 +286,7 @@ impl Machine {
         self.out.push(Action::Start {
             child: child.plan.id.clone(),
             generation: child.generation,
-            attempt: child.attempts,
+            attempt: child.attempt(),
             previous: child.last_exit.clone(),
         });
     }

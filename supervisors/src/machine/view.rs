@@ -21,7 +21,10 @@ pub(crate) struct ChildView<'a> {
     pub(crate) generation: Generation,
     pub(crate) uptime: Option<Duration>,
     pub(crate) restarts: u64,
+    /// Consecutive ones; zero once it has proved stable.
     pub(crate) attempts: u32,
+    /// The how manyth of them its next start is; zero when it comes along with a sibling's.
+    pub(crate) attempt: u32,
     pub(crate) next_restart: Option<Duration>,
     pub(crate) last_exit: Option<Arc<ExitReason>>,
 }
@@ -79,7 +82,12 @@ impl<'a> ChildView<'a> {
             generation: child.generation,
             uptime,
             restarts: child.restarts,
-            attempts: child.attempts,
+            attempts: if child.has_proved(now) {
+                0
+            } else {
+                child.attempts
+            },
+            attempt: child.attempt(),
             next_restart: due.map(|due| due.saturating_duration_since(now)),
             last_exit: child.last_exit.clone(),
         }

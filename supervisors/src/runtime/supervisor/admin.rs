@@ -243,7 +243,7 @@ impl State {
                 match (view.status, view.last_exit) {
                     (NodeStatus::Restarting, _) => {
                         let next_at = later(now, view.next_restart.unwrap_or_default());
-                        binding.restarting(view.generation, view.attempts, next_at.into());
+                        binding.restarting(view.generation, view.attempt, next_at.into());
                     }
                     (_, Some(reason)) => binding.down(view.generation, &reason),
                     (_, None) => {}
