@@ -62,7 +62,7 @@ impl SupervisorRef {
     /// [`restart_child`]: Self::restart_child
     ///
     /// # Errors
-    /// When there is no such child, or no supervisor.
+    /// When there is no such child, or no supervisor, and when 1024 callers wait for the end of this child already.
     pub async fn terminate_child(&self, id: &ChildId) -> Result<(), TerminateChildError> {
         self.ask(|reply| Call::Terminate(id.clone(), reply))
             .await?

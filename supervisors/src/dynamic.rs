@@ -275,7 +275,7 @@ impl DynamicRef {
     /// does not come back. A call whose future is dropped is carried out all the same, if there was room for it.
     ///
     /// # Errors
-    /// When there is no such child, or no supervisor.
+    /// As [`SupervisorRef::terminate_child`].
     pub async fn terminate_child(&self, key: &ChildKey) -> Result<(), TerminateChildError> {
         let supervisor = self.supervisor()?;
         let child = key.id().clone();

@@ -241,6 +241,14 @@ pub enum ResizeError {
         /// Why.
         source: RestartChildError,
     },
+    /// Too many wait for the end of this partition; those beyond it have ended.
+    #[error("partition {partition} was told to end and cannot be waited for")]
+    Crowded {
+        /// Which.
+        partition: usize,
+        /// Why.
+        source: TerminateChildError,
+    },
     /// No supervisor is up, or it ended meanwhile.
     #[error(transparent)]
     SupervisorEnded(#[from] SupervisorEnded),
@@ -340,6 +348,9 @@ impl<T: Clone> Partitions<T> {
             match supervisor.terminate_child(&partition_id(partition)).await {
                 Ok(()) | Err(TerminateChildError::NotFound { .. }) => {}
                 Err(TerminateChildError::ShuttingDown(ended)) => return Err(ended.into()),
+                Err(source @ TerminateChildError::Crowded { .. }) => {
+                    return Err(ResizeError::Crowded { partition, source });
+                }
             }
         }
         for partition in before..partitions {

@@ -281,7 +281,7 @@ impl TaskRef {
     /// the same, if there was room for it.
     ///
     /// # Errors
-    /// When there is no such task, or no supervisor.
+    /// As [`SupervisorRef::terminate_child`].
     pub async fn terminate_child(&self, key: &ChildKey) -> Result<(), TerminateChildError> {
         self.children.terminate_child(key).await
     }

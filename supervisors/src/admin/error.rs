@@ -119,6 +119,16 @@ pub enum TerminateChildError {
         /// The id that was asked for.
         child: ChildId,
     },
+    /// Too many wait for its end already. It has been told to end all the same.
+    #[error(
+        "{waiting} callers wait for the end of child {child} already; watch it with `monitor_child` instead, or have one task ask"
+    )]
+    Crowded {
+        /// Its id.
+        child: ChildId,
+        /// How many there may be.
+        waiting: usize,
+    },
     /// The supervisor has ended, or ended meanwhile.
     #[error(transparent)]
     ShuttingDown(#[from] SupervisorEnded),
@@ -129,6 +139,10 @@ impl TerminateChildError {
         match denied {
             Denied::NotFound => Self::NotFound {
                 child: child.clone(),
+            },
+            Denied::Crowded(waiting) => Self::Crowded {
+                child: child.clone(),
+                waiting,
             },
             // Neither keeps a child from being terminated: then it is the supervisor that is in the way.
             Denied::Running | Denied::Restarting | Denied::Failed(_) | Denied::ShuttingDown => {
@@ -182,7 +196,8 @@ impl RestartChildError {
             Denied::Running => Self::Running { child },
             Denied::Restarting => Self::Restarting { child },
             Denied::Failed(reason) => Self::Failed { child, reason },
-            Denied::ShuttingDown => SupervisorEnded::of(supervisor).into(),
+            // Only one can wait for a start.
+            Denied::Crowded(_) | Denied::ShuttingDown => SupervisorEnded::of(supervisor).into(),
         }
     }
 }
@@ -221,8 +236,10 @@ impl DeleteChildError {
             Denied::NotFound => Self::NotFound { child },
             Denied::Running => Self::Running { child },
             Denied::Restarting => Self::Restarting { child },
-            // A deletion starts nobody.
-            Denied::Failed(_) | Denied::ShuttingDown => SupervisorEnded::of(supervisor).into(),
+            // A deletion starts nobody and waits for nobody.
+            Denied::Failed(_) | Denied::Crowded(_) | Denied::ShuttingDown => {
+                SupervisorEnded::of(supervisor).into()
+            }
         }
     }
 }

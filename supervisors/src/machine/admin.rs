@@ -79,6 +79,8 @@ pub(crate) enum Denied {
     Restarting,
     /// It was to start and did not.
     Failed(Arc<ExitReason>),
+    /// So many wait for its end already. Said by the shell, which has them share a ticket.
+    Crowded(usize),
     ShuttingDown,
 }
 

@@ -93,7 +93,7 @@ pub(super) struct Child {
     pub(super) parked: bool,
     /// Who waits for the present start; taken with the answer.
     pub(super) asked: Option<Asked>,
-    /// Who waits for its end; taken with the answer.
+    /// Who waits for its end; taken with the answer. The shell has one ticket for all who do.
     pub(super) terminators: Vec<Ticket>,
     /// Was terminated by request or parked, and is not started again by the sequence that is under way.
     pub(super) held: bool,

@@ -213,6 +213,7 @@ fn short(answer: &Answer) -> String {
             Denied::Running => "running".to_owned(),
             Denied::Restarting => "restarting".to_owned(),
             Denied::Failed(_) => "failed".to_owned(),
+            Denied::Crowded(limit) => format!("not more than {limit}"),
             Denied::ShuttingDown => "shutting down".to_owned(),
         },
         Answer::Terminate(Ok(())) => "terminated".to_owned(),

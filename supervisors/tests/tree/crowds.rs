@@ -4,12 +4,12 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use mainstay_supervisors::{
-    ChildKey, ChildSpec, DynamicRef, DynamicSpec, Restart, ShutdownPlan, Strategy,
-    SupervisorEventKind, SupervisorSpec,
+    ChildKey, ChildSpec, DynamicRef, DynamicSpec, Restart, Shutdown, ShutdownPlan, Strategy,
+    SupervisorEventKind, SupervisorRef, SupervisorSpec, TerminateChildError,
 };
 
 use crate::dynamic::{counts, dynamic, lasting};
-use crate::kit::{Events, Log, puppet, settle};
+use crate::kit::{Events, Log, Script, generous, puppet, scripted, settle, started};
 
 async fn keys(jobs: &DynamicRef) -> Vec<ChildKey> {
     let children = jobs.which_children().await.unwrap();
@@ -162,5 +162,49 @@ async fn ending_children_one_by_one_does_not_depend_on_how_many_there_are() {
         }
     }
     assert!(best[1] < best[0] * 50, "{best:?}");
+    tree.shutdown(ShutdownPlan::default()).await;
+}
+
+/// Those who gave up waiting for a child that does not end make room, and those who wait are not too many.
+#[tokio::test(start_paused = true)]
+async fn callers_that_gave_up_do_not_pile_up_and_the_others_have_a_limit() {
+    const WAITING: usize = 1024;
+    let hour = Duration::from_secs(3600);
+    let script = Script {
+        stop_takes: hour,
+        ..Script::default()
+    };
+    let stubborn = scripted("stubborn", script).shutdown(Shutdown::Infinite);
+    let (tree, _events) = started(generous(Strategy::OneForOne).child(stubborn)).await;
+    let id = "stubborn".into();
+    for _ in 0..10_000 {
+        let given_up = tokio::time::timeout(Duration::ZERO, tree.terminate_child(&id)).await;
+        assert!(given_up.is_err(), "neither answered nor refused");
+    }
+    let callers: Vec<_> = (0..WAITING)
+        .map(|_| {
+            let (tree, id) = (SupervisorRef::clone(&tree), id.clone());
+            tokio::spawn(async move { tree.terminate_child(&id).await })
+        })
+        .collect();
+    settle().await;
+    let refused = tree.terminate_child(&id).await.unwrap_err();
+    assert!(
+        matches!(&refused, TerminateChildError::Crowded { child, waiting: WAITING } if *child == id),
+        "{refused:?}"
+    );
+    assert!(
+        refused
+            .to_string()
+            .contains("1024 callers wait for the end of child stubborn")
+    );
+    assert!(tree.restart_child(&id).await.is_err(), "refused at once");
+    for caller in callers {
+        caller.await.unwrap().expect("it has ended");
+    }
+    assert!(
+        tree.terminate_child(&id).await.is_ok(),
+        "there is room again"
+    );
     tree.shutdown(ShutdownPlan::default()).await;
 }

@@ -4,7 +4,8 @@
 //! answer finds the caller by it. Questions are answered at once from what stands.
 //!
 //! Invariants: a caller that has gone changes nothing; a caller whose supervisor goes finds its
-//! channel closed.
+//! channel closed; at most [`WAITING`] callers wait for the end of one child, and those that have gone do
+//! not count. (A start has one caller, and everything else is answered at once.)
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use crate::admin::{
     ChildInfo, Counts, ReconfigureError, Refused, SpecInfo, Started, SupervisorEnded,
 };
 use crate::exit::ExitReason;
-use crate::id::{ChildId, Generation};
+use crate::id::{ById, ChildId, Generation};
 use crate::machine::{
     Answer, ChildPlan, ChildView, Denied, Input, Outcome, Population, Request, Rules, StartDenied,
     Ticket, Unchanged,
@@ -26,6 +27,9 @@ use crate::runtime::record::Record;
 use crate::snapshot::NodeStatus;
 use crate::spec::{ChildSpec, Launch, SupervisorSpec};
 use crate::time::later;
+
+/// How many callers may wait for the end of one child.
+const WAITING: usize = 1024;
 
 type Reply<T, E> = oneshot::Sender<Result<T, E>>;
 
@@ -55,7 +59,10 @@ pub(crate) struct Inspection {
 pub(super) struct Callers {
     last: u64,
     starts: HashMap<Ticket, Reply<Started, Refused>>,
-    terminations: HashMap<Ticket, Reply<(), Denied>>,
+    /// Those who wait for the end of the same child share a ticket.
+    terminations: HashMap<Ticket, Crowd>,
+    /// Whose end is waited for by which of them.
+    terminating: ById<Ticket>,
     restarts: HashMap<Ticket, Reply<Started, Denied>>,
     deletions: HashMap<Ticket, Reply<(), Denied>>,
     changes: HashMap<Ticket, Reply<(), ReconfigureError>>,
@@ -65,6 +72,52 @@ impl Callers {
     fn ticket(&mut self) -> Ticket {
         self.last += 1;
         Ticket(self.last)
+    }
+
+    /// Whether nobody waits for this child's end yet, so that the machine has to know.
+    fn terminates(&mut self, ticket: Ticket, child: &ChildId, reply: Reply<(), Denied>) -> bool {
+        let known = self.terminating.get(child);
+        if let Some(crowd) = known.and_then(|ticket| self.terminations.get_mut(ticket)) {
+            crowd.join(reply);
+            return false;
+        }
+        self.terminating.insert(child.clone(), ticket);
+        let crowd = Crowd {
+            child: child.clone(),
+            callers: vec![reply],
+        };
+        self.terminations.insert(ticket, crowd);
+        true
+    }
+
+    fn terminated(&mut self, ticket: Ticket, result: &Result<(), Denied>) {
+        let Some(crowd) = self.terminations.remove(&ticket) else {
+            return;
+        };
+        self.terminating.remove(&crowd.child);
+        for caller in crowd.callers {
+            answer(Some(caller), result.clone());
+        }
+    }
+}
+
+/// Those who wait for the end of one child.
+struct Crowd {
+    child: ChildId,
+    callers: Vec<Reply<(), Denied>>,
+}
+
+impl Crowd {
+    /// Looks for those that have gone when there is no room without, so that it seldom does.
+    fn join(&mut self, caller: Reply<(), Denied>) {
+        if self.callers.len() == self.callers.capacity() {
+            self.callers.retain(|caller| !caller.is_closed());
+        }
+        if self.callers.len() < WAITING {
+            self.callers.push(caller);
+        } else {
+            answer(Some(caller), Err(Denied::Crowded(WAITING)));
+        }
     }
 }
 
@@ -87,7 +140,9 @@ impl State {
                 Request::Start(plan)
             }
             Call::Terminate(child, reply) => {
-                self.callers.terminations.insert(ticket, reply);
+                if !self.callers.terminates(ticket, &child, reply) {
+                    return None;
+                }
                 Request::Terminate(child)
             }
             Call::Restart(child, reply) => {
@@ -162,9 +217,7 @@ impl State {
                 });
                 answer(self.callers.restarts.remove(&ticket), result);
             }
-            Answer::Terminate(result) => {
-                answer(self.callers.terminations.remove(&ticket), result);
-            }
+            Answer::Terminate(result) => self.callers.terminated(ticket, &result),
             Answer::Delete(result) => answer(self.callers.deletions.remove(&ticket), result),
             Answer::Reconfigure(result) => {
                 let result = match result {
@@ -303,5 +356,28 @@ impl State {
 fn answer<T>(caller: Option<oneshot::Sender<T>>, result: T) {
     if let Some(caller) = caller {
         let _ = caller.send(result);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn callers_that_have_gone_take_no_room() {
+        let mut callers = Callers::default();
+        let ticket = callers.ticket();
+        let (reply, mut first) = oneshot::channel();
+        assert!(callers.terminates(ticket, &"a".into(), reply));
+        for _ in 0..10_000 {
+            let (reply, _) = oneshot::channel();
+            let again = callers.ticket();
+            assert!(!callers.terminates(again, &"a".into(), reply));
+        }
+        assert_eq!(callers.terminations.len(), 1);
+        assert!(callers.terminations[&ticket].callers.len() < 10);
+        callers.terminated(ticket, &Ok(()));
+        assert!(matches!(first.try_recv(), Ok(Ok(()))));
+        assert!(callers.terminations.is_empty() && callers.terminating.is_empty());
     }
 }
