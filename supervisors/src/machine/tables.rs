@@ -1,4 +1,6 @@
-//! The tables of the guide `what_happens_when`, held against the machine.
+//! The tables of the guide `what_happens_when`, held against the machine; the third is in `endings`.
+
+mod endings;
 
 use std::sync::Arc;
 use std::time::Duration;
