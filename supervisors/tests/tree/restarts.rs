@@ -7,6 +7,7 @@ use mainstay_supervisors::{
     StartError, Strategy, SupervisorEventKind, SupervisorSpec, Verdict,
 };
 
+use crate::admin::counts;
 use crate::kit::{Do, Events, LineDead, Log, gated, generous, ping, puppet, settle, started};
 
 #[derive(Clone, Copy, Debug)]
@@ -19,7 +20,8 @@ enum End {
     Killed,
 }
 
-async fn end_of(restart: Restart, end: End) -> (bool, bool) {
+/// Whether it is back, and what is counted.
+async fn end_of(restart: Restart, end: End) -> (bool, [usize; 4]) {
     let address = Address::new();
     let log = Log::default();
     let spec =
@@ -36,14 +38,15 @@ async fn end_of(restart: Restart, end: End) -> (bool, bool) {
     }
     events.exited("a").await;
     settle().await;
-    let snapshot = tree.snapshot().await;
-    let kept = snapshot.find(["a"]).is_some();
+    let counted = counts(&tree).await;
+    let kept = tree.snapshot().await.find(["a"]).is_some();
+    assert_eq!(kept, counted[0] == 1);
     let back = address.current().is_some();
     if back {
         assert_eq!(ping(&address).await, 2);
     }
     tree.shutdown(ShutdownPlan::default()).await;
-    (back, kept)
+    (back, counted)
 }
 
 /// OTP-TYPE-01, 04, 07; EXD-21.
@@ -59,7 +62,7 @@ async fn a_permanent_child_is_restarted_whatever_the_reason() {
     ] {
         assert_eq!(
             end_of(Restart::Permanent, end).await,
-            (true, true),
+            (true, [1, 1, 0, 1]),
             "{end:?}"
         );
     }
@@ -71,7 +74,7 @@ async fn a_transient_child_that_ended_well_is_left_alone_and_keeps_its_spec() {
     for end in [End::Normal, End::Shutdown, End::Drain] {
         assert_eq!(
             end_of(Restart::Transient, end).await,
-            (false, true),
+            (false, [1, 0, 0, 1]),
             "{end:?}"
         );
     }
@@ -83,7 +86,7 @@ async fn a_transient_child_that_failed_or_was_killed_is_restarted() {
     for end in [End::Abnormal, End::Panic, End::Killed] {
         assert_eq!(
             end_of(Restart::Transient, end).await,
-            (true, true),
+            (true, [1, 1, 0, 1]),
             "{end:?}"
         );
     }
@@ -102,7 +105,7 @@ async fn a_temporary_child_is_never_restarted_and_forgotten() {
     ] {
         assert_eq!(
             end_of(Restart::Temporary, end).await,
-            (false, false),
+            (false, [0, 0, 0, 0]),
             "{end:?}"
         );
     }

@@ -1,13 +1,17 @@
 //! Ending a tree: order, limits, deadline, what is left behind.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use mainstay_supervisors::{
     Address, AddressStatus, Backoff, ChildSpec, ExitReason, Generation, Jitter, Shutdown,
-    ShutdownCause, ShutdownPlan, Strategy, SupervisorAddress, SupervisorEventKind,
+    ShutdownCause, ShutdownPlan, Strategy, SupervisorAddress, SupervisorEventKind, SupervisorRef,
+    Verdict,
 };
 
 use crate::kit::{Do, Log, Script, generous, puppet, scripted, settle, started};
+use crate::telemetry::Tape;
 
 fn slow(id: &str, log: &Log, stop_takes: Duration) -> ChildSpec {
     scripted(
@@ -314,35 +318,63 @@ async fn a_foreign_stop_of_a_supervisor_is_orderly() {
     assert_eq!(log.take(), ["stop b", "drop b", "stop a", "drop a"]);
 }
 
-/// RX-28, trap 2: a killed supervisor takes everybody along, and is gone only after them.
+/// RX-28, trap 2: a killed supervisor takes everybody along, at once, and is gone only after them; neither
+/// an observer nor a judge of ends is called for it any more.
 #[tokio::test(start_paused = true)]
 async fn nobody_survives_a_killed_supervisor() {
     let log = Log::default();
-    let below = generous(Strategy::OneForOne).child(puppet("b", &log));
+    let judged = Arc::new(AtomicUsize::new(0));
+    let judging = |child: ChildSpec| {
+        let judged = judged.clone();
+        child.classify(move |_| {
+            judged.fetch_add(1, Ordering::SeqCst);
+            Verdict::Default
+        })
+    };
+    let below = generous(Strategy::OneForOne).child(judging(puppet("b", &log)));
     let spec = generous(Strategy::OneForOne)
-        .child(puppet("a", &log))
-        .child(ChildSpec::supervisor("below", below));
-    let (tree, _events) = started(spec).await;
+        .child(judging(puppet("a", &log)))
+        .child(judging(ChildSpec::supervisor("below", below)));
+    let (tree, mut events) = started(spec).await;
     log.take();
+    events.names();
+    let killed = tokio::time::Instant::now();
     tree.cell().kill();
     assert!(matches!(&*tree.wait().await, ExitReason::Killed));
     let mut lines = log.take();
     lines.sort();
     assert_eq!(lines, ["drop a", "drop b"]);
+    assert_eq!(killed.elapsed(), Duration::ZERO, "a kill needs no time");
+    settle().await;
+    assert_eq!(judged.load(Ordering::SeqCst), 0);
+    assert_eq!(events.names(), Vec::<String>::new());
 }
 
-/// RX-28: a dropped root kills its tree.
+/// RX-28: a dropped root says so, and kills its tree; no observer is called for it any more.
 #[tokio::test(start_paused = true)]
 async fn a_dropped_root_kills_its_tree() {
     let log = Log::default();
-    let (tree, _events) = started(generous(Strategy::OneForOne).child(puppet("a", &log))).await;
-    let known = mainstay_supervisors::SupervisorRef::clone(&tree);
+    let tape = Tape::default();
+    let _recording = tracing::subscriber::set_default(tape.clone());
+    let spec = generous(Strategy::OneForOne).child(puppet("a", &log));
+    let (tree, mut events) = started(spec).await;
+    let known = SupervisorRef::clone(&tree);
+    events.names();
+    let before = tape.told().len();
+    let dropped = tokio::time::Instant::now();
     drop(tree);
     assert!(matches!(&*known.wait().await, ExitReason::Killed));
     assert!(log.take().contains(&"drop a".to_owned()));
+    assert_eq!(dropped.elapsed(), Duration::ZERO, "a kill needs no time");
+    settle().await;
+    assert_eq!(
+        tape.told()[before..],
+        ["error the root of a running tree was dropped: the tree is killed"]
+    );
+    assert_eq!(events.names(), Vec::<String>::new());
 }
 
-/// RX-23: the runtime goes without a shutdown: no hang, no panic, no restarts, names freed.
+/// RX-23, on a real clock, since the runtime's own end takes none: the runtime goes without a shutdown: no hang, no panic, no restarts, names freed.
 #[test]
 fn a_runtime_that_goes_away_leaves_nothing() {
     let log = Log::default();

@@ -36,7 +36,7 @@ impl Recorded {
 
 /// Keeps what this crate records on this thread, and the spans it opens.
 #[derive(Clone, Default)]
-struct Tape {
+pub(crate) struct Tape {
     records: Arc<Mutex<Vec<Recorded>>>,
     /// What was said in plain words, with the spans around it.
     said: Arc<Mutex<Vec<String>>>,
@@ -51,7 +51,7 @@ struct Spanning {
 }
 
 impl Tape {
-    fn told(&self) -> Vec<String> {
+    pub(crate) fn told(&self) -> Vec<String> {
         let records = self.records.lock().unwrap();
         records.iter().map(Recorded::told).collect()
     }
