@@ -57,7 +57,7 @@ use crate::id::{ChildId, Generation};
 use crate::machine::Population;
 use crate::policy::{Intensity, OnExhausted, Strategy};
 use crate::seat::{SupervisorAddress, SupervisorNotUp};
-use crate::spec::{ChildSpec, SharedValue, SpecError, StartContext, StartError, SupervisorSpec};
+use crate::spec::{ChildSpec, SharedValue, StartContext, StartError, SupervisorSpec};
 
 /// A supervisor whose children are started by request.
 #[derive(Debug, Clone)]
@@ -236,10 +236,8 @@ impl DynamicRef {
         spec: ChildSpec,
     ) -> Result<(ChildKey, Started), StartChildError> {
         let supervisor = self.supervisor()?;
-        // With a number it would no longer look empty.
-        if spec.id().as_str().is_empty() {
-            return Err(SpecError::EmptyId.into());
-        }
+        // As it was given: with a number it would no longer look empty.
+        spec.check_id()?;
         let keys = supervisor.keys();
         let number = keys.next();
         let mut spec = spec;
@@ -285,7 +283,7 @@ impl DynamicRef {
         supervisor.terminate_child(id).await
     }
 
-    /// The children, newest first.
+    /// The children, newest first. Dropping the future changes nothing.
     ///
     /// # Errors
     /// When there is no supervisor.
@@ -300,7 +298,7 @@ impl DynamicRef {
         Ok(keyed.collect())
     }
 
-    /// One child.
+    /// One child. Dropping the future changes nothing.
     ///
     /// # Errors
     /// When there is no such child, or no supervisor.
@@ -312,7 +310,7 @@ impl DynamicRef {
         supervisor.which_child(id).await
     }
 
-    /// How many children there are.
+    /// How many children there are. Dropping the future changes nothing.
     ///
     /// # Errors
     /// When there is no supervisor.
@@ -320,7 +318,7 @@ impl DynamicRef {
         self.supervisor()?.count_children().await
     }
 
-    /// What a child's spec says.
+    /// What a child's spec says. Dropping the future changes nothing.
     ///
     /// # Errors
     /// When there is no such child, or no supervisor.
@@ -332,7 +330,8 @@ impl DynamicRef {
         supervisor.child_spec(id).await
     }
 
-    /// An address that reaches whichever incarnation of the child is up.
+    /// An address that reaches whichever incarnation of the child is up, for as long as this incarnation of the
+    /// supervisor has it. Dropping the future changes nothing.
     ///
     /// # Errors
     /// When there is no such child, it takes other messages, or there is no supervisor.

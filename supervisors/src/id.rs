@@ -12,7 +12,8 @@ use std::sync::Arc;
 /// What is known of children, by their ids: looked up ten times for each restart, and ids are short.
 pub(crate) type ById<V> = HashMap<ChildId, V, foldhash::fast::RandomState>;
 
-/// The name of a child, unique among the children of one supervisor.
+/// The name of a child, unique among the children of one supervisor. It is not empty and has no `/`, which
+/// separates the parts of a [`SupervisorPath`]; a spec with another is refused.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ChildId(Arc<str>);
 

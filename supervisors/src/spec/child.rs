@@ -342,11 +342,21 @@ impl ChildSpec {
         }
     }
 
-    pub(crate) fn check(&self, auto_shutdown: AutoShutdown) -> Result<(), SpecError> {
-        let id = || self.id.clone();
+    pub(crate) fn check_id(&self) -> Result<(), SpecError> {
         if self.id.as_str().is_empty() {
             return Err(SpecError::EmptyId);
         }
+        if self.id.as_str().contains('/') {
+            return Err(SpecError::SlashInId {
+                child: self.id.clone(),
+            });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn check(&self, auto_shutdown: AutoShutdown) -> Result<(), SpecError> {
+        let id = || self.id.clone();
+        self.check_id()?;
         if self.significant && self.restart == Restart::Permanent {
             return Err(SpecError::SignificantPermanent { child: id() });
         }

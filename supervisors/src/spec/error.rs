@@ -20,6 +20,14 @@ pub enum SpecError {
     /// A child has no name.
     #[error("a child id is empty; give the child a name")]
     EmptyId,
+    /// A child's name would look like a path.
+    #[error(
+        "child id {child} has a `/` in it, which separates the parts of a path; use another character, such as `:`"
+    )]
+    SlashInId {
+        /// That id.
+        child: ChildId,
+    },
     /// A permanent child never ends for good, so it cannot be significant.
     #[error("child {child} is significant and permanent; make it transient or temporary")]
     SignificantPermanent {

@@ -164,6 +164,10 @@ fn specs_that_make_no_sense_are_refused_by_name() {
         (one().child(a()).child(a()), "used twice"),
         (one().child(puppet("", &log)), "empty"),
         (
+            one().child(puppet("a/b", &log)),
+            "child id a/b has a `/` in it, which separates the parts of a path; use another",
+        ),
+        (
             one()
                 .auto_shutdown(mainstay_supervisors::AutoShutdown::AnySignificant)
                 .child(a().significant(true)),
