@@ -46,7 +46,7 @@ use crate::dynamic::{DynamicRef, DynamicSpec};
 use crate::event::SupervisorEvent;
 use crate::handle::SupervisorRef;
 use crate::id::ChildId;
-use crate::policy::{Intensity, Restart, Strategy};
+use crate::policy::{Intensity, OnExhausted, Restart, Strategy};
 use crate::seat::{Seat, SupervisorAddress};
 use crate::spec::{ChildSpec, SpecError, StartContext, StartError, SupervisorSpec};
 
@@ -128,6 +128,16 @@ impl<T: Clone + Send + Sync + 'static> PartitionSpec<T> {
     #[must_use]
     pub fn intensity(mut self, intensity: Intensity) -> Self {
         self.spec = self.spec.intensity(intensity);
+        self
+    }
+
+    /// What happens when there were too many restarts. Default [`OnExhausted::Shutdown`]; with
+    /// [`OnExhausted::Park`] the partition that failed last is left without a process and the others go on. Keys
+    /// are still routed to it: have it restarted by its number,
+    /// `partitions.current()` and [`restart_child`](SupervisorRef::restart_child), or resize it away.
+    #[must_use]
+    pub fn on_exhausted(mut self, choice: OnExhausted) -> Self {
+        self.spec = self.spec.on_exhausted(choice);
         self
     }
 
@@ -366,7 +376,7 @@ impl<T: Clone> Partitions<T> {
         Ok(before)
     }
 
-    /// The children by partition, those without a process included.
+    /// The children by partition, those without a process included. Dropping the future changes nothing.
     ///
     /// # Errors
     /// When no supervisor is up.
@@ -380,7 +390,7 @@ impl<T: Clone> Partitions<T> {
         Ok(numbered)
     }
 
-    /// How many children there are.
+    /// How many children there are. Dropping the future changes nothing.
     ///
     /// # Errors
     /// When no supervisor is up.

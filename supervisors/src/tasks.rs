@@ -45,7 +45,7 @@ use crate::event::SupervisorEvent;
 use crate::exit::{ExitReason, contained};
 use crate::handle::{Root, StartFailure, SupervisorRef};
 use crate::monitor::{MonitorRef, Watcher, monitor_record};
-use crate::policy::{Intensity, Restart, Shutdown};
+use crate::policy::{Intensity, OnExhausted, Restart, Shutdown};
 use crate::runtime::record::{Record, lock};
 use crate::runtime::task::Leash;
 use crate::seat::SupervisorNotUp;
@@ -75,7 +75,8 @@ impl TaskSpec {
         }
     }
 
-    /// How many tasks there may be at a time.
+    /// How many tasks there may be at a time, those that start or restart included. Default: any number. Zero
+    /// allows none: each run fails with [`StartTaskError::MaxChildren`].
     #[must_use]
     pub fn max_children(mut self, limit: usize) -> Self {
         self.dynamic = self.dynamic.max_children(limit);
@@ -93,6 +94,15 @@ impl TaskSpec {
     #[must_use]
     pub fn intensity(mut self, intensity: Intensity) -> Self {
         self.dynamic = self.dynamic.intensity(intensity);
+        self
+    }
+
+    /// What happens when there were too many restarts. Default [`OnExhausted::Shutdown`]; with
+    /// [`OnExhausted::Park`] the task that failed last is forgotten, after an event that says so, and the
+    /// others go on. Tasks that are not [detached](TaskRef::run_detached) never restart.
+    #[must_use]
+    pub fn on_exhausted(mut self, choice: OnExhausted) -> Self {
+        self.dynamic = self.dynamic.on_exhausted(choice);
         self
     }
 
@@ -286,7 +296,7 @@ impl TaskRef {
         self.children.terminate_child(key).await
     }
 
-    /// The tasks that run, newest first.
+    /// The tasks that run, newest first. Dropping the future changes nothing.
     ///
     /// # Errors
     /// When there is no supervisor.
@@ -294,7 +304,7 @@ impl TaskRef {
         self.children.which_children().await
     }
 
-    /// How many tasks there are.
+    /// How many tasks there are. Dropping the future changes nothing.
     ///
     /// # Errors
     /// When there is no supervisor.

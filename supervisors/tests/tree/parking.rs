@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use mainstay_supervisors::{
     Address, AddressStatus, Backoff, ChildSpec, DynamicSpec, ExitReason, Intensity, NodeStatus,
-    OnExhausted, Restart, Root, ShutdownCause, ShutdownPlan, StartChildError, Started, Strategy,
-    SupervisorEventKind, SupervisorSpec, TerminateChildError,
+    OnExhausted, PartitionSpec, Restart, Root, ShutdownCause, ShutdownPlan, StartChildError,
+    Started, Strategy, SupervisorEventKind, SupervisorSpec, TaskRef, TaskSpec, TerminateChildError,
 };
 
 use crate::admin::{counts, id};
@@ -196,6 +196,60 @@ async fn a_dynamic_supervisor_forgets_whoever_it_parks() {
     assert!(matches!(gone, Err(TerminateChildError::NotFound { .. })));
     assert_eq!(counts(&tree).await, [1, 1, 0, 1]);
     assert_eq!(ping(&good).await, 1);
+    tree.shutdown(ShutdownPlan::default()).await;
+}
+
+/// A detached task that fails too often is forgotten; the others go on.
+#[tokio::test(start_paused = true)]
+async fn a_task_supervisor_forgets_whichever_task_it_parks() {
+    let tasks = TaskRef::new();
+    let spec = TaskSpec::new()
+        .on_exhausted(OnExhausted::Park)
+        .intensity(Intensity::new(0, HOUR))
+        .reference(&tasks);
+    let (tree, mut events) = started(spec.into()).await;
+    let good = tasks
+        .run(std::future::pending::<Result<(), LineDead>>())
+        .await
+        .unwrap();
+    let failing = |_| async { Err(LineDead(7)) };
+    let bad = tasks.run_detached(Restart::Permanent, failing).await;
+    let bad = bad.unwrap();
+    assert_eq!(parked(&mut events, bad.id().as_str()).await, LineDead(7));
+    settle().await;
+    let left = tasks.children().await.unwrap();
+    assert_eq!(left.len(), 1);
+    assert_eq!(&left[0].0, good.key());
+    tree.shutdown(ShutdownPlan::default()).await;
+}
+
+/// Keys go on being routed to a partition that is parked, until it is restarted.
+#[tokio::test(start_paused = true)]
+async fn a_parked_partition_is_routed_to_and_can_be_restarted() {
+    let log = Log::default();
+    let (spec, partitions) = PartitionSpec::of(move |partition| {
+        let address = Address::new();
+        let child = puppet(&partition.to_string(), &log).address(&address);
+        (child, address)
+    })
+    .partitions(2)
+    .on_exhausted(OnExhausted::Park)
+    .intensity(Intensity::new(0, HOUR))
+    .build()
+    .unwrap();
+    let (tree, mut events) = started(spec).await;
+    let bad = partitions.route(&1u8).unwrap();
+    bad.cast(Do::Fail(1)).unwrap();
+    assert_eq!(parked(&mut events, "1").await, LineDead(1));
+    settle().await;
+    assert_eq!(
+        statuses(&tree).await,
+        [NodeStatus::Running, NodeStatus::Parked]
+    );
+    assert!(partitions.route(&1u8).unwrap().cast(Do::Fail(1)).is_err());
+    let supervisor = partitions.current().unwrap();
+    supervisor.restart_child(&id("1")).await.unwrap();
+    assert_eq!(ping(&bad).await, 2);
     tree.shutdown(ShutdownPlan::default()).await;
 }
 

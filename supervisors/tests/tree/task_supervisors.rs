@@ -176,6 +176,11 @@ async fn a_task_beyond_the_limit_does_not_start() {
         refused.unwrap_err(),
         StartTaskError::ShuttingDown(_)
     ));
+
+    let (root, tasks) = self::tasks(TaskSpec::new().max_children(0)).await;
+    let none = tasks.run(async { Ok::<_, LineDead>(()) }).await;
+    assert!(matches!(none, Err(StartTaskError::MaxChildren(0))));
+    root.shutdown(ShutdownPlan::default()).await;
 }
 
 /// EXT-04: with `Shutdown::Kill` tasks are killed with the supervisor, else they are told.
