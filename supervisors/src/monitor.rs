@@ -176,6 +176,9 @@ impl MonitorRef {
 /// Actors that this crate does not supervise can be watched too; how they ended is then unknown
 /// ([`ExitReason::Unobserved`]), and a runtime must be present. Prefer
 /// [`Address::monitor`](crate::Address::monitor), which also knows how a past incarnation ended.
+///
+/// # Panics
+/// Outside a tokio runtime, for an actor that this crate does not supervise; one that it does is watched without.
 pub fn monitor(watcher: &impl Watcher, target: impl Into<ActorCell>) -> MonitorRef {
     let target = target.into();
     match Record::of(target.get_id()) {

@@ -77,6 +77,9 @@ use listener::{Stage, listen};
 /// As [`Signals::install`] and [`Signals::run`]; programs whose trees take time to start install
 /// first, so that a signal that comes meanwhile is heard as well.
 ///
+/// Dropping the future drops the root, which kills the tree; the signals stay taken over, and the next one
+/// exits the process.
+///
 /// # Errors
 /// When signals cannot be heard. The tree is shut down then.
 pub async fn run(root: Root, plan: ShutdownPlan) -> Result<Outcome, InstallError> {
@@ -120,6 +123,9 @@ impl Signals {
     ///
     /// The first signal shuts it down by `plan`, the second kills it, the third exits the process at
     /// once, with 130 for ctrl-c and 143 for SIGTERM.
+    ///
+    /// Dropping the future drops the root, which kills the tree; the signals stay taken over, and the next one
+    /// exits the process.
     pub async fn run(self, root: Root, plan: ShutdownPlan) -> Outcome {
         let mut stages = self.stage.subscribe();
         let mut seen = Stage::Quiet;

@@ -145,7 +145,7 @@ async fn meddle(tree: &SupervisorRef, register: &Register) {
     }
 }
 
-/// Everybody is answered, nobody is there twice, and nobody is left.
+/// On a real clock: everybody is answered, nobody is there twice, and nobody is left.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn whatever_everybody_does_at_once_everybody_is_answered() {
     let many = Intensity::new(u32::MAX, Duration::from_secs(1));

@@ -1,4 +1,4 @@
-//! Signals, on a real clock: the test binary runs itself as a program, sends it signals and looks at
+//! Signals, all on a real clock, since other processes share no paused one: the test binary runs itself as a program, sends it signals and looks at
 //! what it prints and returns.
 //!
 //! The first test is that program; which one is told by an environment variable. Nothing is slept
@@ -165,7 +165,7 @@ fn tell(outcome: &Outcome) {
     ));
 }
 
-/// The program of the other tests. Without its variable it does nothing.
+/// The program of the other tests, on a real clock. Without its variable it does nothing.
 #[test]
 fn the_program() {
     let Ok(scenario) = std::env::var(SCENARIO) else {
@@ -340,6 +340,7 @@ impl Drop for Program {
     }
 }
 
+/// On a real clock.
 #[test]
 fn the_first_signal_shuts_down_in_good_order_and_is_a_success() {
     for (signal, name) in [("TERM", "SIGTERM"), ("INT", "SIGINT")] {
@@ -364,6 +365,7 @@ fn the_first_signal_shuts_down_in_good_order_and_is_a_success() {
     }
 }
 
+/// On a real clock.
 #[test]
 fn a_shutdown_that_had_to_kill_is_told_like_a_death_by_the_signal() {
     let mut program = Program::start("short");
@@ -374,6 +376,7 @@ fn a_shutdown_that_had_to_kill_is_told_like_a_death_by_the_signal() {
     assert_eq!(code, Some(143));
 }
 
+/// On a real clock.
 #[test]
 fn the_second_signal_kills_what_is_left() {
     let mut program = Program::start("slow");
@@ -389,7 +392,7 @@ fn the_second_signal_kills_what_is_left() {
     assert_eq!(code, Some(130));
 }
 
-/// Even when the only thread of the runtime is blocked, where the first two achieve nothing.
+/// On a real clock: even when the only thread of the runtime is blocked, where the first two achieve nothing.
 #[test]
 fn the_third_signal_ends_the_process_at_once() {
     for (signal, expected) in [("TERM", 143), ("INT", 130)] {
@@ -411,6 +414,7 @@ fn the_third_signal_ends_the_process_at_once() {
     }
 }
 
+/// On a real clock.
 #[test]
 fn a_signal_before_the_tree_stands_is_remembered() {
     let mut program = Program::start("early");
@@ -421,7 +425,7 @@ fn a_signal_before_the_tree_stands_is_remembered() {
     assert_eq!(code, Some(0));
 }
 
-/// The default action is gone, so somebody else must see to it that ctrl-c works.
+/// On a real clock. The default action is gone, so somebody else must see to it that ctrl-c works.
 #[test]
 fn a_signal_after_the_tree_has_ended_ends_the_process_at_once() {
     let mut program = Program::start("late");
@@ -434,6 +438,7 @@ fn a_signal_after_the_tree_has_ended_ends_the_process_at_once() {
     assert_eq!(code, Some(130));
 }
 
+/// On a real clock.
 #[test]
 fn a_tree_that_gives_up_is_a_failure_and_one_that_is_done_a_success() {
     let (code, told) = Program::start("exhausted").end();

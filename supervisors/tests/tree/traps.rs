@@ -486,7 +486,8 @@ async fn the_owner_of_a_linked_task_is_stopped_also_when_the_errors_text_panics(
     tree.shutdown(ShutdownPlan::default()).await;
 }
 
-/// ractor's actors, and our tasks, go with the runtime wherever they are.
+/// ractor's actors, and our tasks, go with the runtime wherever they are. Each of the two runtimes has a paused
+/// clock of its own; between them the test stands on the real clock.
 #[test]
 fn nobody_waits_for_a_tree_whose_runtime_is_gone() {
     let runtime = || {
