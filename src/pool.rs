@@ -248,7 +248,7 @@ impl Pool {
         let recipe = Recipe {
             platform: Arc::new(platform),
             config: Arc::new(config),
-            extras,
+            extras: extras.of_connection(id.as_str()),
             with_adapter,
         };
         let spec = member::child(child.clone(), seat, follower, recipe);

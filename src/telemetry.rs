@@ -6,11 +6,11 @@
 //! ([`ConfigBuilder::collector`](crate::config::ConfigBuilder::collector)). What a session has counted by
 //! itself is in [`Session::metrics`](crate::Session::metrics).
 //!
-//! Every record has the field `session`, the platform's name; those of `mainstay::limit` have `limiter`
-//! instead, since a [`Limiter`](crate::Limiter) may be shared by many sessions: a session's own bears the
-//! session's name. Those of `mainstay::pool` have `pool`, the name of a [`Pool`](crate::Pool), which has
-//! collectors of its own. Times end in `_us` and are in microseconds. Fields in parentheses are absent where there
-//! is nothing to say.
+//! Every record has the field `session`: the platform's name, and in a pool the connection id behind it, as in
+//! `deribit/main`. Those of `mainstay::limit` have `limiter` instead, since a [`Limiter`](crate::Limiter) may be
+//! shared by many sessions: a session's own bears the session's name. Those of `mainstay::pool` have `pool`, the
+//! name of a [`Pool`](crate::Pool), which has collectors of its own. Times end in `_us` and are in microseconds.
+//! Fields in parentheses are absent where there is nothing to say.
 //!
 //! | target | level | event | further fields |
 //! |---|---|---|---|

@@ -179,7 +179,7 @@ pub enum EndReason {
     /// A cause that another attempt cannot cure.
     #[error("ended: {0}")]
     Fatal(CloseReason),
-    /// Actors failed more often than the tree allows.
+    /// Actors failed more often than the tree allows, or the supervisor of all of them was killed.
     #[error("supervision gave up: {0}")]
     Exhausted(String),
     /// Only this subscription is over: its consumer was too slow, and its queue's rule says so.

@@ -175,6 +175,7 @@ impl<P: Platform> SessionSpec<P> {
         Extras {
             limiter: self.limiter.clone(),
             hooks: self.hooks.clone(),
+            ..Extras::default()
         }
     }
 }

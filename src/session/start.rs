@@ -5,6 +5,7 @@
 //!
 //! Invariants: a start that fails, or is dropped, leaves nothing running; its error is the first cause.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use mainstay_supervisors::{
@@ -33,6 +34,8 @@ pub(crate) struct Extras {
     /// In place of one of its own.
     pub(super) limiter: Option<Limiter>,
     pub(super) hooks: Hooks,
+    /// Its connection id, if it is one of a pool's.
+    pub(super) connection: Option<Arc<str>>,
 }
 
 impl Extras {
@@ -41,6 +44,12 @@ impl Extras {
             limiter: Some(limiter.clone()),
             ..Self::default()
         }
+    }
+
+    /// The same, for the session of this connection id.
+    pub(crate) fn of_connection(mut self, id: &str) -> Self {
+        self.connection = Some(Arc::from(id));
+        self
     }
 }
 
@@ -139,6 +148,7 @@ impl Session {
         let keeper = EndWithTree {
             plane: Arc::clone(&session.shared.plane),
             path: OnceLock::new(),
+            up: AtomicBool::new(false),
         };
         let tree = tree.observe(move |event| keeper.hear(event));
         (session, tree)
@@ -147,10 +157,19 @@ impl Session {
     fn assemble<P: Platform>(
         platform: Arc<P>,
         config: Arc<Config>,
-        Extras { limiter, hooks }: Extras,
+        extras: Extras,
         with_adapter: bool,
     ) -> (Self, SupervisorSpec) {
-        let reporter = Reporter::new(platform.name(), config.collectors.clone());
+        let Extras {
+            limiter,
+            hooks,
+            connection,
+        } = extras;
+        let name = match connection {
+            Some(id) => format!("{}/{id}", platform.name()),
+            None => platform.name().to_owned(),
+        };
+        let reporter = Reporter::new(&name, config.collectors.clone());
         let limiter = limiter
             .or_else(|| {
                 let limits = config.rate_limits.clone()?;
@@ -282,6 +301,8 @@ struct EndWithTree {
     plane: Arc<Plane>,
     /// The session's own supervisor; set by its first child's start.
     path: OnceLock<String>,
+    /// Whether that supervisor is up and has not begun to end.
+    up: AtomicBool,
 }
 
 impl EndWithTree {
@@ -291,24 +312,36 @@ impl EndWithTree {
                 // The first child starts before anything beneath.
                 let _ = self.path.set(event.path.as_str().to_owned());
             }
+            SupervisorEventKind::Ready if self.is_own(event) => {
+                self.up.store(true, Ordering::Relaxed);
+            }
+            SupervisorEventKind::Shutdown { .. } if self.is_own(event) => {
+                self.up.store(false, Ordering::Relaxed);
+            }
             // The inner supervisor's end is the outer one's to judge.
             SupervisorEventKind::Escalated { reason }
             | SupervisorEventKind::Exhausted { reason }
-                if self
-                    .path
-                    .get()
-                    .is_some_and(|path| path == event.path.as_str()) =>
+                if self.is_own(event) =>
             {
                 self.plane.end(&end_reason(reason));
             }
             _ => {}
         }
     }
+
+    fn is_own(&self, event: &SupervisorEvent) -> bool {
+        let path = self.path.get();
+        path.is_some_and(|path| path == event.path.as_str())
+    }
 }
 
 impl Drop for EndWithTree {
     fn drop(&mut self) {
-        self.plane.end(&EndReason::Shutdown);
+        // A supervisor that is killed has no time to say that it ends.
+        self.plane.end(&match self.up.load(Ordering::Relaxed) {
+            true => end_reason(&ExitReason::Killed),
+            false => EndReason::Shutdown,
+        });
     }
 }
 

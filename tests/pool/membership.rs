@@ -1,6 +1,6 @@
 //! Coming in, leaving, being made anew, and the end of all.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mainstay::config::{RateLimits, Record, Settings};
@@ -8,6 +8,7 @@ use mainstay::error::{AddError, EndReason, PoolError, StartError};
 use mainstay::platform::{JsonRpc, Platform};
 use mainstay::pool::{Pool, PoolSpec};
 use mainstay::supervisors::{Intensity, ShutdownPlan, Strategy, SupervisorSpec};
+use mainstay::telemetry::{Collector, TelemetryEvent};
 use mainstay::testing::{Handshake, ReceivedKind, Script};
 use mainstay::{Limiter, Session, SessionSpec, SessionState};
 
@@ -117,6 +118,60 @@ async fn a_session_whose_tree_gives_up_is_made_anew_under_its_id() {
     let second = pool.session("a").expect("the same id");
     assert!(second.state().is_live());
     assert_eq!(pool.ids().len(), 1);
+}
+
+#[tokio::test]
+async fn a_session_whose_supervisor_is_killed_says_so_and_is_made_anew() {
+    let a = named("a").await;
+    let (pool, child) = Pool::supervised("pool", PoolSpec::new());
+    let root = SupervisorSpec::new(Strategy::OneForOne).child(child);
+    let root = root.start().await.expect("a tree");
+    let first = pool.add("a", JsonRpc, config(&a)).await.expect("live");
+    let pools = root.cell().get_children();
+    let sessions = pools[0].get_children();
+    assert_eq!((pools.len(), sessions.len()), (1, 1));
+    sessions[0].kill();
+    let end = in_time(first.ended()).await;
+    assert!(
+        matches!(&end, EndReason::Exhausted(why) if why == "killed"),
+        "{end:?}"
+    );
+    assert_eq!(in_time(pool.invoke(read())).await.expect("an answer"), "a");
+    let second = pool.session("a").expect("the same id");
+    pool.shutdown().await;
+    root.shutdown(ShutdownPlan::within(LONG)).await;
+    let end = in_time(second.ended()).await;
+    assert!(matches!(end, EndReason::Shutdown), "{end:?}");
+}
+
+/// The names of the sessions whose connections have opened.
+#[derive(Debug, Default)]
+struct Opened(Mutex<Vec<String>>);
+
+impl Collector for Opened {
+    fn on_event(&self, session: &str, event: &TelemetryEvent<'_>) {
+        if let TelemetryEvent::Opened { .. } = event {
+            let mut all = self.0.lock().expect("nobody panics");
+            all.push(session.to_owned());
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_events_of_a_pools_sessions_bear_their_connection_ids() {
+    let a = named("a").await;
+    let opened = Arc::new(Opened::default());
+    let config = || {
+        let config = builder(&a).collector(opened.clone());
+        config.build().expect("valid")
+    };
+    let pool = empty().await;
+    pool.add("one", JsonRpc, config()).await.expect("live");
+    pool.connect("two", config()).await.expect("live");
+    let alone = Session::start(JsonRpc, config()).await;
+    alone.expect("a session").shutdown().await;
+    let names = opened.0.lock().expect("nobody panics").clone();
+    assert_eq!(names, ["json_rpc/one", "json_rpc/two", "json_rpc"]);
 }
 
 #[tokio::test]
