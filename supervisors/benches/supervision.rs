@@ -3,13 +3,19 @@
 //!
 //! Both contenders of a part do the same work in the same process and in turn (memory: in fresh
 //! processes, in turn). Absolute figures move with the machine; the ratios of the medians count, and
-//! the last lines hold them against their bars.
+//! the last lines hold them against their bars (`supervision/bars.rs` says how).
 //!
 //! `cargo bench -p mainstay-supervisors`; `PARTS` in the environment is a list of parts to run
 //! (`cast,recovery,memory`), `MESSAGES`, `FAILURES`, `CHILDREN` and `ROUNDS` change the size.
 
 #![allow(clippy::print_stdout, reason = "a program that shows something")]
 
+use std::process::ExitCode;
+
+use bars::Bar;
+
+#[path = "supervision/bars.rs"]
+mod bars;
 #[path = "supervision/cast.rs"]
 mod cast;
 #[path = "supervision/memory.rs"]
@@ -17,19 +23,11 @@ mod memory;
 #[path = "supervision/recovery.rs"]
 mod recovery;
 
-/// A figure that must not be above its bar.
-struct Bar {
-    name: String,
-    figure: f64,
-    limit: f64,
-    unit: &'static str,
-}
-
-fn main() {
+fn main() -> ExitCode {
     // The memory part runs this program again, once for each contender and round.
     if let Some(contender) = std::env::args().skip_while(|it| it != memory::FLAG).nth(1) {
         memory::contend(&contender);
-        return;
+        return ExitCode::SUCCESS;
     }
     let parts = std::env::var("PARTS").unwrap_or_else(|_| "cast,recovery,memory".to_owned());
     let mut bars = Vec::new();
@@ -38,21 +36,14 @@ fn main() {
             "cast" => cast::run(&mut bars),
             "recovery" => recovery::run(&mut bars),
             "memory" => memory::run(&mut bars),
-            other => println!("there is no part {other}"),
+            other => {
+                println!("BROKEN: there is no part {other}");
+                return ExitCode::FAILURE;
+            }
         }
         println!();
     }
-    for bar in bars {
-        let held = if bar.figure <= bar.limit {
-            "holds"
-        } else {
-            "BROKEN"
-        };
-        println!(
-            "bar {:<30} {:>9.3} {} of at most {} {}",
-            bar.name, bar.figure, bar.unit, bar.limit, held
-        );
-    }
+    bars::tell(&bars)
 }
 
 fn number(name: &str, default: usize) -> usize {

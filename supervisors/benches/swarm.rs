@@ -9,6 +9,7 @@
 
 #![allow(clippy::print_stdout, reason = "a program that shows something")]
 
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -20,8 +21,15 @@ use mainstay_supervisors::{
 };
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef};
 
+#[path = "supervision/bars.rs"]
+mod bars;
+use bars::Bar;
+
 /// What a call may wait while thousands of ends are dealt with.
 const BAR: Duration = Duration::from_millis(50);
+
+/// How many times as long ten times as many may take: linear is 10, and quadratic would be 100.
+const TWICE_LINEAR: f64 = 20.0;
 
 struct Idle;
 
@@ -39,7 +47,8 @@ impl Actor for Idle {
     }
 }
 
-fn main() {
+fn main() -> ExitCode {
+    let mut bars = Vec::new();
     let rounds = number("ROUNDS", 5);
     let size = number("SIZE", 10_000);
     let mut slowest = Duration::ZERO;
@@ -65,12 +74,16 @@ fn main() {
                 medians.push(end.as_secs_f64());
             }
             let ratio = medians[1] / medians[0];
-            println!(
-                "ratio swarm_{restart:?}_{size}_to_a_tenth_T{workers} {ratio:.1} (linear is 10)"
-            );
+            let name = format!("swarm_{restart:?}_{size}_to_a_tenth_T{workers}");
+            bars.push(Bar::new(&name, ratio, TWICE_LINEAR));
         }
     }
-    println!("slowest call of all {slowest:.2?} (bar {BAR:?})");
+    bars.push(Bar::new(
+        "swarm_slowest_call_ms",
+        slowest.as_secs_f64() * 1000.0,
+        BAR.as_secs_f64() * 1000.0,
+    ));
+    bars::tell(&bars)
 }
 
 fn number(name: &str, default: usize) -> usize {

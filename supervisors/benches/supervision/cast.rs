@@ -76,12 +76,8 @@ pub(crate) fn run(bars: &mut Vec<Bar>) {
         println!("  {label:<15} supervised  {}", spread(&mut supervised));
         println!("  {label:<15} by address  {}", spread(&mut addressed));
         for (name, mut times) in [("cast", supervised), ("cast by address", addressed)] {
-            bars.push(Bar {
-                name: format!("{name}, {label}"),
-                figure: median(&mut times) / median(&mut bares),
-                limit: 1.05,
-                unit: "x",
-            });
+            let ratio = median(&mut times) / median(&mut bares);
+            bars.push(Bar::new(&format!("{name} {label}"), ratio, 1.05));
         }
     }
 }

@@ -78,12 +78,8 @@ pub(crate) fn run(bars: &mut Vec<Bar>) {
     }
     let bare = median(&mut figures[0]);
     for (contender, figures) in contenders.iter().zip(&mut figures).skip(1) {
-        bars.push(Bar {
-            name: format!("memory, {contender}"),
-            figure: median(figures) - bare,
-            limit: 1500.0,
-            unit: "B",
-        });
+        let more = median(figures) - bare;
+        bars.push(Bar::new(&format!("memory {contender} bytes"), more, 1500.0));
     }
 }
 

@@ -112,12 +112,8 @@ pub(crate) fn run(bars: &mut Vec<Bar>) {
         println!("  {label:<15} bare  {}", spread(&mut bares));
         println!("  {label:<15} ours  {}", spread(&mut oursies));
         println!("  {label:<15} pairs {}", spread(&mut ratios));
-        bars.push(Bar {
-            name: format!("recovery, {label}"),
-            figure: median(&mut oursies) / median(&mut bares),
-            limit: 2.0,
-            unit: "x",
-        });
+        let ratio = median(&mut oursies) / median(&mut bares);
+        bars.push(Bar::new(&format!("recovery {label}"), ratio, 2.0));
     }
 }
 
