@@ -9,6 +9,8 @@
 mod addresses;
 #[path = "tree/admin.rs"]
 mod admin;
+#[path = "tree/cases.rs"]
+mod cases;
 #[path = "tree/chaos.rs"]
 mod chaos;
 #[path = "tree/crowds.rs"]

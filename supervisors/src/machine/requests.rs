@@ -363,7 +363,7 @@ fn the_counts_follow_what_children_do() {
     assert_eq!(counts(&drive), (1, 0, 0, 1));
 }
 
-/// What was forgotten takes no room, however many come and go.
+/// OTP-TMP-02: what was forgotten takes no room, however many come and go.
 #[test]
 fn children_that_come_and_go_leave_nothing() {
     let mut drive = Drive::new(Strategy::RestForOne, [permanent("a")]);

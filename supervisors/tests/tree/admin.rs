@@ -91,7 +91,8 @@ async fn a_child_lives_its_whole_life_by_request() {
     tree.shutdown(ShutdownPlan::default()).await;
 }
 
-/// RX-10, OTP-TMP-02: nothing changes, neither the child nor the intensity.
+/// RX-10, OTP-TMP-02: nothing changes, neither the child nor the intensity. OTP-TYPE-05: what stays down can be
+/// brought back by request.
 #[tokio::test(start_paused = true)]
 async fn a_child_whose_id_is_in_use_is_not_started() {
     let log = Log::default();
@@ -123,7 +124,6 @@ async fn a_child_whose_id_is_in_use_is_not_started() {
         ["start a", "start t", "stop t", "drop t"],
         "nobody else was started"
     );
-    // OTP-TYPE-05.
     tree.restart_child(&id("t")).await.unwrap();
     assert_eq!(ping(&address).await, 2);
     tree.shutdown(ShutdownPlan::default()).await;

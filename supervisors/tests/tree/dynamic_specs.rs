@@ -84,6 +84,7 @@ async fn a_dynamic_spec_that_makes_no_sense_is_refused() {
     let (tree, jobs, _events) = dynamic(DynamicSpec::new()).await;
     let wrong = [
         puppet("", &log),
+        puppet("a/b", &log),
         puppet("a", &log).start_timeout(Duration::ZERO),
         puppet("a", &log).backoff(Backoff::new(HOUR, Duration::ZERO)),
         puppet("a", &log)

@@ -196,7 +196,7 @@ async fn a_restart_by_request_that_fails_leaves_the_spec() {
     tree.shutdown(ShutdownPlan::default()).await;
 }
 
-/// No limit is too long for the clock.
+/// EXD-29, the other end: no limit is too long for the clock.
 #[tokio::test(start_paused = true)]
 async fn the_longest_limits_are_taken() {
     let log = Log::default();

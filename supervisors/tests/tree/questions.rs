@@ -51,14 +51,17 @@ async fn a_spec_can_be_read_back() {
         .child(ChildSpec::supervisor("s", below));
     let (tree, _events) = started(spec).await;
     let a = tree.child_spec(&id("a")).await.unwrap();
-    assert_eq!(a.restart, Restart::Permanent);
+    assert_eq!((a.kind, a.restart), (ChildKind::Worker, Restart::Permanent));
     assert_eq!(a.shutdown, Shutdown::Timeout(Duration::from_secs(5)));
     assert_eq!(a.start_timeout, Some(Duration::from_secs(30)));
     assert_eq!(a.watchdog, None);
     assert_eq!(a.registered.as_deref(), Some("somebody"));
     assert!(!a.significant);
     let s = tree.child_spec(&id("s")).await.unwrap();
-    assert_eq!(s.kind, ChildKind::Supervisor);
+    assert_eq!(
+        (s.kind, s.restart),
+        (ChildKind::Supervisor, Restart::Permanent)
+    );
     assert_eq!(s.shutdown, Shutdown::Infinite);
     let unknown = tree.child_spec(&id("x")).await;
     assert!(matches!(unknown, Err(LookupError::NotFound { .. })));

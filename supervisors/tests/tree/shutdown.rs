@@ -63,7 +63,7 @@ async fn each_child_is_ended_within_its_own_limit() {
         .child(slow("hung", &log, minute).shutdown(Shutdown::Timeout(Duration::from_secs(1))))
         .child(puppet("brutal", &log).shutdown(Shutdown::Kill))
         .child(puppet("good", &log));
-    let (tree, _events) = started(spec).await;
+    let (tree, mut events) = started(spec).await;
     log.take();
     let report = tree.shutdown(ShutdownPlan::within(minute)).await;
     assert_eq!(
@@ -83,6 +83,49 @@ async fn each_child_is_ended_within_its_own_limit() {
     assert_eq!(report.killed_by_spec, 1);
     assert!(!report.is_clean(), "one took too long");
     assert_eq!(report.took.as_secs(), 10);
+    for (id, kind) in [
+        ("good", "stopped"),
+        ("brutal", "killed"),
+        ("hung", "killed"),
+        ("patient", "stopped"),
+    ] {
+        assert_eq!(events.stopped(id).await.kind(), kind, "{id}");
+    }
+    assert!(matches!(
+        &*tree.wait().await,
+        ExitReason::Ended(ShutdownCause::Requested)
+    ));
+}
+
+/// OTP-STOP-01: no limit is one for workers and supervisors, and both end in good order.
+#[tokio::test(start_paused = true)]
+async fn workers_and_supervisors_can_both_take_as_long_as_they_need() {
+    let log = Log::default();
+    let hour = Duration::from_secs(3600);
+    let endless = |id: &str| slow(id, &log, hour).shutdown(Shutdown::Infinite);
+    let below = generous(Strategy::OneForOne).child(endless("deep"));
+    let spec = generous(Strategy::OneForOne)
+        .child(endless("worker"))
+        .child(ChildSpec::supervisor("below", below).shutdown(Shutdown::Infinite));
+    let (tree, mut events) = started(spec).await;
+    log.take();
+    let report = tree.shutdown(ShutdownPlan::within(3 * hour)).await;
+    assert_eq!((report.took, report.graceful), (2 * hour, 3));
+    assert!(report.is_clean());
+    assert_eq!(
+        log.take(),
+        ["stop deep", "drop deep", "stop worker", "drop worker"]
+    );
+    let below = events.stopped("below").await;
+    assert!(matches!(
+        &*below,
+        ExitReason::Ended(ShutdownCause::Requested)
+    ));
+    let worker = events.stopped("worker").await;
+    assert!(
+        matches!(&*worker, ExitReason::Stopped { reason: Some(text) } if text == "shutdown"),
+        "{worker}"
+    );
 }
 
 /// OTP kills a supervisor at its limit, and with it whoever has not ended by then; here the limit is shared out.

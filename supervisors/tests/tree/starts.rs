@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mainstay_supervisors::{
     Address, Backoff, ChildKind, ChildSpec, ExitReason, Intensity, NodeStatus, Restart, Shutdown,
-    ShutdownPlan, SpecError, StartError, StartFailure, Strategy, SupervisorSpec,
+    ShutdownCause, ShutdownPlan, SpecError, StartError, StartFailure, Strategy, SupervisorSpec,
 };
 
 use crate::kit::{Do, LineDead, Log, Script, gated, generous, ping, puppet, scripted, started};
@@ -16,7 +16,10 @@ async fn a_supervisor_without_children_starts_and_ends() {
     let (tree, _events) = started(generous(Strategy::OneForOne)).await;
     let report = tree.shutdown(ShutdownPlan::default()).await;
     assert_eq!(report.graceful, 0);
-    assert!(tree.wait().await.is_normal());
+    assert!(matches!(
+        &*tree.wait().await,
+        ExitReason::Ended(ShutdownCause::Requested)
+    ));
 }
 
 /// OTP-START-09, section 6 of the cases: child 3 of 4 fails; the error names it, the started ones
@@ -153,9 +156,9 @@ async fn a_start_postponed_at_boot_keeps_the_order() {
     tree.shutdown(ShutdownPlan::default()).await;
 }
 
-/// OTP-START-15, OTP-ADM-06, OTP-START-08, OTP-SIG-05 in part.
-#[test]
-fn specs_that_make_no_sense_are_refused_by_name() {
+/// OTP-START-15, OTP-ADM-04, OTP-ADM-06, OTP-START-08, OTP-SIG-05 in part: and nobody is started by them.
+#[tokio::test(start_paused = true)]
+async fn specs_that_make_no_sense_are_refused_by_name() {
     let log = Log::default();
     let a = || puppet("a", &log);
     let one = || SupervisorSpec::new(Strategy::OneForOne);
@@ -199,7 +202,13 @@ fn specs_that_make_no_sense_are_refused_by_name() {
     for (spec, text) in cases {
         let error: SpecError = spec.check().unwrap_err();
         assert!(error.to_string().contains(text), "{error}");
+        let refused = spec.start().await.unwrap_err();
+        assert!(
+            matches!(&refused, StartFailure::Spec(same) if *same == error),
+            "{refused:?}"
+        );
     }
+    assert!(log.take().is_empty());
 }
 
 struct Other;

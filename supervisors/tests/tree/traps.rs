@@ -144,7 +144,7 @@ async fn strangers_and_forged_events_are_ignored() {
     tree.shutdown(ShutdownPlan::default()).await;
 }
 
-/// Trap 9 with the `monitors` feature: what the supervisor monitors does not move it either.
+/// RX-12, trap 9 with the `monitors` feature: what the supervisor monitors does not move it either.
 #[cfg(feature = "monitors")]
 #[tokio::test(start_paused = true)]
 async fn what_a_supervisor_monitors_does_not_move_it() {
