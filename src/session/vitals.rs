@@ -198,3 +198,22 @@ impl Session {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pong_forgets_the_pings_that_were_not_answered() {
+        let (now, round_trip) = (Instant::now(), Duration::from_millis(5));
+        let mut health = HeartbeatHealth::of(Epoch::NONE.next(), Duration::from_secs(1));
+        for unanswered in 1..=3 {
+            health.pinged(now);
+            assert_eq!(health.unanswered, unanswered);
+        }
+        health.ponged(round_trip, now + round_trip);
+        assert_eq!(health.unanswered, 0);
+        assert_eq!((health.pings, health.pongs), (3, 1));
+        assert_eq!(health.round_trip, Some(round_trip));
+    }
+}

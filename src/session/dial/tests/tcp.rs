@@ -64,6 +64,19 @@ async fn a_refused_connection_names_the_address_and_the_cause() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
+async fn a_network_that_cannot_be_reached_is_a_tcp_error_that_passes() {
+    // Nobody listens at the address of everybody (RFC 919), and the kernel says so at once.
+    let error = dial(&config("ws://255.255.255.255:1/")).await.unwrap_err();
+    let ConnectError::Tcp { address, source } = &error else {
+        panic!("{error:?}");
+    };
+    assert_eq!(address, "255.255.255.255:1");
+    assert_eq!(source.kind(), io::ErrorKind::NetworkUnreachable);
+    assert_eq!(error.recovery(), Recovery::Retry);
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
 async fn a_black_hole_ends_at_the_tcp_limit() {
     let (address, _full) = black_hole().await;
     let limits = PhaseLimits {
