@@ -38,6 +38,7 @@
 //! | 3 | [`session`] | the actors of one connection, the data plane, the user's handle |
 //! | 3 | [`replay`] | recordings read back |
 //! | 4 | [`pool`] | many sessions behind one door, and a registry of sessions |
+//! | 5 | [`inspect`] | a whole program at a glance, and answers for probes |
 //! | – | `testing` (feature `testing`) | scripted server and venue simulators |
 
 pub mod adapters;
@@ -47,6 +48,7 @@ pub mod connector;
 pub mod error;
 pub mod frame;
 pub mod hooks;
+pub mod inspect;
 pub mod platform;
 pub mod pool;
 pub mod protocol;
@@ -63,6 +65,7 @@ pub use mainstay_supervisors as supervisors;
 pub use config::Config;
 pub use connector::Connector;
 pub use frame::Frame;
+pub use inspect::{Inspection, Inspector};
 pub use platform::{Channel, Message, Platform};
 pub use pool::{Pool, PoolSpec};
 pub use protocol::call::Call;

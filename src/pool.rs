@@ -56,6 +56,7 @@
 //! kills its sessions.
 
 mod health;
+pub(crate) mod inspect;
 mod member;
 mod registry;
 mod route;
@@ -315,6 +316,12 @@ impl Pool {
         true
     }
 
+    /// Its name, as [`PoolSpec::name`] gave it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.shared.spec.name
+    }
+
     /// The connection ids in the pool, in the order in which they were added.
     #[must_use]
     pub fn ids(&self) -> Vec<ConnectionId> {
@@ -342,7 +349,8 @@ impl Pool {
     }
 
     /// The supervision tree of all its sessions as it is now; `None` while its supervisor is not up.
-    pub async fn inspect(&self) -> Option<TreeSnapshot> {
+    /// [`Pool::inspect`] has it together with everything else.
+    pub async fn tree(&self) -> Option<TreeSnapshot> {
         let supervisor = self.shared.supervisor.current()?;
         Some(supervisor.snapshot().await)
     }

@@ -19,6 +19,7 @@ pub mod liveness;
 pub mod recording;
 pub mod rpc;
 pub mod sequence;
+pub(crate) mod serial;
 pub mod status;
 pub mod subscriptions;
 pub mod venue_time;

@@ -18,6 +18,7 @@ mod dial;
 pub(crate) mod handshake;
 mod heartbeat_manager;
 pub(crate) mod hooked;
+pub(crate) mod inspect;
 mod invoke;
 mod life;
 pub(crate) mod limiter;
@@ -27,6 +28,7 @@ pub(crate) mod observe;
 mod pending;
 mod place;
 pub(crate) mod plane;
+pub(crate) mod probe;
 mod recorder;
 pub(crate) mod reporter;
 mod request;
@@ -516,8 +518,9 @@ impl Session {
         Some(tape.statistics())
     }
 
-    /// The supervision tree as it is now; `None` if the session's tree is the user's own.
-    pub async fn inspect(&self) -> Option<TreeSnapshot> {
+    /// The supervision tree as it is now; `None` if the session's tree is the user's own. [`Session::inspect`] has it
+    /// together with everything else.
+    pub async fn tree(&self) -> Option<TreeSnapshot> {
         let supervisor = self.supervisor()?;
         Some(supervisor.snapshot().await)
     }

@@ -102,7 +102,7 @@ async fn a_retry_after_beyond_any_clock_is_a_long_wait_and_no_panic() {
             .await
             .expect("in time")
             .expect("a session");
-        let tree = session.inspect().await.expect("an own tree").to_string();
+        let tree = session.tree().await.expect("an own tree").to_string();
         assert!(
             tree.contains("restarting"),
             "{owner:?}: waiting, not ended\n{tree}"

@@ -50,6 +50,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
+    ("inspect", &["pool", "protocol", "session"]),
     (
         "testing",
         &[

@@ -924,7 +924,7 @@ async fn the_tree_can_be_seen() {
     let server = server([Script::new()]).await;
     let config = config(&server, ReconnectOwner::Adapter);
     let session = Session::start(JsonRpc, config).await.expect("a session");
-    let tree = session.inspect().await.expect("an own tree").to_string();
+    let tree = session.tree().await.expect("an own tree").to_string();
     for actor in [
         "subscription_manager",
         "adapter",

@@ -156,7 +156,7 @@ async fn run() -> Result<bool, Box<dyn std::error::Error>> {
 }
 
 async fn print_tree(session: &Session, when: &str) {
-    if let Some(tree) = session.inspect().await {
+    if let Some(tree) = session.tree().await {
         println!("the tree {when}:\n{tree}");
     }
 }

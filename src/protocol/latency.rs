@@ -12,6 +12,9 @@ use std::fmt;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use super::serial;
 
 /// Times recorded so far.
 #[derive(Debug, Clone, Default)]
@@ -21,20 +24,25 @@ pub struct LatencyHistogram {
 }
 
 /// What a [`LatencyHistogram`] says. All zero if nothing was recorded.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct LatencySummary {
     /// How many times were recorded.
     pub count: u64,
     /// The shortest.
+    #[serde(rename = "min_us", serialize_with = "serial::micros")]
     pub min: Duration,
     /// Half of them were at most this long.
+    #[serde(rename = "p50_us", serialize_with = "serial::micros")]
     pub p50: Duration,
     /// Nine of ten were at most this long.
+    #[serde(rename = "p90_us", serialize_with = "serial::micros")]
     pub p90: Duration,
     /// Ninety-nine of a hundred were at most this long.
+    #[serde(rename = "p99_us", serialize_with = "serial::micros")]
     pub p99: Duration,
     /// The longest.
+    #[serde(rename = "max_us", serialize_with = "serial::micros")]
     pub max: Duration,
 }
 
@@ -132,14 +140,17 @@ pub struct LatencyStats {
 }
 
 /// What the latest times say, to the microsecond.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct RecentLatency {
     /// Half of them were at most about this long.
+    #[serde(rename = "p50_us", serialize_with = "serial::micros")]
     pub p50: Duration,
     /// Ninety-nine of a hundred were at most about this long.
+    #[serde(rename = "p99_us", serialize_with = "serial::micros")]
     pub p99: Duration,
     /// The last one.
+    #[serde(rename = "last_us", serialize_with = "serial::micros")]
     pub last: Duration,
     /// How many are kept, at most the ring's size.
     pub count: usize,

@@ -20,12 +20,15 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::time::Instant;
 
+use serde::Serialize;
+
 use super::continuity::Epoch;
 use crate::close::CloseReason;
 use crate::error::EndReason;
 
 /// Where a session stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Status {
     /// Made, and nothing tried yet.

@@ -357,6 +357,11 @@ impl Plane {
         }
     }
 
+    /// Since when the present connection is open.
+    pub(crate) fn open_since(&self) -> Option<Instant> {
+        *lock(&self.open_since)
+    }
+
     /// Whether the connection of `epoch` is open.
     pub(crate) fn is_open(&self, epoch: Epoch) -> bool {
         self.delivers(epoch)

@@ -10,10 +10,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use serde::Serialize;
+
 use crate::protocol::latency::{LatencyHistogram, LatencyStats, LatencySummary, RecentLatency};
 
 /// A snapshot of what a session has counted since it began.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize)]
 #[non_exhaustive]
 pub struct Statistics {
     /// Frames read from sockets.

@@ -34,6 +34,23 @@ pub(crate) struct Subscriber {
     shared: Mutex<Shared>,
 }
 
+/// A queue at one moment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Look {
+    /// Items that wait.
+    pub(crate) messages: usize,
+    /// Messages that may.
+    pub(crate) capacity: usize,
+    /// When data last came in.
+    pub(crate) last_received: Option<Instant>,
+    /// Since when the stream is interrupted.
+    pub(crate) interrupted_since: Option<Instant>,
+    /// Gaps so far.
+    pub(crate) gaps: u64,
+    /// Messages dropped for want of room.
+    pub(crate) lost: u64,
+}
+
 #[derive(Debug)]
 struct Shared {
     queue: ContinuityQueue<Frame>,
@@ -172,6 +189,20 @@ impl Subscriber {
         let shared = self.lock();
         let bytes = shared.queue.data().map(|frame| frame.payload().len());
         (shared.queue.len(), bytes.sum())
+    }
+
+    /// How it stands, for whoever looks.
+    pub(crate) fn look(&self) -> Look {
+        let shared = self.lock();
+        let queue = &shared.queue;
+        Look {
+            messages: queue.len(),
+            capacity: self.rule.capacity,
+            last_received: queue.last_received(),
+            interrupted_since: queue.interrupted_since(),
+            gaps: queue.gaps(),
+            lost: queue.dropped(),
+        }
     }
 
     /// How many items wait.

@@ -15,6 +15,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use serde::Serialize;
+
 use super::reporter::Reporter;
 use crate::config::Record;
 use crate::frame::Frame;
@@ -24,7 +26,7 @@ use crate::protocol::recording::{
 use crate::telemetry::TelemetryEvent;
 
 /// What a session's recording has come to.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct RecordingStatistics {
     /// Lines written.

@@ -7,6 +7,7 @@
 //! Invariants: it alone touches a socket, serves one connection and never reconnects; its exit bears a
 //! [`TransportEnd`] with the true reason; `pre_start` does not wait for the network.
 
+use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,7 +69,7 @@ pub(crate) enum TransportEvent {
 /// How a Transport ends: the error with which the actor exits.
 ///
 /// Supervisors judge a loss by it, so it holds what that takes.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[error("connection ended: {}", reason.without_peers_words())]
 #[non_exhaustive]
 pub struct TransportEnd {
@@ -76,6 +77,19 @@ pub struct TransportEnd {
     pub reason: CloseReason,
     /// How long the session had been live on it; `None` if it never was.
     pub live_for: Option<Duration>,
+}
+
+/// Without a peer's own words, as in its text: a tree shows it to whoever looks.
+impl fmt::Debug for TransportEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TransportEnd")
+            .field(
+                "reason",
+                &format_args!("{}", self.reason.without_peers_words()),
+            )
+            .field("live_for", &self.live_for)
+            .finish()
+    }
 }
 
 /// The connection's task panicked: a bug of ours.

@@ -66,7 +66,7 @@ async fn a_session_that_is_not_live_in_time_is_given_up_and_leaves_nothing() {
         "{error:?}"
     );
     assert!(pool.registry().is_empty());
-    let tree = pool.inspect().await.expect("a tree");
+    let tree = pool.tree().await.expect("a tree");
     assert_eq!(tree.children.len(), 0);
 }
 
@@ -363,7 +363,7 @@ async fn a_pool_in_a_users_tree_ends_with_that_tree() {
     let tree = tree.start().await.expect("a tree");
     let session = pool.add("a", JsonRpc, config(&server)).await;
     assert_eq!(pool.invoke(read()).await.expect("an answer"), "a");
-    let snapshot = pool.inspect().await.expect("a tree");
+    let snapshot = pool.tree().await.expect("a tree");
     assert!(snapshot.path.to_string().contains("sessions"), "{snapshot}");
     tree.shutdown(ShutdownPlan::default()).await;
     in_time(session.expect("live").ended()).await;

@@ -70,6 +70,7 @@ pub struct ContinuityQueue<T> {
     told_since: Option<Instant>,
     end: End,
     dropped: u64,
+    gaps: u64,
 }
 
 #[derive(Debug)]
@@ -108,6 +109,7 @@ impl<T> ContinuityQueue<T> {
             told_since: None,
             end: End::Open,
             dropped: 0,
+            gaps: 0,
         }
     }
 
@@ -310,6 +312,21 @@ impl<T> ContinuityQueue<T> {
         self.dropped
     }
 
+    /// How many gaps were put at its tail. What it drops from its front is in [`Self::dropped`] alone.
+    #[must_use]
+    pub fn gaps(&self) -> u64 {
+        self.gaps
+    }
+
+    /// Since when the stream is interrupted, seen from its tail; `None` while it goes on, and before it began.
+    #[must_use]
+    pub fn interrupted_since(&self) -> Option<Instant> {
+        match self.tail {
+            Tail::Interrupted { since, .. } => Some(since),
+            Tail::Fresh | Tail::Continuous => None,
+        }
+    }
+
     /// Data is let in: closes an open gap before it.
     fn go_on(&mut self, epoch: Epoch, now: Instant) {
         let complete = match self.tail {
@@ -362,6 +379,7 @@ impl<T> ContinuityQueue<T> {
 
     /// Puts a gap at the tail. If no data came since the last one, that one is opened again instead.
     fn announce(&mut self, gap: Gap, heals: bool) {
+        self.gaps += 1;
         let mut since = gap.since;
         let epoch = gap.epoch;
         if self.items.pop_back_resynced() {
