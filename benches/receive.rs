@@ -13,7 +13,7 @@ use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
-use mainstay::config::{Overflow, Queue, ReconnectOwner};
+use mainstay::config::{Overflow, Queue, ReconnectOwner, WireBackend};
 use mainstay::{Channel, Client, Config, Event, Frame};
 use tokio_tungstenite::tungstenite::Message;
 
@@ -121,8 +121,13 @@ async fn bare(port: u16, messages: usize) -> Duration {
 
 /// A supervised session with one subscription: envelope routed, payload raw, statistics on.
 async fn ours(port: u16, messages: usize) -> Duration {
+    let wire = match std::env::var("WIRE").as_deref() {
+        Ok("fast") => WireBackend::Fast,
+        _ => WireBackend::Tungstenite,
+    };
     let config = Config::builder(format!("ws://127.0.0.1:{port}/"))
         .reconnect_owner(ReconnectOwner::Client)
+        .wire(wire)
         .build()
         .expect("a configuration");
     let session = Client::connect_with(config).await.expect("a session");

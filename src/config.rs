@@ -44,7 +44,7 @@ pub use endpoint::Endpoint;
 pub use explain::{Effective, Explanation, Layer};
 pub use headers::Headers;
 pub use limits::{Costs, Lane, Pool, RateLimits, Rule, Weight};
-pub use options::{Liveness, Overflow, PhaseLimits, Queue, Reconnect, ReconnectOwner};
+pub use options::{Liveness, Overflow, PhaseLimits, Queue, Reconnect, ReconnectOwner, WireBackend};
 pub use profile::Profile;
 pub use record::Record;
 pub use settings::{
@@ -88,6 +88,8 @@ pub struct Config {
     /// Bytes read from the socket at once. Default 64 KiB. Smaller saves memory per connection and
     /// pins less of it when messages are kept; larger is faster for large messages.
     pub read_buffer: usize,
+    /// Who reads and writes frames. Default [`WireBackend::Tungstenite`].
+    pub wire: WireBackend,
     /// Largest message accepted. Default 16 MiB; a larger one ends the connection.
     pub max_message: usize,
     /// Whether and how the session is recorded. Default: not at all.
@@ -205,6 +207,7 @@ impl Layers {
             latency_window: 100,
             queue: Queue::default(),
             read_buffer: 64 * 1024,
+            wire: WireBackend::default(),
             max_message: 16 * 1024 * 1024,
             record: None,
             rate_limits: None,
@@ -244,6 +247,7 @@ impl fmt::Debug for Config {
             .field("latency_window", &self.latency_window)
             .field("queue", &self.queue)
             .field("read_buffer", &self.read_buffer)
+            .field("wire", &self.wire)
             .field("max_message", &self.max_message)
             .field("record", &self.record)
             .field("rate_limits", &self.rate_limits)

@@ -11,6 +11,8 @@ pub mod connection;
 pub mod continuity;
 pub mod envelope;
 pub mod establish;
+#[cfg(feature = "fast-wire")]
+pub mod framing;
 pub mod health;
 pub mod json_rpc;
 pub mod latency;

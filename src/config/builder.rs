@@ -13,7 +13,7 @@ use mainstay_supervisors::backoff::Backoff;
 use super::settings::{BackoffSettings, LimitSettings, LivenessSettings, QueueSettings, Settings};
 use super::{
     Config, Headers, Layers, Liveness, PhaseLimits, Profile, Queue, RateLimits, ReconnectOwner,
-    Record, Tls,
+    Record, Tls, WireBackend,
 };
 use crate::connector::Connector;
 use crate::error::ConfigErrors;
@@ -180,6 +180,12 @@ impl ConfigBuilder {
     /// Bytes read from the socket at once. Default 64 KiB.
     pub fn read_buffer(mut self, bytes: usize) -> Self {
         self.layers.user.read_buffer = Some(bytes);
+        self
+    }
+
+    /// Who reads and writes frames. Default [`WireBackend::Tungstenite`].
+    pub fn wire(mut self, wire: WireBackend) -> Self {
+        self.layers.user.wire = Some(wire);
         self
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use mainstay_supervisors::backoff::{Backoff, Jitter};
 
 use super::value::Setting;
-use super::{Config, Overflow};
+use super::{Config, Overflow, WireBackend};
 use crate::error::ConfigError;
 
 /// The longest duration that an option may have. Sums of a few of them stay within any clock.
@@ -33,6 +33,10 @@ pub(super) fn check(config: &Config, errors: &mut Vec<ConfigError>) {
             let remedy = format!("give a number from 1 to {largest}");
             errors.push(ConfigError::new(option, value.to_string(), remedy));
         }
+    }
+    if config.wire == WireBackend::Fast && !cfg!(feature = "fast-wire") {
+        let remedy = "build with the feature fast-wire, or leave it out";
+        errors.push(ConfigError::new("wire", config.wire.show(), remedy));
     }
     backoff(&config.reconnect.backoff, errors);
     if let Some(limits) = &config.rate_limits {

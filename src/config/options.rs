@@ -20,6 +20,19 @@ pub enum ReconnectOwner {
     Adapter,
 }
 
+/// Who reads and writes the frames of RFC 6455. Both do the same with the same bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum WireBackend {
+    /// The tungstenite crate: the default, and the reference.
+    #[cfg_attr(not(feature = "__fast-wire-default"), default)]
+    Tungstenite,
+    /// Our own framing, with the feature `fast-wire`: payloads are cut out of the chunk that was read, without an
+    /// allocation for each, and the chunk is no larger than the traffic asks for.
+    #[cfg_attr(feature = "__fast-wire-default", default)]
+    Fast,
+}
+
 /// A deadline for each phase between nothing and live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]

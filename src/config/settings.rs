@@ -18,7 +18,7 @@ use super::read::Reader;
 use super::value::Setting;
 use super::{
     Config, Liveness, Overflow, PhaseLimits, Queue, RateLimits, Reconnect, ReconnectOwner, Record,
-    Tls,
+    Tls, WireBackend,
 };
 
 /// One group of options in one layer.
@@ -173,6 +173,8 @@ settings! {
             latency_window: usize,
             /// As [`Config::read_buffer`]. Default 65536 bytes.
             read_buffer: usize,
+            /// As [`Config::wire`]. Read as `"tungstenite"`, the default, or `"fast"`.
+            wire: WireBackend,
             /// As [`Config::max_message`]. Default 16777216 bytes.
             max_message: usize,
             /// As [`Config::record`]. Read as the file's path; its other options are set in code. Default none.

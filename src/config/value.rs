@@ -11,7 +11,7 @@ use mainstay_supervisors::backoff::{Growth, Jitter};
 use serde_json::Value;
 
 use super::endpoint;
-use super::{Overflow, RateLimits, ReconnectOwner, Record, Rule, Tls};
+use super::{Overflow, RateLimits, ReconnectOwner, Record, Rule, Tls, WireBackend};
 
 /// A type that an option can have.
 pub(super) trait Setting: Sized {
@@ -137,6 +137,23 @@ impl Setting for ReconnectOwner {
         match self {
             Self::Client => "client".to_owned(),
             Self::Adapter => "adapter".to_owned(),
+        }
+    }
+}
+
+impl Setting for WireBackend {
+    fn read(json: &Value) -> Result<Self, String> {
+        match json.as_str() {
+            Some("tungstenite") => Ok(Self::Tungstenite),
+            Some("fast") => Ok(Self::Fast),
+            _ => Err("write \"tungstenite\" or \"fast\"".into()),
+        }
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::Tungstenite => "tungstenite".to_owned(),
+            Self::Fast => "fast".to_owned(),
         }
     }
 }
@@ -294,6 +311,7 @@ mod tests {
         comes_back::<Duration>("1m 30s 250ms");
         comes_back::<Option<Duration>>("none");
         comes_back::<ReconnectOwner>("client");
+        comes_back::<WireBackend>("fast");
         comes_back::<Growth>("linear");
         comes_back::<Jitter>("25%");
         comes_back::<Jitter>("equal");

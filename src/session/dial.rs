@@ -27,6 +27,8 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
+#[cfg(feature = "fast-wire")]
+use super::wire::FastWire;
 use super::wire::TungsteniteWire;
 use crate::config::Config;
 use crate::config::endpoint::Endpoint;
@@ -133,6 +135,15 @@ pub(crate) fn web_socket(dialed: Dialed, config: &Config) -> TungsteniteWire<Tls
         stream, leftover, ..
     } = dialed;
     TungsteniteWire::new(stream, leftover, limits)
+}
+
+/// The same on our own framing.
+#[cfg(feature = "fast-wire")]
+pub(crate) fn fast(dialed: Dialed, config: &Config) -> FastWire<TlsOrPlain> {
+    let Dialed {
+        stream, leftover, ..
+    } = dialed;
+    FastWire::new(stream, &leftover, config.read_buffer, config.max_message)
 }
 
 async fn within<T>(

@@ -16,6 +16,8 @@ use futures_util::FutureExt;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef};
 
 use super::connection::{Connection, ControlSink, Limits};
+#[cfg(feature = "fast-wire")]
+use super::dial::fast;
 use super::dial::{dial, web_socket};
 use super::handshake::Handshake;
 use super::line::Outbound;
@@ -23,7 +25,7 @@ use super::plane::Plane;
 use super::task::OwnedTask;
 use super::{Sink, clock, lock};
 use crate::close::CloseReason;
-use crate::config::Config;
+use crate::config::{Config, WireBackend};
 use crate::platform::Platform;
 use crate::protocol::continuity::Epoch;
 use crate::telemetry::TelemetryEvent;
@@ -234,12 +236,29 @@ impl TransportState {
                         tls: dialed.timings.tls,
                         upgrade: dialed.timings.upgrade,
                     });
-                    let wire = web_socket(dialed, &config);
-                    let connection =
-                        Connection::open(wire, plane, platform, control, limits, capacity);
-                    // If the actor is gone, so will this task be at its next await.
-                    let _ = actor.cast(TransportMessage::Opened(connection.epoch()));
-                    connection.run().await
+                    let opened = |epoch| {
+                        // If the actor is gone, so will this task be at its next await.
+                        let _ = actor.cast(TransportMessage::Opened(epoch));
+                    };
+                    match config.wire {
+                        #[cfg(feature = "fast-wire")]
+                        WireBackend::Fast => {
+                            let wire = fast(dialed, &config);
+                            let connection =
+                                Connection::open(wire, plane, platform, control, limits, capacity);
+                            opened(connection.epoch());
+                            connection.run().await
+                        }
+                        #[cfg(not(feature = "fast-wire"))]
+                        WireBackend::Fast => unbuilt(),
+                        WireBackend::Tungstenite => {
+                            let wire = web_socket(dialed, &config);
+                            let connection =
+                                Connection::open(wire, plane, platform, control, limits, capacity);
+                            opened(connection.epoch());
+                            connection.run().await
+                        }
+                    }
                 }
             };
             let _ = actor.cast(TransportMessage::Ended(reason));
@@ -256,6 +275,14 @@ impl TransportState {
         let live_for = live_since.map(|since| clock::now().saturating_duration_since(since));
         (self.arguments.events)(TransportEvent::Closed(reason.clone()));
         Box::new(TransportEnd { reason, live_for })
+    }
+}
+
+/// A configuration says so before anything is started.
+#[cfg(not(feature = "fast-wire"))]
+fn unbuilt() -> CloseReason {
+    CloseReason::Local {
+        reason: "wire \"fast\" needs the feature fast-wire".to_owned(),
     }
 }
 

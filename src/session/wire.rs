@@ -6,8 +6,12 @@
 //! Invariants: an end is reported once, as a [`CloseReason`]; a ping's pong is the backend's business
 //! and goes out even when nobody above is writing.
 
+#[cfg(feature = "fast-wire")]
+mod fast;
 mod tungstenite;
 
+#[cfg(feature = "fast-wire")]
+pub(crate) use fast::FastWire;
 pub(crate) use tungstenite::TungsteniteWire;
 
 use std::task::{Context, Poll};
