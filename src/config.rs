@@ -16,6 +16,7 @@
 //! Invariants: whatever cannot work is refused by `build`, all of it at once, each with the option's name,
 //! the value and the remedy; header values and certificates never appear in `Debug`.
 
+mod breaker;
 mod builder;
 mod check;
 pub(crate) mod endpoint;
@@ -39,6 +40,7 @@ use http::{HeaderMap, HeaderName};
 use crate::connector::Connector;
 use crate::error::{ConfigError, ConfigErrors};
 use crate::telemetry::Collector;
+pub use breaker::BreakerPolicy;
 pub use builder::ConfigBuilder;
 pub use endpoint::Endpoint;
 pub use explain::{Effective, Explanation, Layer};
@@ -96,6 +98,9 @@ pub struct Config {
     pub record: Option<Record>,
     /// How fast the venue lets itself be asked. Default none, or what the platform says.
     pub rate_limits: Option<RateLimits>,
+    /// How often the session may try to connect. Default none. Sessions that share an address share a
+    /// [`Gate`](crate::Gate) instead.
+    pub connect_limits: Option<RateLimits>,
     /// Who hears of everything that happens, beside the session's own metrics. Default: nobody.
     pub collectors: Vec<Arc<dyn Collector>>,
     /// Opens the byte stream in place of name resolution and TCP. Default: none.
@@ -211,6 +216,7 @@ impl Layers {
             max_message: 16 * 1024 * 1024,
             record: None,
             rate_limits: None,
+            connect_limits: None,
             collectors: self.collectors.clone(),
             connector: self.connector.clone(),
             layers: self,
@@ -251,6 +257,7 @@ impl fmt::Debug for Config {
             .field("max_message", &self.max_message)
             .field("record", &self.record)
             .field("rate_limits", &self.rate_limits)
+            .field("connect_limits", &self.connect_limits)
             .field("collectors", &self.collectors.len())
             .field("connector", &self.connector)
             .finish()
