@@ -77,12 +77,14 @@ pub use protocol::venue_time::VenueTime;
 #[cfg(feature = "testing")]
 pub use session::Part;
 pub use session::Session;
+pub use session::gate::{Gate, GateStatus};
 pub use session::handshake::Handshake;
 pub use session::hooked::HookStatistics;
 pub use session::limiter::{Limiter, LimiterStatus};
 pub use session::metrics::{Metrics, MetricsCollector};
 pub use session::observe::{Notice, Observer, Registration};
 pub use session::plane::SessionState;
+pub use session::sharing::Sharing;
 pub use session::spec::SessionSpec;
 pub use session::start::Client;
 pub use session::statistics::Statistics;

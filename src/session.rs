@@ -15,6 +15,7 @@ mod client;
 pub(crate) mod clock;
 mod connection;
 mod dial;
+pub(crate) mod gate;
 pub(crate) mod handshake;
 mod heartbeat_manager;
 pub(crate) mod hooked;
@@ -34,6 +35,7 @@ pub(crate) mod reporter;
 mod request;
 mod routes;
 mod send;
+pub(crate) mod sharing;
 pub(crate) mod spec;
 pub(crate) mod start;
 pub(crate) mod statistics;
@@ -69,6 +71,7 @@ use crate::protocol::latency::RecentLatency;
 use crate::protocol::venue_time::VenueTime;
 use adapter::AdapterMessage;
 use clock::from_now;
+use gate::Gate;
 use handshake::Handshake;
 use hooked::HookStatistics;
 use limiter::Limiter;
@@ -496,6 +499,13 @@ impl Session {
     #[must_use]
     pub fn limiter(&self) -> Option<&Limiter> {
         self.shared.plane.limiter.as_ref()
+    }
+
+    /// The gate that its attempts to connect pass; `None` if they need not. Its `status` tells the breaker's state
+    /// and how many wait.
+    #[must_use]
+    pub fn gate(&self) -> Option<&Gate> {
+        self.shared.plane.gate.as_ref()
     }
 
     /// What the session's recording has come to; `None` if it is not recorded.

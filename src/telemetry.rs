@@ -8,7 +8,8 @@
 //!
 //! Every record has the field `session`: the platform's name, and in a pool the connection id behind it, as in
 //! `deribit/main`. Those of `mainstay::limit` have `limiter` instead, since a [`Limiter`](crate::Limiter) may be
-//! shared by many sessions: a session's own bears the session's name. Those of `mainstay::pool` have `pool`, the
+//! shared by many sessions: a session's own bears the session's name. Those of `mainstay::gate` have
+//! `gate`, the name of a [`Gate`](crate::Gate), likewise. Those of `mainstay::pool` have `pool`, the
 //! name of a [`Pool`](crate::Pool), which has collectors of its own. Times end in `_us` and are in microseconds.
 //! Fields in parentheses are absent where there is nothing to say.
 //!
@@ -20,6 +21,7 @@
 //! | `mainstay::connection` | info | `opened` | `epoch` |
 //! | `mainstay::connection` | warn | `closed` | `epoch` `cause` `detail` `open_us` |
 //! | `mainstay::connection` | warn | `not opened` | `cause` `detail` |
+//! | `mainstay::connection` | info | `attempt postponed` | `why` (`wait_us`) |
 //! | `mainstay::message` | trace | `received` | `epoch` `frames` `bytes` |
 //! | `mainstay::message` | trace | `sent` | `epoch` `frames` `bytes` |
 //! | `mainstay::heartbeat` | debug | `pong` | `epoch` `rtt_us` |
@@ -41,6 +43,7 @@
 //! | `mainstay::limit` | warn | `expired` | `pool` `count` |
 //! | `mainstay::limit` | info | `pressure changed` | `pool` `level` `previous` `queued` `capacity` |
 //! | `mainstay::limit` | warn | `limited by the venue` | `rest_us` |
+//! | `mainstay::gate` | warn | `breaker changed` | `state` `previous` |
 //! | `mainstay::pool` | debug | `routed` | `pool_size` `health` `selected` |
 //! | `mainstay::pool` | debug | `health` | `pool_size` `avg_health` |
 //! | `mainstay::pool` | warn | `failover` | `attempt` `failed` `reason` |
@@ -98,6 +101,8 @@ pub const SESSION: &str = "mainstay::session";
 pub const CONNECTION: &str = "mainstay::connection";
 /// Target of events about rate limits.
 pub const LIMIT: &str = "mainstay::limit";
+/// Target of events about a gate, through which attempts to connect pass.
+pub const GATE: &str = "mainstay::gate";
 /// Target of events about a pool of sessions.
 pub const POOL: &str = "mainstay::pool";
 /// Target of batches of frames.
@@ -139,7 +144,7 @@ pub const TELEMETRY: &str = "mainstay::telemetry";
 /// }
 /// ```
 pub trait Collector: fmt::Debug + Send + Sync + 'static {
-    /// Something has happened in the session of this name, or in the limiter or pool of this name if the event's
-    /// target is [`LIMIT`] or [`POOL`].
+    /// Something has happened in the session of this name, or in the limiter, gate or pool of this name if the
+    /// event's target is [`LIMIT`], [`GATE`] or [`POOL`].
     fn on_event(&self, session: &str, event: &TelemetryEvent<'_>);
 }

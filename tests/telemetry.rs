@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use mainstay::config::{Liveness, RateLimits, Record};
+use mainstay::config::{BreakerPolicy, Liveness, RateLimits, Record};
 use mainstay::hooks::{Admission, Hooks, RateLimitHook};
 use mainstay::platform::{Batch, Call, JsonRpc, Platform, Route};
 use mainstay::pool::{Pool, PoolSpec};
@@ -14,7 +14,7 @@ use mainstay::supervisors::Backoff;
 use mainstay::telemetry::{Collector, TelemetryEvent};
 use mainstay::testing::{Matcher, Script, ScriptedServer};
 use mainstay::{
-    Channel, Config, Event, Frame, MetricsCollector, Session, SessionSpec, Subscription,
+    Channel, Config, Event, Frame, Gate, MetricsCollector, Session, SessionSpec, Subscription,
 };
 use serde_json::json;
 use tokio::sync::watch;
@@ -230,6 +230,29 @@ async fn limits_tell(ear: &Arc<Ear>) {
     session.shutdown().await;
 }
 
+/// A session that finds its gate's only place taken and its server away, and a gate whose breaker opens for that.
+async fn gates_tell(ear: &Arc<Ear>) {
+    let gate = Gate::observed("bazaar", [ear.clone() as Arc<dyn Collector>])
+        .limit(RateLimits::window(1, Duration::from_millis(50)))
+        .and_then(|gate| gate.breaker(BreakerPolicy::new(1, LONG).rest(Duration::from_millis(50))))
+        .expect("valid");
+    let server =
+        ScriptedServer::builder().scripts([Script::refuse(503, &[], "later"), Script::new()]);
+    let server = server.start().await.expect("a server");
+    let config = Config::builder(server.url())
+        .retry_first(true)
+        .collector(ear.clone())
+        .build()
+        .expect("valid");
+    let session = Session::start_sharing(Bazaar, config, &gate).await;
+    let session = session.expect("a session");
+    ear.hears("mainstay::gate", "breaker changed").await;
+    ear.hears("mainstay::connection", "attempt postponed").await;
+    let postponed = session.metrics().counter("attempts_postponed");
+    assert!(postponed.is_some_and(|count| count >= 1));
+    session.shutdown().await;
+}
+
 /// A pool of two, of which the first loses a request with its connection.
 async fn pools_tell(ear: &Arc<Ear>) {
     let cut = Script::new().await_message(Matcher::method("read")).reset();
@@ -349,6 +372,7 @@ async fn every_event_of_the_table_happens_and_every_event_that_happens_is_in_the
     assert!(server.failures().is_empty(), "{:?}", server.failures());
     limits_tell(&ear).await;
     pools_tell(&ear).await;
+    gates_tell(&ear).await;
 
     let happened = log.0.lock().expect("no record panics").clone();
     let published = published();

@@ -202,6 +202,13 @@ impl ConfigBuilder {
         self
     }
 
+    /// How often the session may try to connect. Default: as often as its backoff says. An attempt above the
+    /// limit is postponed. Sessions that share an address share a [`Gate`](crate::Gate) instead.
+    pub fn connect_limits(mut self, limits: RateLimits) -> Self {
+        self.layers.user.connect_limits = Some(Some(limits));
+        self
+    }
+
     /// Records the session into a file. Default: it is not recorded.
     pub fn record(mut self, record: Record) -> Self {
         self.layers.user.record = Some(Some(record));

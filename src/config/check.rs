@@ -42,6 +42,13 @@ pub(super) fn check(config: &Config, errors: &mut Vec<ConfigError>) {
     if let Some(limits) = &config.rate_limits {
         errors.extend(limits.check().err());
     }
+    if let Some(limits) = &config.connect_limits {
+        errors.extend(limits.check().err().map(|mut error| {
+            let option = error.option.replacen("rate_limits", "connect_limits", 1);
+            error.option = option.into();
+            error
+        }));
+    }
     if let Some(record) = &config.record {
         record.check(LONGEST, errors);
     }

@@ -182,6 +182,8 @@ settings! {
             /// As [`Config::rate_limits`]. Read as such as `"20 per 1s"`, a strict sliding window, or
             /// `"60 refilled 1 per 1s"`, a bucket; the rest is set in code. Default none.
             rate_limits: Option<RateLimits>,
+            /// As [`Config::connect_limits`]. Read as [`rate_limits`](Self::rate_limits) is. Default none.
+            connect_limits: Option<RateLimits>,
         }
         groups {
             /// Deadlines of the phases of opening.

@@ -209,6 +209,14 @@ impl Limiter {
         })
     }
 
+    /// Pays now, or not at all, for something that may yet not be done.
+    pub(crate) fn try_hold(&self, weight: Weight) -> Option<Held> {
+        self.try_acquire(weight).then(|| Held {
+            limiter: self.clone(),
+            weight: Some(weight),
+        })
+    }
+
     /// How it stands.
     #[must_use]
     pub fn status(&self) -> LimiterStatus {

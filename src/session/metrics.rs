@@ -70,6 +70,8 @@ pub struct Metrics {
     pub requests_expired: u64,
     /// Times that the venue said that we are too fast.
     pub limited_by_venue: u64,
+    /// Attempts to connect that had to wait at a gate.
+    pub attempts_postponed: u64,
     /// Requests that a pool has sent on their way, attempts after the first included.
     pub pool_routed: u64,
     /// Attempts of a pool's after which a request may go to another session.
@@ -117,6 +119,7 @@ impl Metrics {
             ("requests_refused", self.requests_refused),
             ("requests_expired", self.requests_expired),
             ("limited_by_venue", self.limited_by_venue),
+            ("attempts_postponed", self.attempts_postponed),
             ("pool_routed", self.pool_routed),
             ("pool_failovers", self.pool_failovers),
             ("pool_hooks_panicked", self.pool_hooks_panicked),
@@ -256,6 +259,7 @@ impl Rare {
             TelemetryEvent::LimitQueueFull { .. } => counted.requests_refused += 1,
             TelemetryEvent::LimitExpired { count, .. } => counted.requests_expired += count,
             TelemetryEvent::LimitedByVenue { .. } => counted.limited_by_venue += 1,
+            TelemetryEvent::AttemptPostponed { .. } => counted.attempts_postponed += 1,
             TelemetryEvent::PoolRouted { .. } => counted.pool_routed += 1,
             TelemetryEvent::PoolFailover { .. } => counted.pool_failovers += 1,
             TelemetryEvent::PoolHookPanicked { .. } => counted.pool_hooks_panicked += 1,
@@ -265,6 +269,7 @@ impl Rare {
             }
             TelemetryEvent::StateChanged { .. }
             | TelemetryEvent::HeartbeatAnswered { .. }
+            | TelemetryEvent::BreakerChanged { .. }
             | TelemetryEvent::LimitPressure { .. }
             | TelemetryEvent::RequestTracked { .. }
             | TelemetryEvent::LimitConsumed { .. }

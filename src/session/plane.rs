@@ -10,13 +10,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::{Semaphore, watch};
 
 use super::callers::Callers;
 use super::clock;
+use super::gate::{Gate, Pass};
 use super::handshake::Handshake;
 use super::hooked::Hooked;
 use super::limiter::Limiter;
@@ -121,6 +122,10 @@ pub(crate) struct Plane {
     pub(crate) tape: Option<Arc<Tape>>,
     /// What requests pass through before they are written, if there are limits.
     pub(crate) limiter: Option<Limiter>,
+    /// What attempts to connect pass, if there is anything.
+    pub(crate) gate: Option<Gate>,
+    /// What the present attempt, or its connection, has passed with. Set by it, taken by its end.
+    pub(crate) pass: Mutex<Option<Pass>>,
     /// What the user has hung in.
     pub(crate) hooks: Option<Arc<Hooked>>,
     /// One permit: whoever dials or holds a connection has it, so that there are never two sockets.
@@ -178,6 +183,7 @@ impl Plane {
         reporter: Arc<Reporter>,
         config: &Config,
         limiter: Option<Limiter>,
+        gate: Option<Gate>,
         hooks: Hooks,
     ) -> Arc<Self> {
         let observers = Observers::default();
@@ -190,6 +196,8 @@ impl Plane {
                 .clone()
                 .map(|record| Tape::new(Arc::clone(&reporter), record)),
             limiter,
+            gate,
+            pass: Mutex::new(None),
             hooks: Hooked::new(hooks, &reporter, &observers, plane),
             reporter,
             socket: Arc::new(Semaphore::new(1)),
@@ -299,6 +307,7 @@ impl Plane {
     pub(crate) fn connecting(&self) {
         // What the last connection proved is the last one's.
         let _ = self.take_live_since();
+        drop(lock(&self.pass).take());
         self.attempts.fetch_add(1, Ordering::Relaxed);
         if let Some(hooks) = &self.hooks {
             hooks.begin();
@@ -341,6 +350,9 @@ impl Plane {
         });
         if !live {
             return;
+        }
+        if let Some(pass) = &*lock(&self.pass) {
+            pass.live();
         }
         let down_since = lock(&self.down_since).take();
         let number = epoch.as_u64();
@@ -458,6 +470,9 @@ impl Plane {
         });
         self.failed("connect", reason.explain().code);
         self.heed(reason);
+        if let Some(gate) = self.gate.as_ref().filter(|_| reason.is_rate_limit()) {
+            gate.on_limited(asked_pause(reason));
+        }
         self.down(reason);
     }
 
@@ -466,12 +481,7 @@ impl Plane {
         let Some(limiter) = self.limiter.as_ref().filter(|_| reason.is_rate_limit()) else {
             return;
         };
-        limiter.on_limited(match reason.recovery() {
-            Recovery::RetryAfter(pause) => Some(pause),
-            Recovery::Retry | Recovery::Reauthenticate | Recovery::Reconcile | Recovery::Stop => {
-                None
-            }
-        });
+        limiter.on_limited(asked_pause(reason));
     }
 
     /// Something other than the connection's end interrupts every subscription; the connection will
@@ -517,6 +527,7 @@ impl Plane {
     /// The session is over for good.
     pub(crate) fn end(&self, reason: &EndReason) {
         self.line.store(None);
+        drop(lock(&self.pass).take());
         // The state first: who hears of the end from a subscription finds it in the state too.
         let ended = self.state.send_if_modified(|state| {
             if matches!(state, SessionState::Ended(_)) {
@@ -560,7 +571,7 @@ impl Plane {
         if self.paused.load(Ordering::Relaxed) {
             return clock::now();
         }
-        self.began + std::time::Duration::from_micros(self.inbound.load(Ordering::Relaxed))
+        self.began + Duration::from_micros(self.inbound.load(Ordering::Relaxed))
     }
 
     fn bar(&self, epoch: Epoch) {
@@ -639,4 +650,12 @@ impl Plane {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How long the venue wants to be left alone, if it says so.
+fn asked_pause(reason: &CloseReason) -> Option<Duration> {
+    match reason.recovery() {
+        Recovery::RetryAfter(pause) => Some(pause),
+        Recovery::Retry | Recovery::Reauthenticate | Recovery::Reconcile | Recovery::Stop => None,
+    }
 }

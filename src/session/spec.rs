@@ -13,6 +13,7 @@ use std::sync::Arc;
 use mainstay_supervisors::ChildSpec;
 
 use super::Session;
+use super::gate::Gate;
 use super::limiter::Limiter;
 use super::start::Extras;
 use crate::config::{Config, ConfigBuilder, Profile, Settings};
@@ -52,6 +53,7 @@ pub struct SessionSpec<P> {
     preset: ConfigBuilder,
     hooks: Hooks,
     limiter: Option<Limiter>,
+    gate: Option<Gate>,
 }
 
 impl<P> Clone for SessionSpec<P> {
@@ -61,6 +63,7 @@ impl<P> Clone for SessionSpec<P> {
             preset: self.preset.clone(),
             hooks: self.hooks.clone(),
             limiter: self.limiter.clone(),
+            gate: self.gate.clone(),
         }
     }
 }
@@ -70,6 +73,7 @@ impl<P> fmt::Debug for SessionSpec<P> {
         f.debug_struct("SessionSpec")
             .field("hooks", &self.hooks)
             .field("limiter", &self.limiter.is_some())
+            .field("gate", &self.gate)
             .finish_non_exhaustive()
     }
 }
@@ -82,6 +86,7 @@ impl<P: Platform> SessionSpec<P> {
             preset: ConfigBuilder::default(),
             hooks: Hooks::new(),
             limiter: None,
+            gate: None,
         }
     }
 
@@ -111,6 +116,13 @@ impl<P: Platform> SessionSpec<P> {
     #[must_use]
     pub fn limiter(mut self, limiter: &Limiter) -> Self {
         self.limiter = Some(limiter.clone());
+        self
+    }
+
+    /// The gate that the attempts of all of them pass.
+    #[must_use]
+    pub fn gate(mut self, gate: &Gate) -> Self {
+        self.gate = Some(gate.clone());
         self
     }
 
@@ -174,6 +186,7 @@ impl<P: Platform> SessionSpec<P> {
     pub(crate) fn extras(&self) -> Extras {
         Extras {
             limiter: self.limiter.clone(),
+            gate: self.gate.clone(),
             hooks: self.hooks.clone(),
             ..Extras::default()
         }

@@ -15,9 +15,11 @@ use mainstay_supervisors::{
 use tokio::time::timeout_at;
 
 use super::clock::from_now;
+use super::gate::Gate;
 use super::limiter::Limiter;
 use super::plane::{Plane, SessionState};
 use super::reporter::Reporter;
+use super::sharing::Sharing;
 use super::task::OwnedTask;
 use super::transport::TransportEnd;
 use super::tree::{self, Addresses};
@@ -33,15 +35,19 @@ use crate::platform::{JsonRpc, Platform};
 pub(crate) struct Extras {
     /// In place of one of its own.
     pub(super) limiter: Option<Limiter>,
+    /// In place of one of its own.
+    pub(super) gate: Option<Gate>,
     pub(super) hooks: Hooks,
     /// Its connection id, if it is one of a pool's.
     pub(super) connection: Option<Arc<str>>,
 }
 
 impl Extras {
-    fn sharing(limiter: &Limiter) -> Self {
+    fn sharing(sharing: impl Into<Sharing>) -> Self {
+        let Sharing { limiter, gate } = sharing.into();
         Self {
-            limiter: Some(limiter.clone()),
+            limiter,
+            gate,
             ..Self::default()
         }
     }
@@ -70,7 +76,7 @@ impl Session {
         Self::start_with(platform, config, Extras::default()).await
     }
 
-    /// [`Session::start`] of a session that shares a limiter with others, in place of one of its own.
+    /// [`Session::start`] of a session that shares a limiter, a gate or both with others, in place of its own.
     ///
     /// # Errors
     ///
@@ -78,9 +84,9 @@ impl Session {
     pub async fn start_sharing<P: Platform>(
         platform: P,
         config: Config,
-        limiter: &Limiter,
+        sharing: impl Into<Sharing>,
     ) -> Result<Self, StartError> {
-        Self::start_with(platform, config, Extras::sharing(limiter)).await
+        Self::start_with(platform, config, Extras::sharing(sharing)).await
     }
 
     pub(super) async fn start_with<P: Platform>(
@@ -106,14 +112,14 @@ impl Session {
         Self::supervised_with(id, platform, config, Extras::default())
     }
 
-    /// [`Session::supervised`] for a session that shares a limiter with others, in place of one of its own.
+    /// [`Session::supervised`] for a session that shares a limiter, a gate or both with others, in place of its own.
     pub fn supervised_sharing<P: Platform>(
         id: &str,
         platform: P,
         config: Config,
-        limiter: &Limiter,
+        sharing: impl Into<Sharing>,
     ) -> (Self, ChildSpec) {
-        Self::supervised_with(id, platform, config, Extras::sharing(limiter))
+        Self::supervised_with(id, platform, config, Extras::sharing(sharing))
     }
 
     pub(super) fn supervised_with<P: Platform>(
@@ -162,6 +168,7 @@ impl Session {
     ) -> (Self, SupervisorSpec) {
         let Extras {
             limiter,
+            gate,
             hooks,
             connection,
         } = extras;
@@ -176,7 +183,11 @@ impl Session {
                 Some(Limiter::checked(Arc::clone(&reporter), limits))
             })
             .filter(|limiter| !limiter.limits().is_unlimited());
-        let plane = Plane::new(reporter, &config, limiter, hooks);
+        let gate = gate.or_else(|| {
+            let limits = config.connect_limits.clone()?;
+            Some(Gate::checked(&name, config.collectors.clone(), limits))
+        });
+        let plane = Plane::new(reporter, &config, limiter, gate, hooks);
         let addresses = Addresses::new(with_adapter, config.record.is_some());
         let tree = tree::session(&plane, &platform, &config, &addresses);
         let shared = Shared {
@@ -278,13 +289,16 @@ impl Client {
         Self::connect_extra(config, Extras::default()).await
     }
 
-    /// [`Client::connect_with`] for a session that shares a limiter with others, in place of one of its own.
+    /// [`Client::connect_with`] for a session that shares a limiter, a gate or both with others, in place of its own.
     ///
     /// # Errors
     ///
     /// As [`Session::start`].
-    pub async fn connect_sharing(config: Config, limiter: &Limiter) -> Result<Session, StartError> {
-        Self::connect_extra(config, Extras::sharing(limiter)).await
+    pub async fn connect_sharing(
+        config: Config,
+        sharing: impl Into<Sharing>,
+    ) -> Result<Session, StartError> {
+        Self::connect_extra(config, Extras::sharing(sharing)).await
     }
 
     async fn connect_extra(config: Config, extras: Extras) -> Result<Session, StartError> {

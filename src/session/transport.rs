@@ -27,6 +27,7 @@ use super::{Sink, clock, lock};
 use crate::close::CloseReason;
 use crate::config::{Config, WireBackend};
 use crate::platform::Platform;
+use crate::protocol::breaker::Outcome;
 use crate::protocol::continuity::Epoch;
 use crate::telemetry::TelemetryEvent;
 
@@ -208,6 +209,10 @@ impl TransportState {
             let Ok(_permit) = Arc::clone(&plane.socket).acquire_owned().await else {
                 return;
             };
+            if let Some(gate) = &plane.gate {
+                let pass = gate.enter(&plane.reporter).await;
+                *lock(&plane.pass) = Some(pass);
+            }
             let reason = match dial(&config).await {
                 Err(error) => {
                     let reason = CloseReason::NotOpened(Arc::new(error));
@@ -273,6 +278,9 @@ impl TransportState {
     fn end(&mut self, reason: CloseReason) -> ActorProcessingErr {
         let live_since = self.arguments.plane.take_live_since();
         let live_for = live_since.map(|since| clock::now().saturating_duration_since(since));
+        if let Some(pass) = lock(&self.arguments.plane.pass).take() {
+            pass.end(self.outcome(&reason, live_for));
+        }
         (self.arguments.events)(TransportEvent::Closed(reason.clone()));
         Box::new(TransportEnd { reason, live_for })
     }
@@ -283,6 +291,30 @@ impl TransportState {
 fn unbuilt() -> CloseReason {
     CloseReason::Local {
         reason: "wire \"fast\" needs the feature fast-wire".to_owned(),
+    }
+}
+
+impl TransportState {
+    /// What the end says about the peer.
+    fn outcome(&self, reason: &CloseReason, live_for: Option<Duration>) -> Outcome {
+        let stable_after = self.arguments.config.reconnect.stable_after;
+        match reason {
+            CloseReason::Local { .. } | CloseReason::Reconnect | CloseReason::Hook { .. } => {
+                Outcome::GivenUp
+            }
+            _ if live_for.is_some_and(|live_for| live_for >= stable_after) => Outcome::Stable,
+            CloseReason::Peer { .. }
+            | CloseReason::Eof
+            | CloseReason::Io { .. }
+            | CloseReason::Protocol { .. }
+            | CloseReason::TooBig { .. }
+            | CloseReason::Silent { .. }
+            | CloseReason::WriteStalled { .. }
+            | CloseReason::NotOpened(_)
+            | CloseReason::NotEstablished { .. } => Outcome::Failed,
+            // A fault of our own.
+            CloseReason::ActorEnded { .. } => Outcome::GivenUp,
+        }
     }
 }
 

@@ -91,7 +91,19 @@ fn after(kind: &Kind<'_>) -> Option<Kind<'static>> {
             open: TIME,
         },
         Kind::Closed { .. } => Kind::NotOpened { cause, detail },
-        Kind::NotOpened { .. } => Kind::Received {
+        Kind::NotOpened { .. } => Kind::AttemptPostponed {
+            why: "breaker",
+            wait: None,
+        },
+        Kind::AttemptPostponed { wait: None, .. } => Kind::AttemptPostponed {
+            why: "limit",
+            wait: Some(TIME),
+        },
+        Kind::AttemptPostponed { .. } => Kind::BreakerChanged {
+            state: "open",
+            previous: "closed",
+        },
+        Kind::BreakerChanged { .. } => Kind::Received {
             epoch,
             frames,
             bytes,
@@ -247,6 +259,7 @@ fn published() -> BTreeMap<(String, String), Row> {
         }
         let who = match bare(cells[1]).as_str() {
             super::LIMIT => "limiter",
+            super::GATE => "gate",
             super::POOL => "pool",
             _ => "session",
         };

@@ -47,6 +47,16 @@ pub enum TelemetryEvent<'a> {
         cause: &'static str,
         detail: &'a str,
     },
+    /// An attempt to connect waits at the gate, for `why`: `limit` or `breaker`. For how long, if that is known.
+    AttemptPostponed {
+        why: &'static str,
+        wait: Option<Duration>,
+    },
+    /// A gate's circuit breaker is in another state.
+    BreakerChanged {
+        state: &'static str,
+        previous: &'static str,
+    },
     /// A batch of frames was read; `bytes` of payload.
     Received { epoch: u64, frames: u64, bytes: u64 },
     /// A batch of frames was handed to the socket; `bytes` of payload. Pongs that answer pings are not among them.
@@ -206,6 +216,8 @@ impl TelemetryEvent<'_> {
             Self::LimitExpired { .. } => "expired",
             Self::LimitPressure { .. } => "pressure changed",
             Self::LimitedByVenue { .. } => "limited by the venue",
+            Self::AttemptPostponed { .. } => "attempt postponed",
+            Self::BreakerChanged { .. } => "breaker changed",
             Self::RecordingInterrupted { .. } => "recording interrupted",
             Self::ErrorOccurred { .. } => "occurred",
             Self::HookFailed { .. } => "hook failed",
@@ -246,6 +258,8 @@ impl TelemetryEvent<'_> {
             | Self::LimitExpired { .. }
             | Self::LimitPressure { .. }
             | Self::LimitedByVenue { .. } => super::LIMIT,
+            Self::AttemptPostponed { .. } => super::CONNECTION,
+            Self::BreakerChanged { .. } => super::GATE,
             Self::RecordingInterrupted { .. } => super::RECORDING,
             Self::ErrorOccurred { .. } => super::ERROR,
             Self::HookFailed { .. } => super::HOOK,
@@ -257,9 +271,9 @@ impl TelemetryEvent<'_> {
         }
     }
 
-    /// Makes its record, of the session of this name, or of the limiter or pool if it is one's event.
+    /// Makes its record, of the session of this name, or of the limiter, gate or pool if it is one's event.
     pub(crate) fn record(&self, session: &str) {
-        let (limiter, pool_name) = (session, session);
+        let (limiter, gate, pool_name) = (session, session, session);
         // Level, target and message are part of a call site, so there is one for each.
         macro_rules! record {
             ($level:ident, $target:ident, $name:literal, $($field:ident = $value:expr),* $(,)?) => {
@@ -537,6 +551,20 @@ impl TelemetryEvent<'_> {
             Self::LimitedByVenue { rest } => {
                 limit!(warn, "limited by the venue", rest_us = micros(rest));
             }
+            Self::AttemptPostponed { why, wait } => record!(
+                info,
+                CONNECTION,
+                "attempt postponed",
+                why = why,
+                wait_us = wait.map(micros),
+            ),
+            Self::BreakerChanged { state, previous } => warn!(
+                target: super::GATE,
+                gate,
+                state = state,
+                previous = previous,
+                "breaker changed"
+            ),
             Self::RecordingInterrupted {
                 path,
                 operation,

@@ -1,0 +1,390 @@
+//! The gate that attempts to connect pass: how many there may be, and whether there may be any now.
+//!
+//! Apart from the limiter of requests because a venue counts connections in an account of their own, and because
+//! it belongs to a place and not to a session: all that connect there share it. What it decides is decided by
+//! `protocol/limiter` and `protocol/breaker`.
+//!
+//! Invariants: an attempt that may not begin waits and is never lost; it waits within its Transport, so that no
+//! restart is booked for it; who waits has been told of it in an event; whatever passed is told to the breaker
+//! when it ends, in whatever way.
+
+use std::fmt;
+use std::future::pending;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::limiter::{Limiter, LimiterStatus};
+use super::reporter::Reporter;
+use super::{clock, lock};
+use crate::config::BreakerPolicy;
+use crate::config::limits::{RateLimits, Weight};
+use crate::error::{ConfigError, LimitError};
+use crate::protocol::breaker::{Answer, Attempt, Breaker, BreakerState, Outcome};
+use crate::telemetry::{Collector, TelemetryEvent};
+
+/// What attempts to connect to one place have to pass. Cheap to clone; all clones are the same gate.
+///
+/// It holds a limit of attempts ("300 connections in 5 minutes for an address"), a circuit breaker, or both. Give
+/// one gate to every session that connects to the place
+/// ([`Client::connect_sharing`](crate::Client::connect_sharing),
+/// [`Session::start_sharing`](crate::Session::start_sharing), [`SessionSpec::gate`](crate::SessionSpec::gate)):
+/// together they then stay within the limit, also when all of them lose one server at once. A session alone can be
+/// limited by its configuration ([`ConfigBuilder::connect_limits`](crate::config::ConfigBuilder::connect_limits)).
+///
+/// An attempt that may not begin is postponed. The session stays `Connecting`, an `attempt postponed` event says
+/// why, and [`Gate::status`] counts who waits; the time counts towards
+/// [`start_timeout`](crate::config::Config::start_timeout) and towards nothing else.
+///
+/// ```
+/// use std::time::Duration;
+/// use mainstay::Gate;
+/// use mainstay::config::{BreakerPolicy, RateLimits};
+///
+/// let gate = Gate::new("venue")
+///     .limit(RateLimits::window(300, Duration::from_secs(300)))?
+///     .breaker(BreakerPolicy::new(20, Duration::from_secs(60)))?;
+/// assert_eq!(gate.status().waiting, 0);
+/// # Ok::<(), mainstay::error::ConfigError>(())
+/// ```
+#[derive(Clone)]
+pub struct Gate {
+    shared: Arc<Shared>,
+}
+
+#[derive(Clone)]
+struct Shared {
+    name: Arc<str>,
+    collectors: Vec<Arc<dyn Collector>>,
+    reporter: Arc<Reporter>,
+    limiter: Option<Limiter>,
+    breaker: Option<Arc<Mutex<Watched>>>,
+    /// The breaker was told something.
+    changed: Arc<Notify>,
+    waiting: Arc<AtomicUsize>,
+}
+
+/// The breaker, and the state that was last told of.
+struct Watched {
+    machine: Breaker,
+    told: BreakerState,
+}
+
+/// How a gate stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GateStatus {
+    /// The breaker's state; `None` without one.
+    pub breaker: Option<BreakerState>,
+    /// The limit's account; `None` without one.
+    pub limit: Option<LimiterStatus>,
+    /// Attempts that wait, for whichever of the two.
+    pub waiting: usize,
+}
+
+impl Gate {
+    /// A gate that lets everybody pass. `name` appears in events.
+    #[must_use]
+    pub fn new(name: impl Into<Arc<str>>) -> Self {
+        Self::observed(name, [])
+    }
+
+    /// [`Gate::new`] with collectors that hear of what happens in it, beside `tracing`.
+    #[must_use]
+    pub fn observed(
+        name: impl Into<Arc<str>>,
+        collectors: impl IntoIterator<Item = Arc<dyn Collector>>,
+    ) -> Self {
+        let (name, collectors): (Arc<str>, Vec<_>) =
+            (name.into(), collectors.into_iter().collect());
+        let reporter = Reporter::new(&name, collectors.clone());
+        Self {
+            shared: Arc::new(Shared {
+                name,
+                collectors,
+                reporter,
+                limiter: None,
+                breaker: None,
+                changed: Arc::default(),
+                waiting: Arc::default(),
+            }),
+        }
+    }
+
+    /// The same gate with this limit of attempts; only the first pool counts, each attempt costs 1, and nothing is
+    /// kept in reserve. HTTP 429 in answer to an attempt makes all of them rest, for as long as its `Retry-After`
+    /// says.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] if the limits cannot work.
+    pub fn limit(self, limits: RateLimits) -> Result<Self, ConfigError> {
+        limits.check()?;
+        let limiter = self.limiter(limits);
+        Ok(self.with(|shared| shared.limiter = Some(limiter)))
+    }
+
+    /// The same gate with this circuit breaker.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] if the policy cannot work.
+    pub fn breaker(self, policy: BreakerPolicy) -> Result<Self, ConfigError> {
+        policy.check()?;
+        let watched = Watched {
+            machine: Breaker::new(policy),
+            told: BreakerState::Closed,
+        };
+        Ok(self.with(|shared| shared.breaker = Some(Arc::new(Mutex::new(watched)))))
+    }
+
+    /// The gate of a session whose configuration has been checked.
+    pub(crate) fn checked(
+        name: &str,
+        collectors: Vec<Arc<dyn Collector>>,
+        limits: RateLimits,
+    ) -> Self {
+        let gate = Self::observed(name, collectors);
+        let limiter = gate.limiter(limits);
+        gate.with(|shared| shared.limiter = Some(limiter))
+    }
+
+    /// How it stands.
+    #[must_use]
+    pub fn status(&self) -> GateStatus {
+        let breaker = self.shared.breaker.as_ref();
+        let breaker = breaker.map(|watched| self.shared.tell(watched, |_| ()).1);
+        GateStatus {
+            breaker,
+            limit: self.shared.limiter.as_ref().map(Limiter::status),
+            waiting: self.shared.waiting.load(Ordering::Relaxed),
+        }
+    }
+
+    /// The venue says that there are too many connections: all attempts rest for `pause`, or for
+    /// [`RateLimits::pause`]. Nothing without a limit. Sessions do this by themselves.
+    pub fn on_limited(&self, pause: Option<Duration>) {
+        if let Some(limiter) = &self.shared.limiter {
+            limiter.on_limited(pause);
+        }
+    }
+
+    /// Waits until an attempt may begin; `reporter`, the session's, tells of it. Cancel safe: dropping it gives
+    /// everything back.
+    pub(crate) async fn enter(&self, reporter: &Reporter) -> Pass {
+        let shared = &self.shared;
+        let mut waiting = Waiting {
+            count: &shared.waiting,
+            reporter,
+            told: None,
+        };
+        loop {
+            let changed = shared.changed.notified();
+            tokio::pin!(changed);
+            // From here on no change is missed.
+            changed.as_mut().enable();
+            if let Some(until) = shared.closed_until() {
+                let now = clock::now();
+                let wait = until.map(|until| until.saturating_duration_since(now));
+                waiting.tell("breaker", wait);
+                let rested = async {
+                    match until {
+                        Some(until) => sleep_until(Instant::from_std(until)).await,
+                        None => pending().await,
+                    }
+                };
+                tokio::select! {
+                    () = rested => {}
+                    () = changed => {}
+                }
+                continue;
+            }
+            let held = match &shared.limiter {
+                None => None,
+                Some(limiter) => match limiter.try_hold(ATTEMPT) {
+                    Some(held) => Some(held),
+                    None => {
+                        waiting.tell("limit", None);
+                        match limiter.hold(ATTEMPT, clock::from_now(LONG)).await {
+                            Ok(held) => Some(held),
+                            Err(LimitError::Expired { .. }) => continue,
+                            // More wait than may; it comes again when the first of them have gone.
+                            Err(LimitError::QueueFull { .. } | LimitError::TooDear { .. }) => {
+                                sleep(crowded(limiter.limits())).await;
+                                continue;
+                            }
+                        }
+                    }
+                },
+            };
+            // If the breaker has opened in the meantime, what was paid is given back with `held`.
+            if let Ok(attempt) = shared.ask() {
+                if let Some(held) = held {
+                    held.spend();
+                }
+                return Pass {
+                    gate: self.clone(),
+                    attempt,
+                };
+            }
+        }
+    }
+
+    fn limiter(&self, mut limits: RateLimits) -> Limiter {
+        for pool in &mut limits.pools {
+            pool.reserve = 0;
+        }
+        let name = format!("{}/attempts", self.shared.name);
+        Limiter::checked(Reporter::new(&name, self.shared.collectors.clone()), limits)
+    }
+
+    fn with(self, change: impl FnOnce(&mut Shared)) -> Self {
+        let mut shared = Arc::unwrap_or_clone(self.shared);
+        change(&mut shared);
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+}
+
+impl fmt::Debug for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gate")
+            .field("name", &self.shared.name)
+            .field("status", &self.status())
+            .finish()
+    }
+}
+
+impl Shared {
+    fn closed_until(&self) -> Option<Option<std::time::Instant>> {
+        let watched = self.breaker.as_ref()?;
+        self.tell(watched, |breaker| breaker.closed_until(clock::now()))
+            .0
+    }
+
+    /// Without a breaker nothing has to be told of the attempt.
+    fn ask(&self) -> Result<Option<Attempt>, ()> {
+        let Some(watched) = &self.breaker else {
+            return Ok(None);
+        };
+        match self.tell(watched, |breaker| breaker.ask(clock::now())).0 {
+            Answer::Pass(attempt) => Ok(Some(attempt)),
+            Answer::Wait(_) => Err(()),
+        }
+    }
+
+    /// Tells the breaker something, and everybody what that has changed. Returns the state after it.
+    fn tell<R>(
+        &self,
+        watched: &Mutex<Watched>,
+        act: impl FnOnce(&mut Breaker) -> R,
+    ) -> (R, BreakerState) {
+        let mut watched = lock(watched);
+        let answer = act(&mut watched.machine);
+        let state = watched.machine.state(clock::now());
+        let previous = std::mem::replace(&mut watched.told, state);
+        drop(watched);
+        if state != previous {
+            self.reporter.report(&TelemetryEvent::BreakerChanged {
+                state: state.label(),
+                previous: previous.label(),
+            });
+            self.changed.notify_waiters();
+        }
+        (answer, state)
+    }
+}
+
+/// An attempt that has passed a gate, until its connection has ended. Dropping it says that it was given up.
+pub(crate) struct Pass {
+    gate: Gate,
+    /// Taken by the end; `None` without a breaker.
+    attempt: Option<Attempt>,
+}
+
+impl Pass {
+    /// It led to a session that is live.
+    pub(crate) fn live(&self) {
+        if let Some(attempt) = self.attempt {
+            self.tell(|breaker| breaker.on_live(attempt, clock::now()));
+        }
+    }
+
+    /// It has ended.
+    pub(crate) fn end(mut self, outcome: Outcome) {
+        self.finish(outcome);
+    }
+
+    fn finish(&mut self, outcome: Outcome) {
+        if let Some(attempt) = self.attempt.take() {
+            self.tell(|breaker| breaker.on_end(attempt, outcome, clock::now()));
+        }
+    }
+
+    fn tell(&self, act: impl FnOnce(&mut Breaker)) {
+        let shared = &self.gate.shared;
+        if let Some(watched) = &shared.breaker {
+            shared.tell(watched, act);
+            // Also where the state is the same: until when to wait may be another.
+            shared.changed.notify_waiters();
+        }
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        self.finish(Outcome::GivenUp);
+    }
+}
+
+impl fmt::Debug for Pass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Pass").field(&self.attempt).finish()
+    }
+}
+
+/// One that waits; counted until it is dropped.
+struct Waiting<'a> {
+    count: &'a AtomicUsize,
+    reporter: &'a Reporter,
+    /// What was told of last; set by the first wait.
+    told: Option<&'static str>,
+}
+
+impl Waiting<'_> {
+    /// It waits, for this reason. The same reason is told of once, however often one has to ask again.
+    fn tell(&mut self, why: &'static str, wait: Option<Duration>) {
+        let before = self.told.replace(why);
+        if before.is_none() {
+            self.count.fetch_add(1, Ordering::Relaxed);
+        }
+        if before != Some(why) {
+            let event = TelemetryEvent::AttemptPostponed { why, wait };
+            self.reporter.report(&event);
+        }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if self.told.is_some() {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// How long to stay away from a queue that is full.
+fn crowded(limits: &RateLimits) -> Duration {
+    let interval = limits.pools.first().map(|pool| pool.rule.interval());
+    interval.unwrap_or(SHORT).max(SHORT)
+}
+
+/// What an attempt costs.
+const ATTEMPT: Weight = Weight::new(1);
+/// Longer than any limit makes one wait; who still waits then asks again.
+const LONG: Duration = Duration::from_secs(24 * 3600);
+const SHORT: Duration = Duration::from_millis(10);

@@ -1,0 +1,269 @@
+//! Sessions that come back: how often a server is knocked at, by one session and by a thousand, and who waits at
+//! a gate for whom.
+//!
+//! In memory and under paused time; what is counted is counted by the server, at its door.
+#![allow(
+    clippy::expect_used,
+    reason = "what is allowed in tests is not yet in their helpers"
+)]
+
+use std::time::Duration;
+
+use mainstay::config::{BreakerPolicy, ConfigBuilder, RateLimits, ReconnectOwner};
+use mainstay::protocol::breaker::BreakerState;
+use mainstay::supervisors::{Backoff, Jitter};
+use mainstay::testing::{
+    Disconnect, Handshake, ReceivedKind, Script, ScriptedServer, ScriptedServerBuilder,
+};
+use mainstay::{Client, Config, Gate, Session, SessionState};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+
+const SECOND: Duration = Duration::from_secs(1);
+const LONG: Duration = Duration::from_secs(3600);
+
+async fn start(builder: ScriptedServerBuilder) -> ScriptedServer {
+    builder.in_memory(true).start().await.expect("a server")
+}
+
+/// Tries again every 100 milliseconds, as impatient as nobody should be.
+fn impatient() -> Backoff {
+    let delay = Duration::from_millis(100);
+    Backoff::new(delay, delay).jitter(Jitter::None)
+}
+
+fn config(server: &ScriptedServer) -> ConfigBuilder {
+    Config::builder(server.url())
+        .connector(server.connector().expect("in memory"))
+        .reconnect_owner(ReconnectOwner::Client)
+        .retry_first(true)
+        .start_timeout(LONG)
+        .backoff(impatient())
+}
+
+async fn connect(builder: ConfigBuilder, gate: &Gate) -> Session {
+    let config = builder.build().expect("valid");
+    let session = Client::connect_sharing(config, gate).await;
+    session.expect("a session")
+}
+
+/// Begins a session that is not live yet.
+fn begin(builder: ConfigBuilder, gate: &Gate) -> tokio::task::JoinHandle<Session> {
+    let gate = gate.clone();
+    tokio::spawn(async move { connect(builder, &gate).await })
+}
+
+/// When somebody came in.
+fn arrivals(server: &ScriptedServer) -> Vec<Instant> {
+    let received = server.received().into_iter();
+    let accepted = received.filter(|one| matches!(one.kind, ReceivedKind::Accepted));
+    accepted.map(|one| one.at).collect()
+}
+
+/// The most that any window of this length, both ends included, holds.
+fn fullest(times: &[Instant], within: Duration) -> usize {
+    let held = |end: &Instant| {
+        let inside = |at: &&Instant| *at <= end && end.duration_since(**at) <= within;
+        times.iter().filter(inside).count()
+    };
+    times.iter().map(held).max().unwrap_or_default()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_accepts_and_closes_sees_a_handful_of_connections_in_five_seconds() {
+    let scripts = [Script::echo(), Script::new().hang_up()];
+    let server = start(ScriptedServer::builder().scripts(scripts)).await;
+    let config = Config::builder(server.url())
+        .connector(server.connector().expect("in memory"))
+        .reconnect_owner(ReconnectOwner::Client)
+        .build()
+        .expect("valid");
+    let _session = Client::connect_with(config).await.expect("a session");
+    server.disconnect(Disconnect::HangUp).await;
+    sleep(5 * SECOND).await;
+    let seen = arrivals(&server).len();
+    // More than twelve would take five waits of seconds to be next to nothing: once in a hundred thousand runs.
+    assert!((2..=12).contains(&seen), "{seen}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_sessions_that_lose_one_server_come_back_no_faster_than_their_gate_allows() {
+    let server = start(ScriptedServer::builder().script(Script::echo())).await;
+    let limits = RateLimits::window(50, SECOND);
+    let gate = Gate::new("venue").limit(limits).expect("valid");
+    let mut starting = JoinSet::new();
+    for _ in 0..1000 {
+        let (config, gate) = (config(&server), gate.clone());
+        starting.spawn(async move { connect(config, &gate).await });
+    }
+    let sessions = starting.join_all().await;
+    assert_eq!(server.connections(), 1000);
+
+    let began = Instant::now();
+    server.disconnect(Disconnect::Abrupt).await;
+    for session in &sessions {
+        let mut steps = session.watch();
+        let live_again = steps
+            .wait_for(|state| matches!(state, SessionState::Live { epoch } if epoch.as_u64() == 2));
+        timeout(LONG, live_again)
+            .await
+            .expect("in time")
+            .expect("a session");
+    }
+    let took = began.elapsed();
+    let times = arrivals(&server);
+    assert_eq!(times.len(), 2000, "each came once");
+    assert!(fullest(&times, SECOND) <= 50, "{}", fullest(&times, SECOND));
+    assert!((19..=22).contains(&took.as_secs()), "{took:?}");
+    assert_eq!(gate.status().waiting, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_open_breaker_postpones_attempts_and_books_no_restart() {
+    let refusal = || Script::refuse(503, &[], "down");
+    let scripts = (0..40).map(|_| refusal()).chain([Script::echo()]);
+    let server = start(ScriptedServer::builder().scripts(scripts)).await;
+    let policy = BreakerPolicy::new(3, 60 * SECOND).rest(30 * SECOND);
+    let gate = Gate::new("venue").breaker(policy).expect("valid");
+    let began = Instant::now();
+    let starting = begin(config(&server), &gate);
+    sleep(20 * SECOND).await;
+    assert_eq!(arrivals(&server).len(), 3);
+    let status = gate.status();
+    assert_eq!(status.breaker, Some(BreakerState::Open));
+    assert_eq!(status.waiting, 1);
+    let session = starting.await.expect("no intensity is exhausted");
+    // Three attempts, and then one after each rest until the forty-first is answered.
+    assert_eq!(arrivals(&server).len(), 41);
+    let rests = began.elapsed().as_secs() / 30;
+    assert_eq!(rests, 38, "{:?}", began.elapsed());
+    assert!(session.state().is_live());
+    assert_eq!(gate.status().breaker, Some(BreakerState::HalfOpen));
+    sleep(2 * SECOND).await;
+    assert_eq!(gate.status().breaker, Some(BreakerState::Closed));
+    assert_eq!(session.metrics().attempts_postponed, 38);
+}
+
+#[tokio::test(start_paused = true)]
+async fn sessions_that_share_a_breaker_send_one_probe_between_them() {
+    let server = start(ScriptedServer::builder().script(Script::refuse(503, &[], "down"))).await;
+    let policy = BreakerPolicy::new(10, 60 * SECOND).rest(30 * SECOND);
+    let gate = Gate::new("venue").breaker(policy).expect("valid");
+    let crowd: Vec<_> = (0..20).map(|_| begin(config(&server), &gate)).collect();
+    sleep(25 * SECOND).await;
+    let before = arrivals(&server).len();
+    assert!((10..=20).contains(&before), "{before}");
+    sleep(5 * 30 * SECOND).await;
+    assert_eq!(arrivals(&server).len() - before, 5, "one for each rest");
+    server.push_script(Script::echo());
+    for session in crowd {
+        let session = session.await.expect("a session");
+        assert!(session.state().is_live());
+    }
+    assert_eq!(gate.status().breaker, Some(BreakerState::Closed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_is_accepted_and_closed_keeps_the_breaker_open() {
+    let server = start(ScriptedServer::builder().script(Script::new().hang_up())).await;
+    let policy = BreakerPolicy::new(3, 60 * SECOND).rest(30 * SECOND);
+    let gate = Gate::new("venue").breaker(policy).expect("valid");
+    let _crowd: Vec<_> = (0..3).map(|_| begin(config(&server), &gate)).collect();
+    sleep(20 * SECOND).await;
+    let before = arrivals(&server).len();
+    sleep(5 * 30 * SECOND).await;
+    assert_eq!(arrivals(&server).len() - before, 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_whose_session_is_given_up_lets_the_next_one_try() {
+    let silent = Script::new().handshake(Handshake::Silent);
+    let refusal = Script::refuse(503, &[], "down");
+    let scripts = [refusal, silent, Script::echo()];
+    let server = start(ScriptedServer::builder().scripts(scripts)).await;
+    let policy = BreakerPolicy::new(1, 60 * SECOND).rest(30 * SECOND);
+    let gate = Gate::new("venue").breaker(policy).expect("valid");
+    let probing = begin(config(&server), &gate);
+    sleep(31 * SECOND).await;
+    assert_eq!(gate.status().breaker, Some(BreakerState::HalfOpen));
+    let other = begin(config(&server), &gate);
+    sleep(SECOND).await;
+    probing.abort();
+    let session = timeout(SECOND, other).await.expect("at once");
+    assert!(session.expect("a session").state().is_live());
+}
+
+#[tokio::test(start_paused = true)]
+async fn attempts_above_the_limit_are_postponed_and_none_is_lost() {
+    let scripts = [Script::echo(), Script::new().hang_up()];
+    let server = start(ScriptedServer::builder().scripts(scripts)).await;
+    let limited = config(&server).connect_limits(RateLimits::window(2, 60 * SECOND));
+    let session = Client::connect_with(limited.build().expect("valid")).await;
+    let session = session.expect("a session");
+    server.disconnect(Disconnect::HangUp).await;
+    sleep(600 * SECOND).await;
+    let times = arrivals(&server);
+    assert_eq!(fullest(&times, 60 * SECOND), 2);
+    assert_eq!(times.len(), 20, "two each minute, for ten minutes");
+    assert!(matches!(session.state(), SessionState::Connecting));
+    let status = session.gate().expect("a gate of its own").status();
+    assert_eq!(
+        (status.waiting, status.limit.expect("a limit").queued()),
+        (1, 1)
+    );
+    assert!(session.metrics().attempts_postponed >= 9);
+    server.push_script(Script::echo());
+    session.live().await.expect("a session");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_is_shut_down_while_it_waits_gives_its_place_back() {
+    let server = start(ScriptedServer::builder().script(Script::echo())).await;
+    let limits = RateLimits::window(1, 60 * SECOND);
+    let gate = Gate::new("venue").limit(limits).expect("valid");
+    let _first = connect(config(&server), &gate).await;
+    let second = begin(config(&server), &gate);
+    sleep(SECOND).await;
+    let third = begin(config(&server), &gate);
+    sleep(SECOND).await;
+    assert_eq!(gate.status().waiting, 2);
+    second.abort();
+    sleep(SECOND).await;
+    assert_eq!(gate.status().waiting, 1);
+    let third = timeout(60 * SECOND, third).await.expect("the next window");
+    assert!(third.expect("a session").state().is_live());
+}
+
+#[tokio::test(start_paused = true)]
+async fn http_429_makes_every_attempt_behind_the_gate_rest_as_long_as_it_says() {
+    let refusal = Script::refuse(429, &[("Retry-After", "7")], "too many connections");
+    let server = start(ScriptedServer::builder().scripts([refusal, Script::echo()])).await;
+    let limits = RateLimits::window(100, SECOND);
+    let gate = Gate::new("address").limit(limits).expect("valid");
+    let began = Instant::now();
+    let first = begin(config(&server), &gate);
+    sleep(SECOND).await;
+    let limit = gate.status().limit.expect("a limit");
+    assert!(limit.pools[0].paused_until.is_some());
+    let second = connect(config(&server), &gate).await;
+    assert!(second.state().is_live());
+    assert!(began.elapsed() >= 7 * SECOND, "{:?}", began.elapsed());
+    assert!(first.await.expect("a session").state().is_live());
+    assert_eq!(arrivals(&server).len(), 3, "nobody came in between");
+}
+
+#[tokio::test(start_paused = true)]
+async fn http_429_makes_requests_rest_as_long_as_it_says() {
+    let refusal = Script::refuse(429, &[("Retry-After", "7")], "too fast");
+    let server = start(ScriptedServer::builder().scripts([refusal, Script::echo()])).await;
+    let limits = RateLimits::window(100, SECOND);
+    let limiter = mainstay::Limiter::new("account", limits).expect("valid");
+    let builder = config(&server).build().expect("valid");
+    let began = Instant::now();
+    let shared = limiter.clone();
+    let starting = tokio::spawn(async move { Client::connect_sharing(builder, &shared).await });
+    sleep(SECOND).await;
+    limiter.acquire(1, LONG).await.expect("a turn");
+    assert_eq!(began.elapsed().as_secs(), 7);
+    assert!(starting.await.expect("a task").is_ok());
+}
