@@ -16,6 +16,8 @@ mod limit;
 mod pool;
 mod request;
 mod session;
+#[cfg(test)]
+mod table;
 
 #[doc = include_str!("error/guide.md")]
 pub mod guide {}

@@ -93,6 +93,15 @@ pub use session::tape::RecordingStatistics;
 pub use session::transport::TransportEnd;
 pub use session::vitals::{HeartbeatHealth, StateMetrics};
 
+/// Chapters on what a session does by itself.
+pub mod guide {
+    #[doc = include_str!("../docs/limits.md")]
+    pub mod limits {}
+
+    #[doc = include_str!("../docs/reconnecting.md")]
+    pub mod reconnecting {}
+}
+
 /// The README's programs, compiled with the doc tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

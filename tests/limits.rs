@@ -341,3 +341,89 @@ async fn the_collectors_of_a_shared_limiter_hear_of_it_under_its_own_name() {
     let expected = names.map(|name| ("account".to_owned(), name));
     assert_eq!(heard, expected);
 }
+
+/// The most that any stretch of a second, both ends included, holds of what a server received.
+fn fullest(server: &ScriptedServer) -> usize {
+    let sent = |kind: &ReceivedKind| {
+        let ReceivedKind::Text(_) = kind else {
+            return matches!(kind, ReceivedKind::Ping(_) | ReceivedKind::Pong(_));
+        };
+        true
+    };
+    let received = server.received().into_iter();
+    let times: Vec<Instant> = received
+        .filter(|one| sent(&one.kind))
+        .map(|one| one.at)
+        .collect();
+    let held = |end: &Instant| {
+        let inside = |at: &&Instant| *at <= end && end.duration_since(**at) <= SECOND;
+        times.iter().filter(inside).count()
+    };
+    times.iter().map(held).max().unwrap_or_default()
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_window_on_the_wire_holds_more_than_the_limit_pings_and_pongs_included() {
+    for seed in 0..20_u64 {
+        let mut runner = fastrand::Rng::with_seed(seed);
+        let server = ScriptedServer::builder().in_memory(true).patience(LONG);
+        let server = server.script(Script::new()).start().await;
+        let server = server.expect("a server");
+        let limits = RateLimits::window(10, SECOND).reserve(4).control_cost(1);
+        let config = Config::builder(server.url())
+            .connector(server.connector().expect("in memory"))
+            .reconnect_owner(ReconnectOwner::Client)
+            .request_timeout(LONG)
+            .rate_limits(limits)
+            .build()
+            .expect("valid");
+        let session = Client::connect_with(config).await.expect("a session");
+        let peer = server.next_connection().await.expect("a connection");
+        for _ in 0..runner.usize(30..60) {
+            ask(&session, "work").await;
+        }
+        // Never more than the reserve within a second: three, a third of a second apart at least.
+        for _ in 0..12 {
+            peer.ping("alive?").await.expect("an open connection");
+            let pause = Duration::from_millis(runner.u64(334..900));
+            tokio::time::sleep(pause).await;
+            if runner.bool() {
+                ask(&session, "more").await;
+            }
+        }
+        tokio::time::sleep(10 * SECOND).await;
+        let pongs = server.received().into_iter();
+        let pongs = pongs.filter(|one| matches!(one.kind, ReceivedKind::Pong(_)));
+        assert_eq!(pongs.count(), 12, "seed {seed}");
+        assert!(fullest(&server) <= 10, "seed {seed}: {}", fullest(&server));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_wait_while_pongs_use_the_limit_up() {
+    let server = server().await;
+    let limits = RateLimits::window(10, SECOND).reserve(4).control_cost(1);
+    let (session, peer) = connect(&server, limits).await;
+    for number in 0..40 {
+        if number == 16 {
+            for _ in 0..30 {
+                ask(&session, "work").await;
+            }
+        }
+        peer.ping("alive?").await.expect("an open connection");
+        tokio::time::sleep(Duration::from_millis(125)).await;
+    }
+    let texts = || {
+        let received = server.received().into_iter();
+        let texts = received.filter(|one| matches!(one.kind, ReceivedKind::Text(_)));
+        texts.count()
+    };
+    assert_eq!(
+        texts(),
+        0,
+        "nine pongs in each second leave only the reserve"
+    );
+    tokio::time::sleep(10 * SECOND).await;
+    assert_eq!(texts(), 30);
+    assert!(fullest(&server) <= 10, "{}", fullest(&server));
+}

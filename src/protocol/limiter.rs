@@ -294,6 +294,19 @@ impl<T> Limiter<T> {
         movements
     }
 
+    /// What requests cost by now, in hundredths of their usual price; 100 without complaints.
+    #[must_use]
+    pub fn price_percent(&mut self, now: Instant) -> u64 {
+        self.feedback.percent(now)
+    }
+
+    /// For how long the venue's complaint keeps all but the reserved lane waiting.
+    #[must_use]
+    pub fn rest(&self, now: Instant) -> Option<Duration> {
+        let until = self.feedback.paused_until(Lane::Normal)?;
+        Some(until.saturating_duration_since(now)).filter(|rest| !rest.is_zero())
+    }
+
     /// How every pool stands.
     #[must_use]
     pub fn status(&mut self, now: Instant) -> Vec<PoolStatus> {

@@ -76,6 +76,11 @@ struct State {
 pub struct LimiterStatus {
     /// Each pool, in the order of [`RateLimits::pools`].
     pub pools: Vec<PoolStatus>,
+    /// What requests cost by now, in hundredths of their usual price: above 100 for a while after a complaint
+    /// of the venue's, if the limits are [adaptive](RateLimits::adaptive).
+    pub price_percent: u64,
+    /// For how long a complaint of the venue's still keeps all but the reserved lane waiting.
+    pub rest: Option<Duration>,
 }
 
 impl LimiterStatus {
@@ -220,8 +225,12 @@ impl Limiter {
     /// How it stands.
     #[must_use]
     pub fn status(&self) -> LimiterStatus {
+        let now = clock::now();
+        let machine = &mut self.lock().machine;
         LimiterStatus {
-            pools: self.lock().machine.status(clock::now()),
+            pools: machine.status(now),
+            price_percent: machine.price_percent(now),
+            rest: machine.rest(now),
         }
     }
 

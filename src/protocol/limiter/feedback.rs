@@ -80,6 +80,12 @@ impl Feedback {
             .max(cost)
     }
 
+    /// What prices are by now, in hundredths of the usual.
+    pub(super) fn percent(&mut self, now: Instant) -> u64 {
+        self.ease(now);
+        self.factor * 100 / USUAL
+    }
+
     fn ease(&mut self, now: Instant) {
         let (Some(eased), Some(complained)) = (self.eased, self.complained) else {
             return;

@@ -141,3 +141,17 @@ async fn pressure_and_the_suggested_delay_follow_the_queue() {
     drop(waiting);
     assert_eq!(limiter.status().pressure(), Pressure::None);
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_status_tells_the_price_and_the_rest_after_a_complaint() {
+    let second = Duration::from_secs(1);
+    let limiter = limiter(RateLimits::window(10, second).adaptive(true));
+    let status = limiter.status();
+    assert_eq!((status.price_percent, status.rest), (100, None));
+    limiter.on_limited(Some(7 * second));
+    let status = limiter.status();
+    assert_eq!((status.price_percent, status.rest), (150, Some(7 * second)));
+    tokio::time::sleep(7 * second).await;
+    let status = limiter.status();
+    assert_eq!((status.price_percent, status.rest), (142, None));
+}
