@@ -284,3 +284,18 @@ async fn a_pool_says_to_a_probe_why_it_is_not_ready() {
     pool.shutdown().await;
     assert!(matches!(pool.ready(), Err(PoolNotReady::NotAlive(_))));
 }
+
+#[tokio::test]
+async fn a_break_that_the_consumer_finds_counts_as_its_subscriptions_gap() {
+    let venue = venue().await;
+    let session = session(&venue).await;
+    let channel = deribit::book(BTC, Interval::Ms100);
+    let mut book = session.subscribe(channel).await.expect("a subscription");
+    venue.inject(Fault::SequenceBreak {
+        channel: "book.BTC-PERPETUAL.100ms".to_owned(),
+    });
+    while !matches!(book.next().await, Some(Event::Gap(_))) {}
+    let seen = session.inspect().await;
+    assert_eq!(seen.subscriptions[0].gaps, 1, "{seen}");
+    session.shutdown().await;
+}

@@ -6,7 +6,7 @@
 //! Invariants: the reader never waits here (it asks [`Subscriber::poll_room`] instead); once the
 //! consumer has gone nothing is queued any more.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -31,6 +31,8 @@ pub(crate) struct Subscriber {
     rule: Queue,
     /// Set when the consumer has gone.
     gone: AtomicBool,
+    /// Gaps that the consumer found itself, in what it was given.
+    found: AtomicU64,
     shared: Mutex<Shared>,
 }
 
@@ -45,7 +47,7 @@ pub(crate) struct Look {
     pub(crate) last_received: Option<Instant>,
     /// Since when the stream is interrupted.
     pub(crate) interrupted_since: Option<Instant>,
-    /// Gaps so far.
+    /// Gaps so far, wherever they were found.
     pub(crate) gaps: u64,
     /// Messages dropped for want of room.
     pub(crate) lost: u64,
@@ -76,6 +78,7 @@ impl Subscriber {
             kind,
             rule,
             gone: AtomicBool::new(false),
+            found: AtomicU64::new(0),
             shared: Mutex::new(Shared {
                 queue: ContinuityQueue::new(capacity, overflow, kind.restores_state),
                 consumer: None,
@@ -191,6 +194,11 @@ impl Subscriber {
         (shared.queue.len(), bytes.sum())
     }
 
+    /// The consumer found a gap in what it was given.
+    pub(crate) fn broken(&self) {
+        self.found.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// How it stands, for whoever looks.
     pub(crate) fn look(&self) -> Look {
         let shared = self.lock();
@@ -200,7 +208,7 @@ impl Subscriber {
             capacity: self.rule.capacity,
             last_received: queue.last_received(),
             interrupted_since: queue.interrupted_since(),
-            gaps: queue.gaps(),
+            gaps: queue.gaps() + self.found.load(Ordering::Relaxed),
             lost: queue.dropped(),
         }
     }

@@ -268,6 +268,7 @@ impl<M: Message> Subscription<M> {
 
     fn count(&self, cause: &GapCause) {
         self.plane.counters.gap(cause.label(), 1);
+        self.subscriber.broken();
     }
 }
 
