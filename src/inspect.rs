@@ -164,10 +164,7 @@ impl Inspector {
     /// Everything at this moment; cancel safe.
     pub async fn inspect(&self) -> Inspection {
         let sessions = self.sessions().into_iter();
-        let sessions = sessions.map(async |(id, session)| NamedInspection {
-            id: id.to_string(),
-            session: session.inspect().await,
-        });
+        let sessions = sessions.map(|(id, session)| NamedInspection::of(id, session));
         let trees = self.trees.iter().map(SupervisorRef::snapshot);
         Inspection {
             taken_at: clock::wall(),
@@ -226,6 +223,16 @@ impl Inspector {
         session
             .or_else(|| self.registries.iter().find_map(|one| one.lookup(id)))
             .or_else(|| self.pools.iter().find_map(|one| one.session(id)))
+    }
+
+    /// The roots of all that is looked at.
+    #[cfg(feature = "console-server")]
+    pub(crate) fn supervisors(&self) -> Vec<SupervisorRef> {
+        let sessions = self.sessions().into_iter();
+        let mut roots: Vec<_> = sessions.filter_map(|(_, one)| one.supervisor()).collect();
+        roots.extend(self.pools.iter().filter_map(Pool::supervisor));
+        roots.extend(self.trees.iter().cloned());
+        roots
     }
 
     fn sessions(&self) -> Vec<(ConnectionId, Session)> {

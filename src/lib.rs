@@ -39,12 +39,15 @@
 //! | 3 | [`replay`] | recordings read back |
 //! | 4 | [`pool`] | many sessions behind one door, and a registry of sessions |
 //! | 5 | [`inspect`] | a whole program at a glance, and answers for probes |
+//! | 6 | `console` (feature `console-server`) | a running program shows itself over a local socket |
 //! | – | `testing` (feature `testing`) | scripted server and venue simulators |
 
 pub mod adapters;
 pub mod close;
 pub mod config;
 pub mod connector;
+#[cfg(feature = "console-server")]
+pub mod console;
 pub mod error;
 pub mod frame;
 pub mod hooks;

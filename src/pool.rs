@@ -378,6 +378,12 @@ impl Pool {
         Some(root.shutdown(ShutdownPlan::within(left)).await)
     }
 
+    /// Its supervisor, while that is up.
+    #[cfg(feature = "console-server")]
+    pub(crate) fn supervisor(&self) -> Option<SupervisorRef> {
+        self.shared.supervisor.current()
+    }
+
     fn is_closed(&self) -> bool {
         self.shared.closed.load(Ordering::Acquire)
     }

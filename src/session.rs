@@ -549,7 +549,8 @@ impl Session {
         Some(report)
     }
 
-    fn supervisor(&self) -> Option<SupervisorRef> {
+    /// The root of its tree; `None` if that is the user's own.
+    pub(crate) fn supervisor(&self) -> Option<SupervisorRef> {
         lock(&self.shared.root)
             .as_ref()
             .map(|root| SupervisorRef::clone(root))

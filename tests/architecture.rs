@@ -51,6 +51,9 @@ const FLOORS: &[(&str, &[&str])] = &[
         ],
     ),
     ("inspect", &["pool", "protocol", "session"]),
+    ("console", &["inspect", "session"]),
+    // Binaries see what a user sees.
+    ("bin", &[]),
     (
         "testing",
         &[
@@ -233,7 +236,10 @@ fn the_session_reads_the_clock_in_one_place() {
 #[test]
 fn only_the_transports_own_files_touch_a_socket() {
     for (path, text) in sources("src") {
-        let socket = path.starts_with("src/session/dial") || path.starts_with("src/testing");
+        // Those of the live view are local ones, and no session's.
+        let local = path == "src/console/place.rs" || path.starts_with("src/bin/");
+        let socket =
+            path.starts_with("src/session/dial") || path.starts_with("src/testing") || local;
         if !socket && !path.contains("/tests") {
             assert!(
                 !code(&text).contains("TcpStream"),

@@ -10,7 +10,8 @@ use futures_util::future::join_all;
 use mainstay_supervisors::TreeSnapshot;
 use serde::Serialize;
 
-use super::{Pool, PoolHealth};
+use super::{ConnectionId, Pool, PoolHealth};
+use crate::session::Session;
 use crate::session::inspect::{self, Chart, OneLine, SessionInspection};
 use crate::session::probe::Probe;
 
@@ -79,10 +80,8 @@ impl Pool {
     /// most; cancel safe.
     pub async fn inspect(&self) -> PoolInspection {
         let members = self.members();
-        let sessions = members.iter().map(async |member| NamedInspection {
-            id: member.id.to_string(),
-            session: member.session.inspect().await,
-        });
+        let members = members.into_iter();
+        let sessions = members.map(|member| NamedInspection::of(member.id, member.session));
         PoolInspection {
             name: self.shared.spec.name.to_string(),
             ready: Probe::of(self.ready()),
@@ -166,6 +165,16 @@ impl fmt::Display for PoolInspection {
             write!(f, "\n{tree}")?;
         }
         Ok(())
+    }
+}
+
+impl NamedInspection {
+    /// Looks at a session.
+    pub(crate) async fn of(id: ConnectionId, session: Session) -> Self {
+        Self {
+            id: id.to_string(),
+            session: session.inspect().await,
+        }
     }
 }
 
