@@ -1,216 +1,147 @@
-//! Receiving 200-byte ticks: a subscription of ours against a bare tokio-tungstenite loop.
+//! Receiving ticks: subscriptions of ours against a bare tokio-tungstenite loop that looks at nothing, and
+//! against others who do a like job.
 //!
-//! Both read the same bytes from the same kind of sender, a thread that writes ready-made frames into
-//! a raw socket, in the same process and in turn. Absolute figures move with the machine; the ratio of
-//! the medians, on the last line, is what counts.
-//!
-//! `cargo bench --bench receive`; `MESSAGES` and `ROUNDS` in the environment change the size.
+//! `cargo bench --bench receive`; `MESSAGES`, `ROUNDS`, `SETTING` (`T1` or `T2`) and `PARTS`
+//! (`ticks,typed,sizes,channels,recorder`) in the environment change what is run.
 
-#![allow(clippy::print_stdout, reason = "a program that shows something")]
+#[path = "receive/ours.rs"]
+mod ours;
+#[path = "receive/theirs.rs"]
+mod theirs;
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::time::{Duration, Instant};
+use mainstay_benches::load::{Load, channel};
+use mainstay_benches::race::Race;
+use mainstay_benches::sender::Sender;
+use mainstay_benches::session::WIRES;
+use mainstay_benches::setting::Setting;
+use mainstay_benches::{asked, number, rounds};
 
-use futures_util::{SinkExt, StreamExt};
-use mainstay::config::{Overflow, Queue, ReconnectOwner, WireBackend};
-use mainstay::{Channel, Client, Config, Event, Frame};
-use tokio_tungstenite::tungstenite::Message;
-
-const SIZE: usize = 200;
+const COLUMNS: &[&str] = &["msg/s"];
 
 fn main() {
-    let messages = number("MESSAGES", 1_000_000);
-    let rounds = number("ROUNDS", 7);
-    println!("receive {SIZE} B, {messages} messages, {rounds} rounds, bare and ours in turn");
-    let one = compare("one worker ", &runtime(1), messages, rounds);
-    let two = compare("two workers", &runtime(2), messages, rounds);
-    println!("ratio receive_200B_T2 {two:.3}");
-    println!("ratio receive_200B_T1 {one:.3}");
-}
-
-fn number(name: &str, default: usize) -> usize {
-    std::env::var(name)
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(default)
-}
-
-fn runtime(workers: usize) -> tokio::runtime::Runtime {
-    let mut builder = match workers {
-        1 => tokio::runtime::Builder::new_current_thread(),
-        _ => tokio::runtime::Builder::new_multi_thread(),
-    };
-    if workers > 1 {
-        builder.worker_threads(workers);
-    }
-    builder.enable_all().build().expect("a runtime")
-}
-
-fn compare(label: &str, runtime: &tokio::runtime::Runtime, messages: usize, rounds: usize) -> f64 {
-    let blaster = Blaster::start(messages);
-    // A round to warm up, not counted.
-    on_a_worker(runtime, bare(blaster.port, messages));
-    on_a_worker(runtime, ours(blaster.port, messages));
-    let (mut bares, mut oursies) = (Vec::new(), Vec::new());
-    for _ in 0..rounds {
-        bares.push(rate(
-            messages,
-            on_a_worker(runtime, bare(blaster.port, messages)),
-        ));
-        oursies.push(rate(
-            messages,
-            on_a_worker(runtime, ours(blaster.port, messages)),
-        ));
-    }
-    let (bare, ours) = (median(&mut bares), median(&mut oursies));
-    println!("{label}  bare {bare:>12.0} msg/s  {}", spread(&bares));
-    println!("{label}  ours {ours:>12.0} msg/s  {}", spread(&oursies));
-    ours / bare
-}
-
-/// As a program's own task, not on the thread that started the runtime: that one would be a third on two cores.
-fn on_a_worker(
-    runtime: &tokio::runtime::Runtime,
-    job: impl Future<Output = Duration> + Send + 'static,
-) -> Duration {
-    runtime
-        .block_on(async { tokio::spawn(job).await })
-        .expect("a whole run")
-}
-
-fn rate(messages: usize, took: Duration) -> f64 {
-    messages as f64 / took.as_secs_f64()
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-fn spread(sorted: &[f64]) -> String {
-    format!("(from {:.0} to {:.0})", sorted[0], sorted[sorted.len() - 1])
-}
-
-/// The loop that looks at nothing.
-async fn bare(port: u16, messages: usize) -> Duration {
-    let stream = tokio::net::TcpStream::connect(("127.0.0.1", port))
-        .await
-        .expect("a connection");
-    stream.set_nodelay(true).expect("nodelay");
-    let url = format!("ws://127.0.0.1:{port}/");
-    let (mut socket, _) = tokio_tungstenite::client_async(url, stream)
-        .await
-        .expect("an upgrade");
-    socket.send(Message::text("go")).await.expect("go");
-    let began = Instant::now();
-    let (mut count, mut bytes) = (0, 0);
-    while count < messages {
-        match socket.next().await {
-            Some(Ok(Message::Text(text))) => {
-                count += 1;
-                bytes += text.len();
+    let messages = number("MESSAGES", 500_000);
+    let rounds = rounds(5);
+    for setting in Setting::asked() {
+        if asked("ticks") {
+            ticks(setting, messages, rounds);
+        }
+        if asked("typed") {
+            typed(setting, messages / 2, rounds);
+        }
+        if setting == Setting::One {
+            if asked("sizes") {
+                size("1KiB", 1024, messages / 2, rounds);
+                size("16KiB", 16 * 1024, messages / 16, rounds);
             }
-            other => panic!("{other:?}"),
+            if asked("channels") {
+                channels(messages, rounds);
+            }
+            if asked("recorder") {
+                recorder(messages / 2, rounds);
+            }
         }
     }
-    let took = began.elapsed();
-    assert_eq!(bytes, messages * SIZE);
-    took
 }
 
-/// A supervised session with one subscription: envelope routed, payload raw, statistics on.
-async fn ours(port: u16, messages: usize) -> Duration {
-    let wire = match std::env::var("WIRE").as_deref() {
-        Ok("fast") => WireBackend::Fast,
-        _ => WireBackend::Tungstenite,
-    };
-    let config = Config::builder(format!("ws://127.0.0.1:{port}/"))
-        .reconnect_owner(ReconnectOwner::Client)
-        .wire(wire)
-        .build()
-        .expect("a configuration");
-    let session = Client::connect_with(config).await.expect("a session");
-    // Lossless, so that every message is counted.
-    let queue = Queue::new(4096, Overflow::Block(Duration::from_secs(60)));
-    let channel = Channel::<Frame>::new("ticker.BTC-PERPETUAL.100ms");
-    let mut ticks = session
-        .subscribe_with(channel, queue)
-        .await
-        .expect("a subscription");
-    session.send(Frame::text("go")).await.expect("go");
-    let began = Instant::now();
-    let (mut count, mut bytes) = (0, 0);
-    while count < messages {
-        match ticks.next().await {
-            Some(Event::Data(tick)) => {
-                count += 1;
-                bytes += tick.payload().len();
-            }
-            other => panic!("{other:?} after {count}"),
-        }
+/// 200-byte ticks through one subscription: envelope routed, payload raw, statistics on.
+fn ticks(setting: Setting, messages: usize, rounds: usize) {
+    const SIZE: usize = 200;
+    let port = Sender::start(Load::ticks(SIZE, messages), setting).port;
+    let mut race = Race::new(format!("receive {SIZE} B, {setting}"), COLUMNS)
+        .with("bare", move || theirs::bare(port, messages, SIZE))
+        .with("raw tcp", move || theirs::raw(port, messages, SIZE))
+        .with("three mailboxes", move || theirs::mailboxes(port, messages));
+    for (name, wire) in WIRES {
+        race = race.with(name, move || ours::raw(port, wire, messages, SIZE));
     }
-    let took = began.elapsed();
-    assert_eq!(bytes, messages * SIZE);
-    drop(ticks);
-    session.shutdown().await;
-    took
+    let outcome = setting.run(move |runtime| race.run(runtime, rounds));
+    let (bound, fast) = match setting {
+        Setting::One => (0.92, 1.5),
+        Setting::Two => (0.80, 1.1),
+    };
+    outcome.at_least(&format!("receive_200B_{setting}"), "ours", "bare", 0, bound);
+    outcome.at_least(
+        &format!("receive_200B_{setting}_fast"),
+        "ours_fast",
+        "bare",
+        0,
+        fast,
+    );
 }
 
-/// Writes ready-made frames into every socket that says "go".
-struct Blaster {
-    port: u16,
+/// The same, decoded to a typed struct by the consumer.
+fn typed(setting: Setting, messages: usize, rounds: usize) {
+    let port = Sender::start(Load::ticks(200, messages), setting).port;
+    let title = format!("receive 200 B, decoded, {setting}");
+    let mut race = Race::new(title, COLUMNS).with("bare + serde_json", move || {
+        theirs::decoding(port, messages)
+    });
+    for (name, wire) in WIRES {
+        race = race.with(name, move || ours::typed(port, wire, messages));
+    }
+    let outcome = setting.run(move |runtime| race.run(runtime, rounds));
+    let bound = match setting {
+        Setting::One => 0.95,
+        Setting::Two => 1.0,
+    };
+    for (name, bar) in [("ours", ""), ("ours_fast", "_fast")] {
+        let bar = format!("receive_typed_{setting}{bar}");
+        outcome.at_least(&bar, name, "bare + serde_json", 0, bound);
+    }
 }
 
-impl Blaster {
-    fn start(messages: usize) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = listener.local_addr().expect("an address").port();
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                // One at a time, as the rounds are.
-                serve(stream, messages);
-            }
+/// Larger messages.
+fn size(label: &str, size: usize, messages: usize, rounds: usize) {
+    let setting = Setting::One;
+    let port = Sender::start(Load::ticks(size, messages), setting).port;
+    let mut race = Race::new(format!("receive {label}, {setting}"), COLUMNS)
+        .with("bare", move || theirs::bare(port, messages, size));
+    for (name, wire) in WIRES {
+        race = race.with(name, move || ours::raw(port, wire, messages, size));
+    }
+    let outcome = setting.run(move |runtime| race.run(runtime, rounds));
+    for (name, bar) in [("ours", ""), ("ours_fast", "_fast")] {
+        let bar = format!("receive_{label}_{setting}{bar}");
+        outcome.at_least(&bar, name, "bare", 0, 0.95);
+    }
+}
+
+/// 200 subscriptions on one connection, 8 of them consumed slowly under a dropping policy.
+fn channels(messages: usize, rounds: usize) {
+    const COUNT: usize = 200;
+    const SLOW: usize = 8;
+    let setting = Setting::One;
+    let messages = messages / COUNT * COUNT;
+    let port = Sender::start(Load::channels(COUNT, 200, messages), setting).port;
+    let names: Vec<String> = (0..COUNT).map(channel).collect();
+    let title = format!("receive 200 B, {COUNT} subscriptions, {SLOW} slow, {setting}");
+    let mut race =
+        Race::new(title, COLUMNS).with("bare", move || theirs::bare(port, messages, 200));
+    for (name, wire) in WIRES {
+        let names = names.clone();
+        race = race.with(name, move || {
+            ours::many(port, wire, names.clone(), SLOW, messages / COUNT)
         });
-        Self { port }
+    }
+    let outcome = setting.run(move |runtime| race.run(runtime, rounds));
+    for (name, bar) in [("ours", ""), ("ours_fast", "_fast")] {
+        let bar = format!("receive_200_subscriptions_{setting}{bar}");
+        outcome.at_least(&bar, name, "bare", 0, 0.85);
     }
 }
 
-fn serve(stream: TcpStream, messages: usize) {
-    stream.set_nodelay(true).expect("nodelay");
-    let mut socket = tokio_tungstenite::tungstenite::accept(stream).expect("an upgrade");
-    match socket.read() {
-        Ok(Message::Text(text)) if text == "go" => {}
-        _ => return,
-    }
-    let stream = socket.get_mut();
-    let frame = frame();
-    let block: Vec<u8> = frame
-        .iter()
-        .copied()
-        .cycle()
-        .take(frame.len() * 512)
-        .collect();
-    let mut left = messages;
-    while left > 0 {
-        let now = left.min(512);
-        if stream.write_all(&block[..now * frame.len()]).is_err() {
-            return;
-        }
-        left -= now;
-    }
-    // Until the other side is done.
-    let _ = stream.read_to_end(&mut Vec::new());
-}
-
-/// One unmasked text frame (RFC 6455, section 5.2) with a tick of exactly `SIZE` bytes.
-fn frame() -> Vec<u8> {
-    let head = r#"{"jsonrpc":"2.0","method":"subscription","params":{"channel":"ticker.BTC-PERPETUAL.100ms","data":{"mark_price":50123.5,"best_bid_price":50123.0,"pad":""#;
-    let tail = r#""}}}"#;
-    let pad = "x".repeat(SIZE - head.len() - tail.len());
-    let text = format!("{head}{pad}{tail}");
-    let mut frame = vec![0x81, 126];
-    frame.extend_from_slice(&(SIZE as u16).to_be_bytes());
-    frame.extend_from_slice(text.as_bytes());
-    frame
+/// What a recording costs, over the same session without one.
+fn recorder(messages: usize, rounds: usize) {
+    let setting = Setting::One;
+    let port = Sender::start(Load::ticks(200, messages), setting).port;
+    let wire = WIRES[0].1;
+    let title = format!("receive 200 B, what a recording costs, {setting}");
+    let race = Race::new(title, COLUMNS)
+        .with("ours", move || ours::raw(port, wire, messages, 200))
+        .with("ours, recorded", move || {
+            ours::recorded(port, wire, messages, 200)
+        });
+    let outcome = setting.run(move |runtime| race.run(runtime, rounds));
+    let bar = format!("receive_recorder_{setting}");
+    outcome.at_least(&bar, "ours, recorded", "ours", 0, 0.97);
 }

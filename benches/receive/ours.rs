@@ -1,0 +1,137 @@
+//! Our rows: sessions and their subscriptions.
+
+use std::time::{Duration, Instant};
+
+use mainstay::config::{Overflow, Queue, Record, WireBackend};
+use mainstay::error::DecodeError;
+use mainstay::{Channel, Event, Frame, Message, Session};
+use mainstay_benches::load::CHANNEL;
+use mainstay_benches::session::{config, connect, lossless};
+use tokio::task::JoinSet;
+
+use crate::theirs::Envelope;
+
+/// A supervised session with one subscription: envelope routed, payload raw, statistics on.
+pub(crate) async fn raw(port: u16, wire: WireBackend, messages: usize, size: usize) -> Vec<f64> {
+    let session = connect(config(port, wire)).await;
+    consume(session, messages, size).await
+}
+
+/// The same, with every frame written to a file.
+pub(crate) async fn recorded(
+    port: u16,
+    wire: WireBackend,
+    messages: usize,
+    size: usize,
+) -> Vec<f64> {
+    let path = std::env::temp_dir().join(format!("mainstay-bench-{}.tape", std::process::id()));
+    let session = connect(config(port, wire).record(Record::to(&path))).await;
+    let figures = consume(session, messages, size).await;
+    // The next round writes it anew; a file that cannot be removed is the system's to remove.
+    let _ = std::fs::remove_file(&path);
+    figures
+}
+
+async fn consume(session: Session, messages: usize, size: usize) -> Vec<f64> {
+    let channel = Channel::<Frame>::new(CHANNEL);
+    let mut ticks = session
+        .subscribe_with(channel, lossless())
+        .await
+        .expect("a subscription");
+    session.send(Frame::text("go")).await.expect("go");
+    let began = Instant::now();
+    let (mut count, mut bytes) = (0, 0);
+    while count < messages {
+        match ticks.next().await {
+            Some(Event::Data(tick)) => {
+                count += 1;
+                bytes += tick.payload().len();
+            }
+            other => panic!("{other:?} after {count}"),
+        }
+    }
+    let took = began.elapsed();
+    assert_eq!(bytes, messages * size);
+    drop(ticks);
+    session.shutdown().await;
+    vec![messages as f64 / took.as_secs_f64()]
+}
+
+impl Message for Envelope {
+    fn decode(frame: &Frame) -> Result<Self, DecodeError> {
+        serde_json::from_slice(frame.payload()).map_err(|error| DecodeError::json("tick", &error))
+    }
+}
+
+/// One subscription whose messages the consumer's task decodes.
+pub(crate) async fn typed(port: u16, wire: WireBackend, messages: usize) -> Vec<f64> {
+    let session = connect(config(port, wire)).await;
+    let mut ticks = session
+        .subscribe_with(Channel::<Envelope>::new(CHANNEL), lossless())
+        .await
+        .expect("a subscription");
+    session.send(Frame::text("go")).await.expect("go");
+    let began = Instant::now();
+    let mut sum = 0.0;
+    for _ in 0..messages {
+        match ticks.next().await {
+            Some(Event::Data(tick)) => sum += tick.spread(),
+            other => panic!("{other:?}"),
+        }
+    }
+    let took = began.elapsed();
+    assert!(sum > 0.0);
+    drop(ticks);
+    session.shutdown().await;
+    vec![messages as f64 / took.as_secs_f64()]
+}
+
+/// A subscription and a task for each of `names`. The first `slow` of them rest between messages and lose
+/// what does not fit; the others must get all of theirs.
+pub(crate) async fn many(
+    port: u16,
+    wire: WireBackend,
+    names: Vec<String>,
+    slow: usize,
+    each: usize,
+) -> Vec<f64> {
+    let session = connect(config(port, wire)).await;
+    let all = names.len();
+    let (mut quick, mut slowly) = (JoinSet::new(), JoinSet::new());
+    for (index, name) in names.into_iter().enumerate() {
+        let queue = if index < slow {
+            Queue::new(256, Overflow::DropOldest)
+        } else {
+            lossless()
+        };
+        let mut ticks = session
+            .subscribe_with(Channel::<Frame>::new(name), queue)
+            .await
+            .expect("a subscription");
+        if index < slow {
+            slowly.spawn(async move {
+                while ticks.next().await.is_some() {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            });
+        } else {
+            quick.spawn(async move {
+                for _ in 0..each {
+                    match ticks.next().await {
+                        Some(Event::Data(_)) => {}
+                        other => panic!("{other:?}"),
+                    }
+                }
+            });
+        }
+    }
+    session.send(Frame::text("go")).await.expect("go");
+    let began = Instant::now();
+    while let Some(done) = quick.join_next().await {
+        done.expect("all of its messages");
+    }
+    let took = began.elapsed();
+    slowly.shutdown().await;
+    session.shutdown().await;
+    vec![(all * each) as f64 / took.as_secs_f64()]
+}

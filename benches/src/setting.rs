@@ -1,0 +1,69 @@
+//! The two runtimes everything is measured on.
+
+use std::fmt;
+
+use tokio::runtime::{Builder, Runtime};
+
+/// Where the reader runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Setting {
+    /// A current-thread runtime pinned to one core, the other side of the socket pinned to another.
+    One,
+    /// A runtime with two workers; nothing is pinned.
+    Two,
+}
+
+impl fmt::Display for Setting {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::One => "T1",
+            Self::Two => "T2",
+        })
+    }
+}
+
+impl Setting {
+    /// Both, or the one that `SETTING` in the environment names.
+    #[must_use]
+    pub fn asked() -> Vec<Self> {
+        let asked = std::env::var("SETTING").unwrap_or_default();
+        let mut settings = vec![Self::One, Self::Two];
+        settings.retain(|setting| asked.is_empty() || asked == setting.to_string());
+        settings
+    }
+
+    /// Runs `job` with this runtime, on a thread of its own: whatever a pinned thread starts is pinned too.
+    pub fn run<R: Send>(self, job: impl FnOnce(&Runtime) -> R + Send) -> R {
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(move || {
+                let mut builder = match self {
+                    Self::One => {
+                        pin(0);
+                        Builder::new_current_thread()
+                    }
+                    Self::Two => Builder::new_multi_thread(),
+                };
+                if self == Self::Two {
+                    builder.worker_threads(2);
+                }
+                job(&builder.enable_all().build().expect("a runtime"))
+            });
+            thread.join().expect("a whole run")
+        })
+    }
+
+    /// Called on the thread that is the other side of the socket.
+    pub fn pin_other_side(self) {
+        if self == Self::One {
+            pin(1);
+        }
+    }
+}
+
+/// Pins this thread to the `index`th core; does nothing where there is none.
+fn pin(index: usize) {
+    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    if cores.len() > 1 && index < cores.len() {
+        core_affinity::set_for_current(cores[index]);
+    }
+}
