@@ -40,6 +40,7 @@
 //! | 4 | [`pool`] | many sessions behind one door, and a registry of sessions |
 //! | 5 | [`inspect`] | a whole program at a glance, and answers for probes |
 //! | 6 | `console` (feature `console-server`) | a running program shows itself over a local socket |
+//! | – | `otel` (feature `otel`) | spans, logs and metrics for an OpenTelemetry collector |
 //! | – | `testing` (feature `testing`) | scripted server and venue simulators |
 
 pub mod adapters;
@@ -52,6 +53,8 @@ pub mod error;
 pub mod frame;
 pub mod hooks;
 pub mod inspect;
+#[cfg(feature = "otel")]
+pub mod otel;
 pub mod platform;
 pub mod pool;
 pub mod protocol;

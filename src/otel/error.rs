@@ -1,0 +1,81 @@
+//! Why an export cannot be set up, and what could not be sent at its end.
+//!
+//! Apart from the library's other errors, since no session has to do with these.
+//!
+//! Invariants: each names the variable, the value and the remedy; a value that may hold a credential is not shown.
+
+use super::Signal;
+use crate::error::ConfigError;
+
+/// The export cannot be set up.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OtelError {
+    /// A variable of the environment, or what was given in its place, cannot be followed.
+    #[error("{variable} is {value:?}, which cannot be followed: {remedy}")]
+    Variable {
+        /// Its name; that of the method if it was given by one.
+        variable: String,
+        /// What it is; `[redacted]` where it may hold a credential.
+        value: String,
+        /// What to write instead.
+        remedy: String,
+    },
+    /// Nobody to trust, or nothing to do cryptography with: see [`Otel::tls`](super::Otel::tls).
+    #[error("the endpoint of {signal} wants TLS, which cannot be set up")]
+    Tls {
+        /// Whose endpoint.
+        signal: Signal,
+        /// What is wrong.
+        #[source]
+        source: ConfigError,
+    },
+    /// The exporter of one signal was not made.
+    #[error(
+        "the exporter of {signal} cannot be made; look at OTEL_EXPORTER_OTLP_* in the environment"
+    )]
+    Exporter {
+        /// Which.
+        signal: Signal,
+        /// What it says.
+        #[source]
+        source: opentelemetry_otlp::ExporterBuildError,
+    },
+    /// The system has no thread for the export.
+    #[error("no thread for the export; raise the limit of the process")]
+    Thread(#[source] std::io::Error),
+    /// The program has a subscriber of `tracing` already.
+    #[error(
+        "a subscriber of tracing is set already; call `Otel::build` and put its `layer()` into that subscriber"
+    )]
+    SubscriberSet,
+}
+
+/// The export ended, and not everything is known to have arrived.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "not all was sent: {}; see that the collector runs and answers, or allow more time",
+    .failed.iter().map(|(signal, why)| format!("{signal}: {why}")).collect::<Vec<_>>().join(", ")
+)]
+#[non_exhaustive]
+pub struct FlushError {
+    /// The signals of which something may be lost, and what the SDK says of each.
+    pub failed: Vec<(Signal, String)>,
+}
+
+impl FlushError {
+    pub(super) fn of(failed: Vec<(Signal, String)>) -> Result<(), Self> {
+        if failed.is_empty() {
+            Ok(())
+        } else {
+            Err(Self { failed })
+        }
+    }
+
+    pub(super) fn all(why: &str) -> Self {
+        let failed = Signal::ALL.map(|signal| (signal, why.to_owned()));
+        Self {
+            failed: failed.to_vec(),
+        }
+    }
+}
