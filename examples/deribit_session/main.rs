@@ -8,7 +8,8 @@
 //!
 //! It exits 1 if a subscription was not restored or a sequence number is missing outside a declared
 //! gap. With `DERIBIT_URL`, `DERIBIT_CLIENT_ID` and `DERIBIT_CLIENT_SECRET` in the environment it talks
-//! to the real venue, where it only listens; the faults of the venue's side are left out then.
+//! to the real venue, where it only listens; the faults of the venue's side are left out then. With
+//! `--features otel` and `OTEL_EXPORTER_OTLP_ENDPOINT` set, a collector is told of all of it.
 
 #![allow(
     clippy::print_stdout,
@@ -16,6 +17,7 @@
     reason = "a program that shows something"
 )]
 
+mod export;
 mod screen;
 mod venue;
 mod watch;
@@ -29,6 +31,7 @@ use mainstay::supervisors::Backoff;
 use mainstay::{Config, Part, Session};
 use tokio::time::{sleep, timeout};
 
+use export::Export;
 use screen::Screen;
 use venue::{Blow, Venue};
 use watch::Watches;
@@ -41,7 +44,14 @@ const INSTRUMENT: &str = "BTC-PERPETUAL";
 async fn main() -> ExitCode {
     // One line for a panic of ours; the supervisors say the rest.
     std::panic::set_hook(Box::new(|panic| println!("    panicked: {panic}")));
-    match timeout(LIMIT, run()).await {
+    let export = match Export::start() {
+        Ok(export) => export,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = match timeout(LIMIT, run()).await {
         Ok(Ok(true)) => ExitCode::SUCCESS,
         Ok(Ok(false)) => ExitCode::FAILURE,
         Ok(Err(error)) => {
@@ -57,7 +67,9 @@ async fn main() -> ExitCode {
             eprintln!("not done within {LIMIT:?}");
             ExitCode::FAILURE
         }
-    }
+    };
+    export.end(Duration::from_secs(5)).await;
+    code
 }
 
 async fn run() -> Result<bool, Box<dyn std::error::Error>> {
