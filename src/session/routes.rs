@@ -6,7 +6,7 @@
 //! Invariants: a frame is delivered to every subscriber of its channel or, without one, to those that
 //! listen to everything else; within a channel the order of arrival is kept.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -101,6 +101,8 @@ pub(crate) struct Sorter {
     bins: Vec<Bin>,
     /// The channel of the frame before, and its bin: what comes next is often the same.
     last: Option<(Arc<[u8]>, usize)>,
+    /// `head` with that channel's name behind it.
+    beginning: Vec<u8>,
     /// What stands before the channel's name in this venue's notifications. Empty until one was seen.
     head: Vec<u8>,
     /// Whether every name in the index stands in JSON as it is, so that bytes may be compared.
@@ -112,7 +114,7 @@ pub(crate) struct Sorter {
 #[derive(Debug, Default)]
 struct Bin {
     subscribers: Vec<Arc<Subscriber>>,
-    frames: Vec<Frame>,
+    frames: VecDeque<Frame>,
 }
 
 impl Sorter {
@@ -124,6 +126,7 @@ impl Sorter {
             bins: vec![Bin::default()],
             last: None,
             head: Vec::new(),
+            beginning: Vec::new(),
             plain: true,
             filled: Vec::new(),
         };
@@ -151,20 +154,32 @@ impl Sorter {
     pub(crate) fn learn(&mut self, head: &[u8]) {
         self.head.clear();
         self.head.extend_from_slice(head);
+        self.begin();
+    }
+
+    /// Notes how the frame begins that comes next, if it is like the last.
+    fn begin(&mut self) {
+        self.beginning.clear();
+        if let Some((last, _)) = &self.last {
+            self.beginning.extend_from_slice(&self.head);
+            self.beginning.extend_from_slice(last);
+        }
     }
 
     /// The bin of a frame that begins as the notification did from which this was [learnt](Self::learn), if its
     /// channel has subscribers.
+    #[inline]
     pub(crate) fn recognise(&mut self, frame: &[u8]) -> Option<usize> {
         if self.head.is_empty() || !self.plain {
             return None;
         }
-        let rest = frame.strip_prefix(self.head.as_slice())?;
-        if let Some((last, place)) = &self.last
-            && let Some(b"\"," | b"\"}") = rest.strip_prefix(&**last).and_then(|rest| rest.get(..2))
+        if let Some((_, place)) = &self.last
+            && let Some(rest) = frame.strip_prefix(self.beginning.as_slice())
+            && matches!(rest, [b'"', b',' | b'}', ..])
         {
             return Some(*place);
         }
+        let rest = frame.strip_prefix(self.head.as_slice())?;
         let end = memchr::memchr(b'"', rest)?;
         let (name, rest) = rest.split_at(end);
         match rest.get(1) {
@@ -180,8 +195,10 @@ impl Sorter {
             return Some(*place);
         }
         let (name, place) = self.index.get_key_value(channel)?;
-        self.last = Some((Arc::clone(name), *place));
-        Some(*place)
+        let place = *place;
+        self.last = Some((Arc::clone(name), place));
+        self.begin();
+        Some(place)
     }
 
     /// Puts a frame into a bin. Whether anybody listens; if not, the frame is dropped.
@@ -196,7 +213,7 @@ impl Sorter {
         if bin.frames.is_empty() {
             self.filled.push(place);
         }
-        bin.frames.push(frame);
+        bin.frames.push_back(frame);
         true
     }
 
@@ -211,9 +228,9 @@ impl Sorter {
             let bin = &mut self.bins[place];
             if let Some((last, others)) = bin.subscribers.split_last() {
                 for subscriber in others {
-                    subscriber.deliver(bin.frames.iter().cloned(), epoch, received);
+                    subscriber.deliver(&mut bin.frames.clone(), epoch, received);
                 }
-                last.deliver(bin.frames.drain(..), epoch, received);
+                last.deliver(&mut bin.frames, epoch, received);
             }
             bin.frames.clear();
             for subscriber in &bin.subscribers {
@@ -242,12 +259,12 @@ impl Sorter {
                 .insert(Arc::from(channel.as_bytes()), self.bins.len());
             self.bins.push(Bin {
                 subscribers: subscribers.clone(),
-                frames: Vec::new(),
+                frames: VecDeque::new(),
             });
         }
         self.bins.push(Bin {
             subscribers: table.everything_else.clone(),
-            frames: Vec::new(),
+            frames: VecDeque::new(),
         });
         self.table = table;
     }

@@ -6,6 +6,7 @@
 //! Invariants: the reader never waits here (it asks [`Subscriber::poll_room`] instead); once the
 //! consumer has gone nothing is queued any more.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -87,13 +88,9 @@ impl Subscriber {
         })
     }
 
-    /// Queues a batch of one epoch and wakes the consumer once.
-    pub(crate) fn deliver(
-        &self,
-        frames: impl ExactSizeIterator<Item = Frame>,
-        epoch: Epoch,
-        received: Instant,
-    ) {
+    /// Queues a batch of one epoch, if the consumer is there, and wakes it once. Takes `frames` over, and may leave
+    /// room in their place.
+    pub(crate) fn deliver(&self, frames: &mut VecDeque<Frame>, epoch: Epoch, received: Instant) {
         if !self.gone.load(Ordering::Relaxed) {
             self.change(|queue| queue.push_batch(frames, epoch, received));
         }

@@ -22,17 +22,17 @@ pub use unsubscribe::Unsubscribed;
 
 use super::clock;
 use super::plane::Plane;
-use super::subscriber::Subscriber;
+use super::subscriber::{BATCH, Subscriber};
 use super::subscription_manager::SubscriptionMessage;
 use crate::close::GapCause;
-use crate::error::EndReason;
+use crate::error::{DecodeError, EndReason};
 use crate::frame::Frame;
 use crate::platform::Message;
 use crate::protocol::continuity::{Epoch, Gap, Item, Items, Resynced};
 use crate::protocol::sequence::{SequenceCheck, Step, Verdict};
 
-/// Items taken out of the queue at once.
-const TAKE: usize = 64;
+/// Items taken out of the queue at once: a reader's whole batch, so that it changes hands and is not copied.
+const TAKE: usize = BATCH;
 
 /// What a subscription yields.
 #[derive(Debug, Clone)]
@@ -123,7 +123,32 @@ impl<M: Message> Subscription<M> {
         self.subscriber.depth() + self.taken.len() + self.ready.len()
     }
 
+    #[inline]
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event<M>>> {
+        // What happens for nearly every message, apart from what hardly ever does.
+        if self.ready.is_empty()
+            && !self.over
+            && let Some((payload, epoch, received)) = self.taken.pop_data()
+        {
+            match M::from_frame(payload) {
+                Ok(message) if message.sequence().is_none() => {
+                    return Poll::Ready(Some(Event::Data(Data {
+                        message,
+                        epoch,
+                        received,
+                    })));
+                }
+                decoded => {
+                    if let Some(event) = self.judge(decoded, epoch, received) {
+                        return Poll::Ready(Some(event));
+                    }
+                }
+            }
+        }
+        self.poll_rest(cx)
+    }
+
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event<M>>> {
         loop {
             if let Some(event) = self.ready.pop_front() {
                 return Poll::Ready(Some(event));
@@ -165,20 +190,7 @@ impl<M: Message> Subscription<M> {
                 payload,
                 epoch,
                 received,
-            } => match M::from_frame(payload) {
-                Ok(message) => self.check(Data {
-                    message,
-                    epoch,
-                    received,
-                }),
-                Err(error) => {
-                    let cause = GapCause::Undecodable {
-                        detail: error.to_string(),
-                    };
-                    self.lost(cause, epoch, received, Some(1));
-                    None
-                }
-            },
+            } => self.judge(M::from_frame(payload), epoch, received),
             Item::Gap(gap) => {
                 self.sequence.reset();
                 // A gap within a gap: the one that is open goes on.
@@ -191,6 +203,29 @@ impl<M: Message> Subscription<M> {
             Item::Ended(reason) => {
                 self.over = true;
                 Some(Event::Ended(reason))
+            }
+        }
+    }
+
+    /// What a message becomes, or one that could not be read.
+    fn judge(
+        &mut self,
+        decoded: Result<M, DecodeError>,
+        epoch: Epoch,
+        received: Instant,
+    ) -> Option<Event<M>> {
+        match decoded {
+            Ok(message) => self.check(Data {
+                message,
+                epoch,
+                received,
+            }),
+            Err(error) => {
+                let cause = GapCause::Undecodable {
+                    detail: error.to_string(),
+                };
+                self.lost(cause, epoch, received, Some(1));
+                None
             }
         }
     }

@@ -73,50 +73,59 @@ impl<T> Items<T> {
         })
     }
 
+    /// Takes the first item out if it is a message: what nearly all are.
+    #[inline]
+    pub fn pop_data(&mut self) -> Option<(T, Epoch, Instant)> {
+        let Some(Mark::Run {
+            count,
+            epoch,
+            received,
+        }) = self.marks.front_mut()
+        else {
+            return None;
+        };
+        let (epoch, received) = (*epoch, *received);
+        *count -= 1;
+        if *count == 0 {
+            self.marks.pop_front();
+        }
+        Some((self.data.pop_front()?, epoch, received))
+    }
+
     /// Takes the first item out.
     pub fn pop_front(&mut self) -> Option<Item<T>> {
-        match self.marks.front_mut()? {
-            Mark::Run {
-                count,
+        match self.pop_data() {
+            Some((payload, epoch, received)) => Some(Item::Data {
+                payload,
                 epoch,
                 received,
-            } => {
-                let (epoch, received) = (*epoch, *received);
-                *count -= 1;
-                if *count == 0 {
-                    self.marks.pop_front();
-                }
-                let payload = self.data.pop_front()?;
-                Some(Item::Data {
-                    payload,
-                    epoch,
-                    received,
-                })
-            }
-            Mark::Gap(_) | Mark::Resynced(_) | Mark::Ended(_) => self.pop_control(),
+            }),
+            None => self.pop_control(),
         }
     }
 
     #[cold]
     fn pop_control(&mut self) -> Option<Item<T>> {
+        let item = match self.marks.pop_front()? {
+            // Taken by `pop_data`.
+            Mark::Run { .. } => return None,
+            Mark::Gap(gap) => Item::Gap(gap),
+            Mark::Resynced(resynced) => Item::Resynced(resynced),
+            Mark::Ended(reason) => Item::Ended(reason),
+        };
         self.controls -= 1;
-        match self.marks.pop_front()? {
-            Mark::Run { .. } => None,
-            Mark::Gap(gap) => Some(Item::Gap(gap)),
-            Mark::Resynced(resynced) => Some(Item::Resynced(resynced)),
-            Mark::Ended(reason) => Some(Item::Ended(reason)),
-        }
+        Some(item)
     }
 
-    /// Appends messages of one epoch that were read at one instant.
-    pub(super) fn extend(
-        &mut self,
-        data: impl ExactSizeIterator<Item = T>,
-        epoch: Epoch,
-        received: Instant,
-    ) {
+    /// Appends messages of one epoch that were read at one instant, and leaves `data` empty.
+    pub(super) fn append(&mut self, data: &mut VecDeque<T>, epoch: Epoch, received: Instant) {
         self.count(data.len(), epoch, received);
-        self.data.extend(data);
+        if self.data.is_empty() {
+            // Nothing is moved but two pointers.
+            std::mem::swap(&mut self.data, data);
+        } else {
+            self.data.append(data);
+        }
     }
 
     /// Appends an item.
@@ -126,7 +135,11 @@ impl<T> Items<T> {
                 payload,
                 epoch,
                 received,
-            } => return self.extend(std::iter::once(payload), epoch, received),
+            } => {
+                self.count(1, epoch, received);
+                self.data.push_back(payload);
+                return;
+            }
             Item::Gap(gap) => Mark::Gap(gap),
             Item::Resynced(resynced) => Mark::Resynced(resynced),
             Item::Ended(reason) => Mark::Ended(reason),
@@ -201,10 +214,16 @@ impl<T> Items<T> {
         if moved == 0 {
             return 0;
         }
-        others.extend(self.data.drain(..moved), *epoch, *received);
+        let (epoch, received) = (*epoch, *received);
         *count -= moved;
         if *count == 0 {
             self.marks.pop_front();
+        }
+        if moved == self.data.len() {
+            others.append(&mut self.data, epoch, received);
+        } else {
+            others.count(moved, epoch, received);
+            others.data.extend(self.data.drain(..moved));
         }
         moved
     }

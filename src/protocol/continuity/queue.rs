@@ -18,6 +18,7 @@
 //! - what was queued is popped, or counted in the `missed` of a gap that is popped;
 //! - data of an interrupted epoch is not let in until the venue has confirmed the channel again.
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::items::{Items, Mark};
@@ -153,13 +154,8 @@ impl<T> ContinuityQueue<T> {
         Pushed::Queued
     }
 
-    /// Queues a batch of one epoch, as [`ContinuityQueue::push`] would one by one.
-    pub fn push_batch(
-        &mut self,
-        batch: impl ExactSizeIterator<Item = T>,
-        epoch: Epoch,
-        received: Instant,
-    ) {
+    /// Queues a batch of one epoch, as [`ContinuityQueue::push`] would one by one, and leaves `batch` empty.
+    pub fn push_batch(&mut self, batch: &mut VecDeque<T>, epoch: Epoch, received: Instant) {
         let count = batch.len();
         let undisturbed = matches!(self.tail, Tail::Continuous)
             && epoch == self.epoch
@@ -167,13 +163,13 @@ impl<T> ContinuityQueue<T> {
             && self.items.data().len() + count <= self.capacity
             && self.items.len() + count + 3 <= self.capacity + CONTROLS;
         if !undisturbed {
-            for payload in batch {
+            for payload in batch.drain(..) {
                 let _ = self.push(payload, epoch, received);
             }
             return;
         }
         if count > 0 {
-            self.items.extend(batch, epoch, received);
+            self.items.append(batch, epoch, received);
             self.received = Some(received);
         }
     }

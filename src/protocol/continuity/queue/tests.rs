@@ -466,7 +466,7 @@ proptest! {
                     for payload in &batch {
                         let _ = single.push(*payload, epoch, now);
                     }
-                    batched.push_batch(batch.into_iter(), epoch, now);
+                    batched.push_batch(&mut batch.into_iter().collect(), epoch, now);
                 }
                 2 => {
                     let lost = || GapCause::ConnectionLost(CloseReason::Eof);
