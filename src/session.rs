@@ -36,6 +36,7 @@ mod request;
 mod routes;
 mod send;
 pub(crate) mod sharing;
+mod spans;
 pub(crate) mod spec;
 pub(crate) mod start;
 pub(crate) mod statistics;
@@ -60,6 +61,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout_at};
+use tracing::{Instrument, Span};
 
 use crate::config::{Config, Queue};
 use crate::error::{DecodeError, EndReason, Recovery, RequestError, SubscribeError};
@@ -69,6 +71,7 @@ use crate::platform::{Channel, ChannelKind, Message, Platform};
 use crate::protocol::call::Call;
 use crate::protocol::latency::RecentLatency;
 use crate::protocol::venue_time::VenueTime;
+use crate::telemetry::spans::Parent;
 use adapter::AdapterMessage;
 use clock::from_now;
 use gate::Gate;
@@ -268,8 +271,18 @@ impl Session {
     ///
     /// As [`Session::request`].
     pub async fn call(&self, call: Call, limit: Duration) -> Result<Box<RawValue>, RequestError> {
-        let answered = self.try_call(call, limit).await;
-        answered.map_err(|error| self.failed_request(error))
+        let traced = self
+            .shared
+            .plane
+            .spans
+            .request(Parent::Caller, call.method());
+        let answered = async {
+            let answered = self.try_call(call, limit, traced.span()).await;
+            answered.map_err(|error| self.failed_request(error))
+        };
+        let answered = answered.instrument(traced.span().clone()).await;
+        traced.end(&answered);
+        answered
     }
 
     /// Whether the user's hook lets it pass free of charge.
@@ -297,12 +310,17 @@ impl Session {
         error
     }
 
-    async fn try_call(&self, call: Call, limit: Duration) -> Result<Box<RawValue>, RequestError> {
+    async fn try_call(
+        &self,
+        call: Call,
+        limit: Duration,
+        span: &Span,
+    ) -> Result<Box<RawValue>, RequestError> {
         let deadline = from_now(limit);
         let free = self.is_free(&call)?;
         let line = self.live_line(call.method(), deadline).await?;
         let _waiting = self.shared.plane.callers.begin();
-        self.ask(&line, call, free, limit, deadline).await
+        self.ask(&line, call, free, limit, deadline, span).await
     }
 
     async fn ask(
@@ -312,11 +330,12 @@ impl Session {
         free: bool,
         limit: Duration,
         deadline: Instant,
+        span: &Span,
     ) -> Result<Box<RawValue>, RequestError> {
         let method = call.method().to_owned();
         let plane = &self.shared.plane;
         let toll = request::toll(plane, &*self.shared.platform, &call).filter(|_| !free);
-        let answer = request::perform(plane, line, toll, call, limit, deadline).await?;
+        let answer = request::perform(plane, line, toll, call, limit, deadline, span).await?;
         self.read(&method, &answer)
     }
 

@@ -58,6 +58,26 @@
 //! [`CloseReason`](crate::close::CloseReason) or [`GapCause`](crate::close::GapCause); both are constant words.
 //! Channels and connection ids are shown as they are: keep credentials out of names.
 //!
+//! # Spans
+//!
+//! | span | target | level | from, to | fields |
+//! |---|---|---|---|---|
+//! | `rpc` | `mainstay::request` | info | the call, its answer or its error | `otel.name` `otel.kind` `otel.status_code` `rpc.system.name` `rpc.method` `rpc.response.status_code` `jsonrpc.protocol.version` `jsonrpc.request.id` `server.address` `server.port` `error.type` `fate` |
+//! | `connect` | `mainstay::connection` | info | an attempt, the live session or the failure | `session` `otel.kind` `otel.status_code` `server.address` `server.port` `epoch` `error.type` |
+//! | `connect.dns` `connect.tcp` `connect.tls` `connect.upgrade` `connect.auth` `connect.restore` `connect.first_data` | `mainstay::connection` | info | a part of the attempt | `otel.status_code` `error.type` |
+//! | `outage` | `mainstay::session` | info | the loss of a live session, live again or the session's end | `session` `otel.status_code` `cause` `attempts` `epoch` `ended_by` |
+//!
+//! - `rpc` is a child of its caller's span, and is called by the method's name (`otel.name`). The session's own
+//!   requests are children of the part of `connect` that makes them; a renewal's are roots. `fate` is
+//!   `answered`, `not_sent`, `unknown`, or `given_up` if the caller dropped its future; `error.type` is the
+//!   venue's error number or a heading of [`error::guide`](crate::error::guide). A batch has a span for each call.
+//! - `outage` is the root of one trace: the attempts are its children, and `closed`, `not opened`, `gap` and
+//!   `reconnected` are events in it. It, and each attempt, follow from the supervisor's `child.start`. A close of our
+//!   own that ends the session is none.
+//! - `connect.auth` are all steps of the platform's opening; it and `connect.restore` are absent without a
+//!   platform, `connect.first_data` without the limit of that name, `connect.dns` with a connector of the user's.
+//! - There is no span for a data frame, and none is made that no subscriber wants. Waiting at a gate is part of `connect`.
+//!
 //! # Coming from `zen_websocket` or `websockex_nova`
 //!
 //! | their event | here | what differs |
@@ -85,6 +105,7 @@
 //! that panics harms nobody.
 
 mod event;
+pub(crate) mod spans;
 
 #[cfg(test)]
 mod catalogue;

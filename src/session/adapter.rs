@@ -16,6 +16,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use serde_json::value::RawValue;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use super::client::{ClientEvent, ClientMessage};
 use super::observe::Notice;
@@ -34,6 +35,7 @@ use crate::protocol::continuity::Epoch;
 use crate::protocol::establish::{Action, Establish, Failure, Tag};
 use crate::protocol::recording::Mark;
 use crate::protocol::venue_time::VenueClock;
+use crate::telemetry::spans::Stage;
 
 /// Speaks for the venue `P`.
 pub(crate) struct Adapter<P>(std::marker::PhantomData<fn() -> P>);
@@ -169,9 +171,11 @@ impl<P: Platform> Actor for Adapter<P> {
             }
             AdapterMessage::Client(ClientEvent::Opened(epoch)) => {
                 state.calls.abort_all();
-                state
-                    .establish
-                    .on_opened(epoch, state.arguments.platform.opening())
+                let steps = state.arguments.platform.opening();
+                if !steps.is_empty() {
+                    state.arguments.plane.spans.stage(Stage::Auth);
+                }
+                state.establish.on_opened(epoch, steps)
             }
             AdapterMessage::Client(ClientEvent::Closed) => state.closed(),
             AdapterMessage::ClientDown(down) => state.client_down(down),
@@ -359,7 +363,10 @@ impl<P: Platform> AdapterState<P> {
                     }
                 }
             }
-            Action::AskWishes { epoch } => (self.arguments.events)(AdapterEvent::Ready(epoch)),
+            Action::AskWishes { epoch } => {
+                self.arguments.plane.spans.stage(Stage::Restore);
+                (self.arguments.events)(AdapterEvent::Ready(epoch));
+            }
             Action::AskPrivateWishes => (self.arguments.events)(AdapterEvent::PrivateLost),
             Action::Live { epoch } => {
                 if let Some(clock) = &mut self.clock {
@@ -491,6 +498,8 @@ impl<P: Platform> AdapterState<P> {
         let limit = self.arguments.config.limits.auth;
         let myself = myself.clone();
         let (sent, at) = (SystemTime::now(), clock::now());
+        let spans = &plane.spans;
+        let traced = spans.request(spans.own(), call.method());
         let submitted = match plane.line() {
             Some(line) => {
                 let mut toll = request::toll(&plane, &*self.arguments.platform, &call);
@@ -500,18 +509,25 @@ impl<P: Platform> AdapterState<P> {
                     // Nothing goes well without authorization.
                     weight.lane = weight.lane.min(Lane::High);
                 }
-                request::submit(&line, toll, call, mark)
+                request::submit(&line, toll, call, mark, traced.span())
             }
             None => Err(RequestError::NotSent {
                 method: call.method().to_owned(),
                 detail: "there is no connection".to_owned(),
             }),
         };
+        let platform = Arc::clone(&self.arguments.platform);
         self.calls.spawn(async move {
-            let result = match submitted {
-                Ok(submitted) => request::settle(&plane, submitted, limit).await,
-                Err(error) => Err(error),
+            let settled = async {
+                match submitted {
+                    Ok(submitted) => request::settle(&plane, submitted, limit).await,
+                    Err(error) => Err(error),
+                }
             };
+            let result = settled.instrument(traced.span().clone()).await;
+            if !traced.span().is_disabled() {
+                traced.end(&judged(&*platform, &result));
+            }
             let round_trip = clock::now().saturating_duration_since(at);
             // An actor that is gone has no use for the answer.
             let _ = myself.cast(message(result, Timing { sent, round_trip }));
@@ -531,6 +547,20 @@ impl<P: Platform> AdapterState<P> {
                 let _ = myself.cast(AdapterMessage::Tick);
             })
         });
+    }
+}
+
+/// The answer as a span tells of it.
+fn judged(
+    platform: &dyn Platform,
+    result: &Result<Frame, RequestError>,
+) -> Result<(), RequestError> {
+    let frame = result.as_ref().map_err(RequestError::clone)?;
+    let method = String::new();
+    match platform.decode(frame.payload()) {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(RequestError::Answered { method, error }),
+        Err(source) => Err(RequestError::Undecodable { method, source }),
     }
 }
 

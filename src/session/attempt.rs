@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::value::RawValue;
+use tracing::Instrument;
 
 use super::callers::Caller;
 use super::clock::from_now;
@@ -19,6 +20,7 @@ use crate::error::{ErrorObject, RequestError};
 use crate::frame::Frame;
 use crate::protocol::call::Call;
 use crate::protocol::continuity::Epoch;
+use crate::telemetry::spans::Parent;
 
 impl Session {
     /// How many calls of the user's wait for an answer, or for their turn under a limit. Unlike
@@ -56,12 +58,18 @@ impl Session {
         call: Call,
         limit: Duration,
     ) -> Result<Box<RawValue>, RequestError> {
+        let spans = &self.shared.plane.spans;
+        let traced = spans.request(Parent::Caller, call.method());
         let answered = async {
             let free = self.is_free(&call)?;
             let (_waiting, line) = self.enter(call.method())?;
-            self.ask(&line, call, free, limit, from_now(limit)).await
+            let (deadline, span) = (from_now(limit), traced.span());
+            self.ask(&line, call, free, limit, deadline, span).await
         };
-        answered.await.map_err(|error| self.failed_request(error))
+        let answered = async { answered.await.map_err(|error| self.failed_request(error)) };
+        let answered = answered.instrument(traced.span().clone()).await;
+        traced.end(&answered);
+        answered
     }
 
     /// [`Session::send`] within `limit`, not sent if the session is not live now.

@@ -16,11 +16,13 @@ use tokio::time::{Instant, timeout_at};
 use super::clock::{self, from_now};
 use super::limiter::{Held, Limiter};
 use super::line::{Outbound, Reply, ReplyPort};
+use super::spans::Request;
 use super::{Session, request};
 use crate::config::limits::{RateLimits, Weight};
 use crate::error::{LimitError, RequestError};
 use crate::frame::Frame;
 use crate::protocol::call::Call;
+use crate::telemetry::spans::Parent;
 
 impl Session {
     /// Sends several calls in one frame and returns what became of each, in the order of the calls, within
@@ -77,7 +79,12 @@ impl Session {
         let methods: Vec<String> = calls.iter().map(|call| call.method().to_owned()).collect();
         let callers = &self.shared.plane.callers;
         let _waiting: Vec<_> = calls.iter().map(|_| callers.begin()).collect();
-        let outcomes = match self.submit(calls, limit).await {
+        let spans = &self.shared.plane.spans;
+        let traced: Vec<Request> = methods
+            .iter()
+            .map(|method| spans.request(Parent::Caller, method))
+            .collect();
+        let outcomes = match self.submit(calls, &traced, limit).await {
             Ok(submitted) => self.settle(submitted, &methods, limit).await,
             Err(error) => methods
                 .iter()
@@ -86,12 +93,22 @@ impl Session {
         };
         outcomes
             .into_iter()
-            .map(|outcome| outcome.map_err(|error| self.failed_request(error)))
+            .zip(traced)
+            .map(|(outcome, traced)| {
+                let outcome = outcome.map_err(|error| self.failed_request(error));
+                traced.end(&outcome);
+                outcome
+            })
             .collect()
     }
 
     /// Pays for all, and has them written. The error is that of each.
-    async fn submit(&self, calls: Vec<Call>, limit: Duration) -> Result<Submitted, RequestError> {
+    async fn submit(
+        &self,
+        calls: Vec<Call>,
+        traced: &[Request],
+        limit: Duration,
+    ) -> Result<Submitted, RequestError> {
         let not_sent = |detail: String| RequestError::NotSent {
             method: "batch".to_owned(),
             detail,
@@ -110,8 +127,9 @@ impl Session {
             Err(error) => return Err(not_sent(error.to_string())),
         };
         let (mut requests, mut replies) = (Vec::new(), Vec::new());
-        for call in calls {
-            let (port, reply) = ReplyPort::new();
+        for (call, traced) in calls.into_iter().zip(traced) {
+            let (port, mut reply) = ReplyPort::new();
+            reply.tell_id(traced.span());
             reply.within(limit);
             requests.push((call, port));
             replies.push(reply);

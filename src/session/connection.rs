@@ -18,6 +18,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
+use tracing::Span;
 
 use super::clock;
 use super::hooked::Hooked;
@@ -84,8 +85,8 @@ pub(crate) struct Connection<W> {
     bytes_read: u64,
     /// Runs from the moment at which one side has begun to close.
     closing: Option<(Pin<Box<Sleep>>, CloseReason)>,
-    /// Runs until the first frame has arrived.
-    first_data: Option<Pin<Box<Sleep>>>,
+    /// Runs, as its span does, until the first frame has arrived.
+    first_data: Option<(Pin<Box<Sleep>>, Span)>,
     /// The subscribers for which reading waits, each until it has room or its patience is over.
     waiting: Vec<(Arc<Subscriber>, Pin<Box<Sleep>>)>,
     /// Takes frames down, if the session is recorded.
@@ -161,9 +162,12 @@ impl<W: Wire> Connection<W> {
             pongs: 0,
             bytes_read: 0,
             closing: None,
-            first_data: limits
-                .first_data
-                .map(|limit| Box::pin(tokio::time::sleep(limit))),
+            first_data: limits.first_data.map(|limit| {
+                (
+                    Box::pin(tokio::time::sleep(limit)),
+                    plane.spans.first_data(),
+                )
+            }),
             waiting: Vec::new(),
             hooks: plane.hooks.clone().filter(|hooks| hooks.wants_frames()),
             tap: plane.tape.as_ref().map(|tape| Tap::open(tape, epoch)),
@@ -328,8 +332,8 @@ impl<W: Wire> Connection<W> {
     }
 }
 
-fn is_over(timer: &mut Option<Pin<Box<Sleep>>>, cx: &mut Context<'_>) -> bool {
+fn is_over(timer: &mut Option<(Pin<Box<Sleep>>, Span)>, cx: &mut Context<'_>) -> bool {
     timer
         .as_mut()
-        .is_some_and(|timer| timer.as_mut().poll(cx).is_ready())
+        .is_some_and(|(timer, _)| timer.as_mut().poll(cx).is_ready())
 }

@@ -26,6 +26,7 @@ use http::HeaderMap;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tracing::{Instrument, Span};
 
 #[cfg(feature = "fast-wire")]
 use super::wire::FastWire;
@@ -34,6 +35,7 @@ use crate::config::Config;
 use crate::config::endpoint::Endpoint;
 use crate::connector::{Connected, Connector};
 use crate::error::{ConnectError, Phase};
+use crate::telemetry::spans::{self, Stage};
 
 /// A connection on which the opening handshake has succeeded.
 pub(crate) struct Dialed {
@@ -87,17 +89,20 @@ pub(crate) async fn dial(config: &Config) -> Result<Dialed, ConnectError> {
         Some(connector) => {
             let start = Instant::now();
             let opened = other(&**connector, endpoint);
-            let Connected { stream, peer } = within(Phase::Tcp, limits.tcp, opened).await?;
+            let opened = within(Phase::Tcp, limits.tcp, opened);
+            let Connected { stream, peer } = traced(Stage::Tcp, opened).await?;
             timings.tcp = start.elapsed();
             (TlsOrPlain::Other(stream), peer)
         }
         None => {
             let start = Instant::now();
-            let addresses = within(Phase::Dns, limits.dns, tcp::resolve(endpoint)).await?;
+            let resolved = within(Phase::Dns, limits.dns, tcp::resolve(endpoint));
+            let addresses = traced(Stage::Dns, resolved).await?;
             timings.dns = start.elapsed();
 
             let start = Instant::now();
-            let (tcp, peer) = within(Phase::Tcp, limits.tcp, tcp::connect(addresses)).await?;
+            let connected = within(Phase::Tcp, limits.tcp, tcp::connect(addresses));
+            let (tcp, peer) = traced(Stage::Tcp, connected).await?;
             timings.tcp = start.elapsed();
             (TlsOrPlain::Plain(tcp), peer)
         }
@@ -105,7 +110,8 @@ pub(crate) async fn dial(config: &Config) -> Result<Dialed, ConnectError> {
 
     let start = Instant::now();
     let mut stream = if endpoint.is_tls() {
-        let stream = within(Phase::Tls, limits.tls, secure(stream, config)).await?;
+        let secured = within(Phase::Tls, limits.tls, secure(stream, config));
+        let stream = traced(Stage::Tls, secured).await?;
         timings.tls = start.elapsed();
         stream
     } else {
@@ -113,7 +119,8 @@ pub(crate) async fn dial(config: &Config) -> Result<Dialed, ConnectError> {
     };
 
     let start = Instant::now();
-    let accepted = upgrade::upgrade(&mut stream, endpoint, &config.headers, limits.upgrade).await?;
+    let upgraded = upgrade::upgrade(&mut stream, endpoint, &config.headers, limits.upgrade);
+    let accepted = traced(Stage::Upgrade, upgraded).await?;
     timings.upgrade = start.elapsed();
 
     Ok(Dialed {
@@ -155,6 +162,19 @@ async fn within<T>(
         Ok(result) => result,
         Err(_) => Err(ConnectError::Timeout { phase, limit }),
     }
+}
+
+/// Does `work` in a span of its own, within the attempt's.
+async fn traced<T>(
+    stage: Stage,
+    work: impl Future<Output = Result<T, ConnectError>>,
+) -> Result<T, ConnectError> {
+    let span = spans::stage(Span::current().id(), stage);
+    let result = work.instrument(span.clone()).await;
+    if let Err(error) = &result {
+        spans::failed(&span, error.explain().code);
+    }
+    result
 }
 
 /// A stream of the user's own making.

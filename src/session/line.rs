@@ -13,6 +13,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use tracing::Span;
 
 use crate::close::CloseReason;
 use crate::frame::Frame;
@@ -218,6 +219,8 @@ pub(crate) struct ReplyPort {
 pub(crate) struct Reply {
     receiver: oneshot::Receiver<Fate>,
     progress: Arc<Progress>,
+    /// The request's span, which is told the id at the end; disabled if nobody listens.
+    span: Span,
 }
 
 impl ReplyPort {
@@ -228,6 +231,7 @@ impl ReplyPort {
         let reply = Reply {
             receiver,
             progress: Arc::clone(&progress),
+            span: Span::none(),
         };
         (
             Self {
@@ -310,6 +314,13 @@ impl Reply {
         self.progress.limit.store(limit, Ordering::Relaxed);
     }
 
+    /// The request's span is to learn its id.
+    pub(crate) fn tell_id(&mut self, span: &Span) {
+        if !span.is_disabled() {
+            self.span = span.clone();
+        }
+    }
+
     /// The request's id; zero until it is written.
     pub(crate) fn id(&self) -> u64 {
         self.progress.id.load(Ordering::Relaxed)
@@ -331,6 +342,10 @@ impl Reply {
 
 impl Drop for Reply {
     fn drop(&mut self) {
+        if !self.span.is_disabled() && self.id() > 0 {
+            self.span
+                .record("jsonrpc.request.id", &*self.id().to_string());
+        }
         // If it has been written, it has been; nobody asks any more.
         let _ = self.progress.leave_queue(WITHDRAWN);
     }

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::{Semaphore, watch};
+use tracing::Span;
 
 use super::callers::Callers;
 use super::clock;
@@ -26,6 +27,7 @@ use super::observe::{Notice, Observers};
 use super::reporter::Reporter;
 use super::routes::Routes;
 use super::send::Pings;
+use super::spans::Spans;
 use super::statistics::Counters;
 use super::subscriber::Subscriber;
 use super::tape::Tape;
@@ -114,6 +116,8 @@ impl fmt::Display for SessionState {
 pub(crate) struct Plane {
     /// Where events go.
     pub(crate) reporter: Arc<Reporter>,
+    /// What is open of spans about the connection.
+    pub(crate) spans: Spans,
     pub(crate) routes: Routes,
     pub(crate) counters: Counters,
     /// Those who wait for the answer to a call.
@@ -188,6 +192,7 @@ impl Plane {
     ) -> Arc<Self> {
         let observers = Observers::default();
         Arc::new_cyclic(|plane| Self {
+            spans: Spans::new(config),
             routes: Routes::default(),
             counters: Counters::new(config.latency_window),
             callers: Callers::default(),
@@ -322,6 +327,7 @@ impl Plane {
         self.line.store(Some(Arc::new(sender.into_line(epoch))));
         self.counters.opened.fetch_add(1, Ordering::Relaxed);
         *lock(&self.open_since) = Some(clock::now());
+        self.spans.opened(epoch);
         let opened = epoch.as_u64();
         self.report(&TelemetryEvent::Opened { epoch: opened });
         self.set_state(SessionState::Establishing { epoch });
@@ -355,6 +361,8 @@ impl Plane {
             pass.live();
         }
         let down_since = lock(&self.down_since).take();
+        let outage = self.spans.live(epoch);
+        let _within = outage.enter();
         let number = epoch.as_u64();
         self.report_state("live", Some(epoch));
         if let Some(since) = down_since {
@@ -426,6 +434,8 @@ impl Plane {
         if self.closed.fetch_max(epoch.as_u64(), Ordering::AcqRel) >= epoch.as_u64() {
             return;
         }
+        let outage = self.outage(reason);
+        let _within = outage.enter();
         if self
             .line
             .load()
@@ -464,6 +474,8 @@ impl Plane {
 
     /// An attempt did not lead to a connection.
     pub(crate) fn not_opened(&self, reason: &CloseReason) {
+        let outage = self.spans.failed(reason.explain().code);
+        let _within = outage.enter();
         self.report(&TelemetryEvent::NotOpened {
             cause: reason.label(),
             detail: &reason.without_peers_words().to_string(),
@@ -474,6 +486,17 @@ impl Plane {
             gate.on_limited(asked_pause(reason));
         }
         self.down(reason);
+    }
+
+    /// The span of the outage that a connection's end begins, or that it is part of.
+    fn outage(&self, reason: &CloseReason) -> Span {
+        let live = self.state.borrow().is_live();
+        match reason {
+            // A session that is shut down is not going to be live again.
+            CloseReason::Local { .. } => self.spans.failed(reason.explain().code),
+            _ if live => self.spans.lost(self.reporter.name(), reason.label()),
+            _ => self.spans.failed(reason.explain().code),
+        }
     }
 
     /// Tells the limiter if a connection ended because we were too fast.
@@ -488,6 +511,12 @@ impl Plane {
     /// follow. Said before that happens, so that the gap bears its true cause.
     pub(crate) fn interrupt(&self, cause: &GapCause) {
         let epoch = self.epoch();
+        let live = self.state.borrow().is_live();
+        let outage = match live {
+            true => self.spans.lost(self.reporter.name(), cause.label()),
+            false => self.spans.outage(),
+        };
+        let _within = outage.enter();
         self.bar(epoch);
         self.interrupt_where(|_| true, cause, epoch, self.last_inbound());
     }
@@ -540,6 +569,7 @@ impl Plane {
         if ended {
             self.report_state("ended", None);
         }
+        self.spans.end(reason.explain().code);
         for subscriber in self.routes.snapshot().all() {
             subscriber.end(reason.clone());
         }

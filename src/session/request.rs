@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::{Instant, timeout_at};
+use tracing::Span;
 
 use super::clock;
 use super::limiter::{Limiter, Queued};
@@ -33,7 +34,7 @@ pub(crate) fn toll<'a>(plane: &'a Plane, platform: &dyn Platform, call: &Call) -
     Some((limiter, platform.weigh(limiter.limits(), call)))
 }
 
-/// Sends `call` on `line` and waits for the raw answer.
+/// Sends `call` on `line` and waits for the raw answer; `span` is told the request's id.
 pub(crate) async fn perform(
     plane: &Plane,
     line: &Arc<Line>,
@@ -41,10 +42,12 @@ pub(crate) async fn perform(
     call: Call,
     limit: Duration,
     deadline: Instant,
+    span: &Span,
 ) -> Result<Frame, RequestError> {
     let method = call.method().to_owned();
     let began = clock::now();
-    let (port, fate) = ReplyPort::new();
+    let (port, mut fate) = ReplyPort::new();
+    fate.tell_id(span);
     fate.within(limit);
     let mark = None;
     let queued = enqueue(line, Outbound::Request { call, port, mark }, toll, deadline)
@@ -95,15 +98,17 @@ pub(crate) struct Submitted {
 }
 
 /// Puts `call` into the limiter's queue or `line`'s at once, so that calls of one lane are written in the
-/// order of submission.
+/// order of submission; `span` is told the request's id.
 pub(crate) fn submit(
     line: &Arc<Line>,
     toll: Toll<'_>,
     call: Call,
     mark: Option<Mark>,
+    span: &Span,
 ) -> Result<Submitted, RequestError> {
     let method = call.method().to_owned();
-    let (port, reply) = ReplyPort::new();
+    let (port, mut reply) = ReplyPort::new();
+    reply.tell_id(span);
     let outbound = Outbound::Request { call, port, mark };
     if let Some((limiter, weight)) = toll {
         // How long it may wait for its turn is not the venue's time to answer.

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef};
+use tracing::{Instrument, Span};
 
 use super::connection::{Connection, ControlSink, Limits};
 #[cfg(feature = "fast-wire")]
@@ -22,6 +23,7 @@ use super::dial::{dial, web_socket};
 use super::handshake::Handshake;
 use super::line::Outbound;
 use super::plane::Plane;
+use super::spans::of_the_start;
 use super::task::OwnedTask;
 use super::{Sink, clock, lock};
 use crate::close::CloseReason;
@@ -116,6 +118,8 @@ pub(crate) struct TransportState {
     task: Option<OwnedTask>,
     /// Set when the connection opens.
     epoch: Option<Epoch>,
+    /// The supervisor's span around the start. Set before `Begin` comes, and cleared by it.
+    start: Span,
 }
 
 #[cfg_attr(feature = "async-trait", ractor::async_trait)]
@@ -134,7 +138,17 @@ impl Actor for Transport {
             arguments,
             task: None,
             epoch: None,
+            start: Span::none(),
         })
+    }
+
+    async fn post_start(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        state.start = of_the_start();
+        Ok(())
     }
 
     async fn handle(
@@ -146,7 +160,10 @@ impl Actor for Transport {
         match message {
             TransportMessage::Begin => {
                 (state.arguments.events)(TransportEvent::Started(myself.get_cell()));
-                state.arguments.plane.connecting();
+                let plane = &state.arguments.plane;
+                let start = std::mem::replace(&mut state.start, Span::none());
+                plane.spans.attempt(plane.reporter.name(), &start);
+                plane.connecting();
                 state.task = Some(OwnedTask::spawn(state.serve(myself)));
                 Ok(())
             }
@@ -213,7 +230,8 @@ impl TransportState {
                 let pass = gate.enter(&plane.reporter).await;
                 *lock(&plane.pass) = Some(pass);
             }
-            let reason = match dial(&config).await {
+            let dialing = plane.spans.dialing();
+            let reason = match dial(&config).instrument(dialing).await {
                 Err(error) => {
                     let reason = CloseReason::NotOpened(Arc::new(error));
                     plane.not_opened(&reason);

@@ -1,0 +1,279 @@
+//! The spans that are open about one session: an attempt to connect with its parts, an outage, and requests.
+//!
+//! Apart from the plane because a span is open between two of its steps. Names and fields stand in
+//! `telemetry::spans`.
+//!
+//! Invariants: an outage and an attempt outside of one are roots, a request lies in its caller's span; no
+//! span outlives the work it is about, nor the session; none is opened or closed under the lock; nothing is
+//! kept of spans that no subscriber wants.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tracing::Span;
+
+use crate::config::Config;
+use crate::error::RequestError;
+use crate::protocol::continuity::Epoch;
+use crate::telemetry::spans::{self, Parent, Stage};
+
+/// The spans about one session's connection.
+#[derive(Debug)]
+pub(crate) struct Spans {
+    host: String,
+    port: u16,
+    open: Mutex<Open>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    outage: Option<Outage>,
+    attempt: Option<Attempt>,
+    /// The session is over; nothing is opened any more.
+    over: bool,
+}
+
+#[derive(Debug)]
+struct Outage {
+    span: Span,
+    attempts: u64,
+}
+
+#[derive(Debug)]
+struct Attempt {
+    span: Span,
+    /// The part that is under way since the connection is open.
+    stage: Option<Span>,
+}
+
+impl Spans {
+    /// None yet.
+    pub(crate) fn new(config: &Config) -> Self {
+        Self {
+            host: config.endpoint.host().to_owned(),
+            port: config.endpoint.port(),
+            open: Mutex::default(),
+        }
+    }
+
+    /// A request of the user's, or of the session's own with what it is part of.
+    pub(crate) fn request(&self, parent: Parent, method: &str) -> Request {
+        let span = spans::request(parent, method, &self.host, self.port);
+        Request { span, told: false }
+    }
+
+    /// A live session has lost its connection, or is about to. Yields the outage's span, also when it
+    /// is known already.
+    pub(crate) fn lost(&self, session: &str, cause: &str) -> Span {
+        if let Some(known) = &self.open().outage {
+            return known.span.clone();
+        }
+        let span = spans::outage(session, cause);
+        if span.is_disabled() {
+            return span;
+        }
+        let mut open = self.open();
+        if !open.over {
+            let span = span.clone();
+            open.outage.get_or_insert(Outage { span, attempts: 0 });
+        }
+        drop(open);
+        span
+    }
+
+    /// The present outage; a disabled span if there is none.
+    pub(crate) fn outage(&self) -> Span {
+        let open = self.open();
+        open.outage
+            .as_ref()
+            .map_or_else(Span::none, |outage| outage.span.clone())
+    }
+
+    /// An attempt begins, in the supervisor's span `start` if there is one, to which it and the outage are linked.
+    pub(crate) fn attempt(&self, session: &str, start: &Span) {
+        let (outage, first) = {
+            let mut open = self.open();
+            match &mut open.outage {
+                Some(outage) => {
+                    outage.attempts += 1;
+                    (outage.span.clone(), outage.attempts == 1)
+                }
+                None => (Span::none(), false),
+            }
+        };
+        let span = spans::connect(outage.id(), session, &self.host, self.port);
+        span.follows_from(start);
+        if first {
+            outage.follows_from(start);
+        }
+        let attempt = (!span.is_disabled()).then_some(Attempt { span, stage: None });
+        let mut open = self.open();
+        let replaced = match open.over {
+            true => attempt,
+            false => std::mem::replace(&mut open.attempt, attempt),
+        };
+        drop(open);
+        drop(replaced);
+    }
+
+    /// The present attempt; a disabled span if there is none.
+    pub(crate) fn dialing(&self) -> Span {
+        let open = self.open();
+        open.attempt
+            .as_ref()
+            .map_or_else(Span::none, |attempt| attempt.span.clone())
+    }
+
+    /// The connection of the present attempt is open.
+    pub(crate) fn opened(&self, epoch: Epoch) {
+        self.dialing().record("epoch", epoch.as_u64());
+    }
+
+    /// The next part of the present attempt begins, and the one before is over.
+    pub(crate) fn stage(&self, stage: Stage) {
+        let attempt = self.dialing();
+        if attempt.is_disabled() {
+            return;
+        }
+        let next = spans::stage(attempt.id(), stage);
+        let mut open = self.open();
+        let before = match &mut open.attempt {
+            Some(attempt) => attempt.stage.replace(next),
+            None => Some(next),
+        };
+        drop(open);
+        drop(before);
+    }
+
+    /// A span of its own for the time until the first frame.
+    pub(crate) fn first_data(&self) -> Span {
+        let attempt = self.dialing();
+        match attempt.is_disabled() {
+            true => attempt,
+            false => spans::stage(attempt.id(), Stage::FirstData),
+        }
+    }
+
+    /// What a request of the session's own is part of; none but its own once the session is live.
+    pub(crate) fn own(&self) -> Parent {
+        let open = self.open();
+        let attempt = open.attempt.as_ref();
+        let span = attempt.map(|attempt| attempt.stage.as_ref().unwrap_or(&attempt.span));
+        Parent::Is(span.and_then(Span::id))
+    }
+
+    /// The session is live: attempt and outage are over. Yields the outage's span.
+    pub(crate) fn live(&self, epoch: Epoch) -> Span {
+        let (outage, attempt) = self.take();
+        drop(attempt);
+        let Some(Outage { span, attempts }) = outage else {
+            return Span::none();
+        };
+        span.record("attempts", attempts);
+        span.record("epoch", epoch.as_u64());
+        span.record("ended_by", "live");
+        span
+    }
+
+    /// The present attempt has failed, for `cause`. Yields the outage's span.
+    pub(crate) fn failed(&self, cause: &str) -> Span {
+        let attempt = self.open().attempt.take();
+        if let Some(Attempt { span, stage }) = attempt {
+            if let Some(stage) = stage {
+                spans::failed(&stage, cause);
+            }
+            spans::failed(&span, cause);
+        }
+        self.outage()
+    }
+
+    /// The session is over, which `cause` says.
+    pub(crate) fn end(&self, cause: &str) {
+        self.open().over = true;
+        let (outage, attempt) = self.take();
+        if let Some(Attempt { span, .. }) = &attempt {
+            spans::failed(span, cause);
+        }
+        drop(attempt);
+        if let Some(Outage { span, attempts }) = outage {
+            span.record("attempts", attempts);
+            span.record("ended_by", cause);
+            span.record("otel.status_code", "ERROR");
+        }
+    }
+
+    fn take(&self) -> (Option<Outage>, Option<Attempt>) {
+        let mut open = self.open();
+        (open.outage.take(), open.attempt.take())
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The span of one request. Dropped before its end, it says that the caller has gone.
+#[derive(Debug)]
+pub(crate) struct Request {
+    span: Span,
+    told: bool,
+}
+
+impl Request {
+    /// The span, to work in.
+    pub(crate) fn span(&self) -> &Span {
+        &self.span
+    }
+
+    /// The request has ended so.
+    pub(crate) fn end<T>(mut self, outcome: &Result<T, RequestError>) {
+        self.told = true;
+        if self.span.is_disabled() {
+            return;
+        }
+        let fate = match outcome {
+            Ok(_) => "answered",
+            Err(error) => self.fail(error),
+        };
+        self.span.record("fate", fate);
+    }
+
+    fn fail(&self, error: &RequestError) -> &'static str {
+        match error {
+            RequestError::Answered { error, .. } => {
+                let code = error.code.to_string();
+                self.span.record("rpc.response.status_code", &*code);
+                spans::failed(&self.span, &code);
+                "answered"
+            }
+            RequestError::Undecodable { .. } => {
+                spans::failed(&self.span, error.explain().code);
+                "answered"
+            }
+            RequestError::NotSent { .. } | RequestError::Unencodable { .. } => {
+                spans::failed(&self.span, error.explain().code);
+                "not_sent"
+            }
+            RequestError::Unknown { .. } => {
+                spans::failed(&self.span, error.explain().code);
+                "unknown"
+            }
+        }
+    }
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        if !self.told {
+            self.span.record("fate", "given_up");
+        }
+    }
+}
+
+/// The supervisor's span around the start of the actor that calls this; a disabled span if there is none.
+pub(crate) fn of_the_start() -> Span {
+    let span = Span::current();
+    match span.metadata() {
+        Some(metadata) if metadata.target() == "supervisors" => span,
+        _ => Span::none(),
+    }
+}
