@@ -241,7 +241,9 @@ impl OtelGuard {
         let of_spans = providers.map(|providers| {
             let wanted = move |metadata: &Metadata<'_>| {
                 let finest = if metadata.is_span() { spans } else { logs };
-                *metadata.level() <= finest && !is_internal(metadata.target())
+                *metadata.level() <= finest
+                    && !is_internal(metadata.target())
+                    && !(metadata.is_span() && is_lifelong(metadata.target()))
             };
             tracing_opentelemetry::layer()
                 .with_tracer(providers.traces.tracer("mainstay"))
@@ -376,6 +378,12 @@ impl Providers {
         );
         FlushError::of(failed)
     }
+}
+
+/// Whether a span of this target lasts as long as an actor. It would be sent at the actor's end, weeks after all that
+/// is within it, and until then be a parent that nobody has seen.
+fn is_lifelong(target: &str) -> bool {
+    target.starts_with("ractor::")
 }
 
 /// Whether this is OpenTelemetry speaking of itself: to send that would make more of it. What the carriers below it

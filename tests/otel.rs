@@ -20,11 +20,13 @@ mod receiver;
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use mainstay::config::Tls;
+use mainstay::otel::{Otel, OtelGuard, Protocol, Signal};
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 
-use receiver::{Received, Receiver};
+use receiver::{Certificate, Received, Receiver};
 
 const SERVICE: &str = "quoter";
 const KEY: &str = "a key that only the collector knows";
@@ -125,6 +127,10 @@ fn assert_the_loss_is_told(received: &Received) {
         spans.iter().any(|span| span.name != program::SPAN),
         "spans of the supervisors"
     );
+    assert!(
+        spans.iter().all(|span| span.name != "Actor"),
+        "no span lasts as long as an actor"
+    );
     let body = |name: &str| {
         let found = logs.iter().find(|record| {
             matches!(
@@ -170,6 +176,33 @@ async fn a_collector_receives_spans_logs_and_metrics_over_http() {
     .await;
     assert!(output.status.success(), "{}", said(&output));
     assert_the_loss_is_told(&receiver.received());
+}
+
+#[tokio::test]
+async fn an_https_endpoint_is_reached_with_the_certificates_that_are_given() {
+    for (grpc, protocol) in [(true, Protocol::Grpc), (false, Protocol::Http)] {
+        let certificate = Certificate::new();
+        let receiver = Receiver::metrics_over_tls(grpc, &certificate).await;
+        let to_it = Otel::from_env()
+            .service_name(SERVICE)
+            .endpoint(receiver.tls_url())
+            .protocol(protocol);
+        let count = |otel: OtelGuard, within| async move {
+            let meter = opentelemetry::global::meter("quoter");
+            meter.u64_counter("orders").build().add(1, &[]);
+            otel.shutdown(within).await
+        };
+        let trusted = to_it.clone().tls(Tls::only(certificate.pem())).build();
+        let sent = count(trusted.expect("set up"), Duration::from_secs(10)).await;
+        sent.expect("all sent");
+        assert_eq!(receiver.received().metrics.len(), 1, "{protocol:?}");
+
+        let other = Tls::only(Certificate::new().pem());
+        let distrusted = to_it.tls(other).build();
+        let error = count(distrusted.expect("set up"), Duration::from_secs(1)).await;
+        assert_eq!(error.expect_err("not sent").failed[0].0, Signal::Metrics);
+        assert_eq!(receiver.received().metrics.len(), 1, "{protocol:?}");
+    }
 }
 
 #[tokio::test]

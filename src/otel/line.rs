@@ -69,9 +69,10 @@ impl Engine {
 
     /// A channel for gRPC; it connects when it is first used, and again after a loss.
     pub(super) fn channel(&self, dial: Dial, timeout: Duration) -> Channel {
-        // The scheme is only the channel's: whether there is TLS, the dial knows.
+        // To the channel it is never TLS, which is the dial's; to the collector it is what it is.
         let _entered = self.handle.enter();
         Endpoint::from(dial.authority.clone())
+            .origin(dial.origin.clone())
             .timeout(timeout)
             .connect_timeout(timeout)
             .connect_with_connector_lazy(dial)
@@ -133,7 +134,10 @@ impl HttpClient for Http {
 pub(super) struct Dial {
     host: String,
     port: u16,
+    /// The collector as if without TLS.
     authority: Uri,
+    /// The collector as it is.
+    origin: Uri,
     tls: Option<(TlsConnector, ServerName<'static>)>,
 }
 
@@ -155,11 +159,15 @@ impl Dial {
                 Some((TlsConnector::from(Arc::new(config)), name))
             }
         };
-        let authority = format!("http://{}:{port}", url.host_str()?).parse().ok()?;
+        let as_if = |scheme: &str| {
+            let text = format!("{scheme}://{}:{port}", url.host_str()?);
+            text.parse().ok()
+        };
         Some(Self {
             host,
             port,
-            authority,
+            authority: as_if("http")?,
+            origin: as_if(url.scheme())?,
             tls,
         })
     }

@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::service::TowerToHyperService;
 use opentelemetry_proto::tonic::collector::logs::v1::logs_service_server::{
     LogsService, LogsServiceServer,
 };
@@ -31,8 +32,10 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
 use prost::Message;
+use rustls::pki_types::PrivatePkcs8KeyDer;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
+use tokio_rustls::TlsAcceptor;
 use tonic::{Request, Response, Status};
 
 /// All that came so far.
@@ -88,6 +91,44 @@ impl Receiver {
         receiver
     }
 
+    /// Takes metrics alone, over TLS with this certificate, whose name is `localhost`.
+    pub(crate) async fn metrics_over_tls(grpc: bool, certificate: &Certificate) -> Self {
+        let (receiver, listener) = Self::listening().await;
+        let received = Arc::clone(&receiver.received);
+        let acceptor = certificate.acceptor(if grpc { b"h2" } else { b"http/1.1" });
+        receiver.spawn(async move {
+            let listener = TcpListener::from_std(listener).expect("a listener");
+            while let Ok((stream, _)) = listener.accept().await {
+                // Whoever does not trust it goes away.
+                let Ok(stream) = acceptor.accept(stream).await else {
+                    continue;
+                };
+                let stream = TokioIo::new(stream);
+                let received = Arc::clone(&received);
+                if grpc {
+                    let service = MetricsServiceServer::new(Service(received));
+                    tokio::spawn(
+                        hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                            .serve_connection(stream, TowerToHyperService::new(service)),
+                    );
+                } else {
+                    let answering =
+                        service_fn(move |request| answer(request, Arc::clone(&received)));
+                    tokio::spawn(
+                        hyper::server::conn::http1::Builder::new()
+                            .serve_connection(stream, answering),
+                    );
+                }
+            }
+        });
+        receiver
+    }
+
+    /// Its url for a client that speaks TLS.
+    pub(crate) fn tls_url(&self) -> String {
+        format!("https://localhost:{}", self.address.port())
+    }
+
     async fn listening() -> (Self, std::net::TcpListener) {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         listener.set_nonblocking(true).expect("a socket");
@@ -123,6 +164,33 @@ impl Drop for Receiver {
             // A runtime may not wait for its end within another one.
             runtime.shutdown_background();
         }
+    }
+}
+
+/// A certificate made for one test.
+pub(crate) struct Certificate(rcgen::CertifiedKey<rcgen::KeyPair>);
+
+impl Certificate {
+    pub(crate) fn new() -> Self {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]);
+        Self(made.expect("a certificate"))
+    }
+
+    pub(crate) fn pem(&self) -> String {
+        self.0.cert.pem()
+    }
+
+    fn acceptor(&self, protocol: &[u8]) -> TlsAcceptor {
+        let key = PrivatePkcs8KeyDer::from(self.0.signing_key.serialize_der());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![self.0.cert.der().clone()], key.into())
+            .expect("a certificate");
+        config.alpn_protocols = vec![protocol.to_vec()];
+        TlsAcceptor::from(Arc::new(config))
     }
 }
 
