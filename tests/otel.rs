@@ -8,7 +8,6 @@
     clippy::expect_used,
     reason = "what is allowed in tests is not yet in their helpers"
 )]
-#![allow(clippy::print_stderr, reason = "a test that says what it left out")]
 
 #[path = "otel/program.rs"]
 mod program;
