@@ -1,5 +1,5 @@
 //! A thousand requests in flight from as many concurrent callers: ours against the same callers over a
-//! `Mutex<HashMap>` on bare tungstenite.
+//! `Mutex<HashMap>` on bare tungstenite, and over jsonrpsee.
 //!
 //! `cargo bench --bench pipeline`; `CALLERS`, `REQUESTS` (in all), `ROUNDS` and `SETTING` in the environment
 //! change what is run.
@@ -10,6 +10,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
+use jsonrpsee_core::client::ClientT;
+use jsonrpsee_core::traits::ToRpcParams;
+use jsonrpsee_ws_client::WsClientBuilder;
 use mainstay::Call;
 use mainstay::config::WireBackend;
 use mainstay_benches::race::Race;
@@ -41,14 +44,18 @@ fn main() {
     for setting in Setting::asked() {
         let port = Responder::start(setting).port;
         let title = format!("{callers} requests in flight, {setting}, {each} of each caller");
-        let mut race = Race::new(title, &["req/s"]).with("mutex", move || mutexed(port, load));
+        let mut race = Race::new(title, &["req/s"])
+            .with("mutex", move || mutexed(port, load))
+            .with("jsonrpsee", move || jsonrpsee(port, load));
         for (name, wire) in WIRES {
             race = race.with(name, move || ours(port, wire, load));
         }
         let outcome = setting.run(move |runtime| race.run(runtime, rounds));
         for (name, bar) in [("ours", ""), ("ours_fast", "_fast")] {
-            let bar = format!("pipeline_mutex_{setting}{bar}");
-            outcome.at_least(&bar, name, "mutex", 0, 1.25);
+            let over_mutex = format!("pipeline_over_mutex_{setting}{bar}");
+            outcome.at_least(&over_mutex, name, "mutex", 0, 1.25);
+            let over_jsonrpsee = format!("pipeline_over_jsonrpsee_{setting}{bar}");
+            outcome.at_least(&over_jsonrpsee, name, "jsonrpsee", 0, 2.0);
         }
     }
 }
@@ -91,6 +98,38 @@ async fn ours(port: u16, wire: WireBackend, load: Load) -> Vec<f64> {
     .await;
     session.shutdown().await;
     figures
+}
+
+/// The same callers over jsonrpsee's client, with room for all of them.
+async fn jsonrpsee(port: u16, load: Load) -> Vec<f64> {
+    let client = WsClientBuilder::default()
+        .max_concurrent_requests(load.callers * 2)
+        .request_timeout(LIMIT)
+        .build(bare::url(port))
+        .await
+        .expect("a client");
+    let client = Arc::new(client);
+    let params = params();
+    all(load, || {
+        let (client, params) = (Arc::clone(&client), params.clone());
+        async move {
+            for _ in 0..load.each {
+                let answer: Result<Box<RawValue>, _> =
+                    client.request(METHOD, Params(params.clone())).await;
+                answer.expect("an answer");
+            }
+        }
+    })
+    .await
+}
+
+/// Parameters that are JSON already.
+struct Params(Box<RawValue>);
+
+impl ToRpcParams for Params {
+    fn to_rpc_params(self) -> Result<Option<Box<RawValue>>, serde_json::Error> {
+        Ok(Some(self.0))
+    }
 }
 
 /// As it comes from the responder.

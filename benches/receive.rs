@@ -2,10 +2,12 @@
 //! against others who do a like job.
 //!
 //! `cargo bench --bench receive`; `MESSAGES`, `ROUNDS`, `SETTING` (`T1` or `T2`) and `PARTS`
-//! (`ticks,typed,sizes,channels,recorder`) in the environment change what is run.
+//! (`ticks,peers,typed,sizes,channels,recorder`) in the environment change what is run.
 
 #[path = "receive/ours.rs"]
 mod ours;
+#[path = "receive/peers.rs"]
+mod peers;
 #[path = "receive/theirs.rs"]
 mod theirs;
 
@@ -24,6 +26,9 @@ fn main() {
     for setting in Setting::asked() {
         if asked("ticks") {
             ticks(setting, messages, rounds);
+        }
+        if asked("peers") {
+            peers(setting, messages / 5, rounds);
         }
         if asked("typed") {
             typed(setting, messages / 2, rounds);
@@ -67,6 +72,37 @@ fn ticks(setting: Setting, messages: usize, rounds: usize) {
         0,
         fast,
     );
+}
+
+/// The same bytes, or for JSON-RPC libraries as many in the shape that they want, received by others.
+fn peers(setting: Setting, messages: usize, rounds: usize) {
+    const SIZE: usize = 200;
+    let ticks = Sender::start(Load::ticks(SIZE, messages), setting).port;
+    let subscription = Load::notifications("subscription", SIZE, messages);
+    let jsonrpsee = Sender::start(subscription, setting).port;
+    let subscription = Load::notifications("eth_subscription", SIZE, messages);
+    let alloy = Sender::start(subscription, setting).port;
+    let title = format!("receive {SIZE} B, others, {setting}");
+    let mut race = Race::new(title, COLUMNS)
+        .with("bare", move || theirs::bare(ticks, messages, SIZE))
+        .with("tokio-websockets", move || {
+            peers::tokio_websockets(ticks, messages)
+        })
+        .with("fastwebsockets", move || {
+            peers::fastwebsockets(ticks, messages)
+        })
+        .with("jsonrpsee", move || peers::jsonrpsee(jsonrpsee, messages))
+        .with("alloy-pubsub", move || peers::alloy(alloy, messages));
+    for (name, wire) in WIRES {
+        race = race.with(name, move || ours::raw(ticks, wire, messages, SIZE));
+    }
+    let outcome = setting.run(move |runtime| race.run(runtime, rounds));
+    for peer in ["jsonrpsee", "alloy-pubsub"] {
+        for (name, bar) in [("ours", ""), ("ours_fast", "_fast")] {
+            let bar = format!("receive_over_{peer}_{setting}{bar}");
+            outcome.at_least(&bar, name, peer, 0, 2.5);
+        }
+    }
 }
 
 /// The same, decoded to a typed struct by the consumer.
