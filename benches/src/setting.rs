@@ -24,11 +24,19 @@ impl fmt::Display for Setting {
 
 impl Setting {
     /// Both, or the one that `SETTING` in the environment names.
+    ///
+    /// # Panics
+    ///
+    /// If it names none: a benchmark that measures nothing must not look like one that went well.
     #[must_use]
     pub fn asked() -> Vec<Self> {
         let asked = std::env::var("SETTING").unwrap_or_default();
         let mut settings = vec![Self::One, Self::Two];
         settings.retain(|setting| asked.is_empty() || asked == setting.to_string());
+        assert!(
+            !settings.is_empty(),
+            "SETTING={asked} names no setting: use T1 or T2, or leave it out"
+        );
         settings
     }
 
