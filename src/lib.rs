@@ -112,3 +112,13 @@ pub mod guide {
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// The chapters' examples, likewise.
+#[cfg(all(doctest, feature = "testing"))]
+mod chapters {
+    #[doc = include_str!("../docs/faults.md")]
+    struct Faults;
+
+    #[doc = include_str!("../docs/continuity.md")]
+    struct Continuity;
+}

@@ -101,6 +101,7 @@ mod crowd;
 pub mod deribit;
 mod door;
 mod driver;
+pub mod faults;
 mod handshake;
 mod journal;
 mod listener;

@@ -3,7 +3,8 @@
 //! Apart from the plain requests because only here something may be written twice.
 //!
 //! Invariants: a call that is `AtMostOnce` is written at most once; an idempotent one is written again
-//! only when the connection that it was written on has ended, and never after its deadline.
+//! only when the connection that it was written on has ended, and never after its deadline; "not sent" is said
+//! only of a call of which no attempt was.
 
 use std::time::Duration;
 
@@ -44,15 +45,24 @@ impl Session {
             .deadline()
             .unwrap_or(self.shared.config.request_timeout);
         let deadline = from_now(limit);
+        // What was written once may have been executed, whatever becomes of the repetition.
+        let mut unknown = None;
         loop {
             let within = deadline.saturating_duration_since(Instant::now());
             let error = match self.call(call.call()?, within).await {
                 Ok(result) => return call.read(&result),
                 Err(error) => error,
             };
+            let error = match error {
+                RequestError::NotSent { .. } => unknown.clone().unwrap_or(error),
+                error => error,
+            };
             let over = matches!(self.state(), SessionState::Ended(_));
             if over || !may_repeat(call.class(), &error) || Instant::now() + AGAIN >= deadline {
                 return Err(error);
+            }
+            if matches!(error, RequestError::Unknown { .. }) {
+                unknown = Some(error);
             }
             sleep_until(Instant::now() + AGAIN).await;
         }

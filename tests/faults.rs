@@ -1,0 +1,23 @@
+//! Every fault script beside this file, run in memory under paused time and over sockets in real time: whatever
+//! the venue does, the subscriptions and the requests tell the truth.
+
+#[path = "faults/continuity.rs"]
+mod continuity;
+#[path = "faults/scripts.rs"]
+mod scripts;
+
+use std::path::PathBuf;
+
+use mainstay::testing::faults::{FaultReport, FaultRun, FaultScript, FaultWire};
+
+fn script(name: &str) -> FaultScript {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/faults/{name}.json"));
+    FaultScript::read(path).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+async fn run(script: FaultScript, wire: FaultWire) -> FaultReport {
+    let name = script.name.clone();
+    let report = FaultRun::new(script, wire).run().await.expect("a run");
+    assert!(report.violations.is_empty(), "{name}: {report}");
+    report
+}
