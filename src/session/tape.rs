@@ -76,6 +76,30 @@ struct Lost {
     outbound: u64,
 }
 
+impl Lost {
+    /// All of these, those included that they tell of.
+    fn of(taken: &[Taken]) -> Option<Self> {
+        let (first, _) = taken.first()?;
+        let mut lost = Self {
+            since: first.at,
+            inbound: 0,
+            outbound: 0,
+        };
+        for (entry, _) in taken {
+            match (&entry.recorded, entry.direction) {
+                (Recorded::Dropped { inbound, outbound }, _) => {
+                    lost.inbound += inbound;
+                    lost.outbound += outbound;
+                }
+                (Recorded::Frame(_), Direction::In) => lost.inbound += 1,
+                (Recorded::Frame(_), Direction::Out) => lost.outbound += 1,
+                (Recorded::Opened { .. }, _) => {}
+            }
+        }
+        (lost.inbound + lost.outbound > 0).then_some(lost)
+    }
+}
+
 #[derive(Debug, Default)]
 struct Disk {
     /// `None` before the first write and after one that failed.
@@ -163,9 +187,9 @@ impl Tape {
     /// Writes what waits. Blocks for as long as the disk takes.
     pub(crate) fn flush(&self) {
         loop {
-            self.drain(&mut lock(&self.disk));
+            let written = self.drain(&mut lock(&self.disk));
             // Who found the disk taken when the session ended left the rest to us.
-            if !self.ending.load(Ordering::Acquire) || lock(&self.queue).is_empty() {
+            if !written || !self.ending.load(Ordering::Acquire) || lock(&self.queue).is_empty() {
                 return;
             }
         }
@@ -178,9 +202,13 @@ impl Tape {
         let mut waited = Duration::ZERO;
         loop {
             match self.disk.try_lock() {
-                Ok(mut disk) => return self.drain(&mut disk),
+                Ok(mut disk) => {
+                    self.drain(&mut disk);
+                    return;
+                }
                 Err(std::sync::TryLockError::Poisoned(disk)) => {
-                    return self.drain(&mut disk.into_inner());
+                    self.drain(&mut disk.into_inner());
+                    return;
                 }
                 Err(std::sync::TryLockError::WouldBlock) if waited >= LAST_WAIT => return,
                 Err(std::sync::TryLockError::WouldBlock) => {
@@ -202,11 +230,13 @@ impl Tape {
         }
     }
 
-    fn drain(&self, disk: &mut Disk) {
+    /// Writes what waits. Whether the disk took it.
+    fn drain(&self, disk: &mut Disk) -> bool {
         self.asked.store(false, Ordering::Release);
         if let Err(error) = disk.open(&self.record) {
             // What waits goes on waiting, up to its bound, for a disk that comes back.
-            return self.refused(disk, "open", &error);
+            self.refused(disk, "open", &error);
+            return false;
         }
         let mut wrote = false;
         loop {
@@ -215,6 +245,9 @@ impl Tape {
                 break;
             }
             let count = taken.len() as u64;
+            let frames = taken.iter().filter(|(entry, _)| entry.frame().is_some());
+            let frames = frames.count() as u64;
+            let lost = Lost::of(&taken);
             for (mut entry, confidence) in taken {
                 if let Recorded::Frame(frame) = entry.recorded {
                     entry.recorded = Recorded::Frame(self.redaction.apply(frame, confidence));
@@ -229,8 +262,10 @@ impl Tape {
                     self.bytes.fetch_add(bytes, Ordering::Relaxed);
                 }
                 Err(error) => {
-                    self.dropped.fetch_add(count, Ordering::Relaxed);
-                    return self.refused(disk, "write", &error);
+                    self.dropped.fetch_add(frames, Ordering::Relaxed);
+                    lock(&self.queue).put_lost(lost);
+                    self.refused(disk, "write", &error);
+                    return false;
                 }
             }
         }
@@ -239,9 +274,11 @@ impl Tape {
             && let Some(file) = &disk.file
             && let Err(error) = file.sync_data()
         {
-            return self.refused(disk, "sync", &error);
+            self.refused(disk, "sync", &error);
+            return false;
         }
         disk.complained = false;
+        true
     }
 
     /// Said once for each series of refusals.
@@ -302,6 +339,20 @@ impl Queue {
             let marker = Entry::dropped(lost.since, lost.inbound, lost.outbound);
             self.entries.push_back((marker, Confidence::Open));
         }
+    }
+
+    /// The disk has refused what stood before everything that waits.
+    fn put_lost(&mut self, lost: Option<Lost>) {
+        let Some(mut lost) = lost else { return };
+        if let Some((front, _)) = self.entries.front()
+            && let Recorded::Dropped { inbound, outbound } = front.recorded
+        {
+            lost.inbound += inbound;
+            lost.outbound += outbound;
+            self.entries.pop_front();
+        }
+        let marker = Entry::dropped(lost.since, lost.inbound, lost.outbound);
+        self.entries.push_front((marker, Confidence::Open));
     }
 
     fn take(&mut self) -> Vec<Taken> {

@@ -13,10 +13,18 @@ fn limiter(limits: RateLimits) -> Limiter {
     Limiter::new("test", limits).expect("limits that can work")
 }
 
+/// Thirty-seven at once, by either rule, and no more for a long time.
+fn rules() -> [RateLimits; 2] {
+    [
+        RateLimits::window(37, LONG).reserve(0),
+        RateLimits::bucket(37, 1, LONG).reserve(0),
+    ]
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_a_hundred_takers_at_once_exactly_as_many_pass_as_may() {
-    for _ in 0..20 {
-        let limiter = limiter(RateLimits::window(37, LONG).reserve(0));
+    for rule in rules().iter().cycle().take(40) {
+        let limiter = limiter(rule.clone());
         let takers = (0..100).map(|_| {
             let limiter = limiter.clone();
             tokio::spawn(async move { limiter.try_acquire(1) })
@@ -30,15 +38,17 @@ async fn of_a_hundred_takers_at_once_exactly_as_many_pass_as_may() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_a_hundred_that_wait_exactly_as_many_pass_as_may() {
-    let limiter = limiter(RateLimits::window(37, LONG).reserve(0));
-    let takers = (0..100).map(|_| {
-        let limiter = limiter.clone();
-        tokio::spawn(async move { limiter.acquire(1, Duration::from_millis(200)).await })
-    });
-    let passed = join_all(takers).await;
-    let passed = passed.into_iter().filter(|one| matches!(one, Ok(Ok(()))));
-    assert_eq!(passed.count(), 37);
-    assert_eq!(limiter.status().queued(), 0);
+    for rule in rules() {
+        let limiter = limiter(rule);
+        let takers = (0..100).map(|_| {
+            let limiter = limiter.clone();
+            tokio::spawn(async move { limiter.acquire(1, Duration::from_millis(200)).await })
+        });
+        let passed = join_all(takers).await;
+        let passed = passed.into_iter().filter(|one| matches!(one, Ok(Ok(()))));
+        assert_eq!(passed.count(), 37);
+        assert_eq!(limiter.status().queued(), 0);
+    }
 }
 
 #[tokio::test(start_paused = true)]

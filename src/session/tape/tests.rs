@@ -34,6 +34,7 @@ fn lines(path: &PathBuf) -> Vec<String> {
 fn texts(path: &PathBuf) -> Vec<String> {
     let entries = lines(path)
         .into_iter()
+        .filter(|line| !line.is_empty())
         .map(|line| Entry::parse(&line).unwrap());
     entries
         .filter_map(|entry| Some(entry.frame()?.as_text()?.to_owned()))
@@ -146,6 +147,43 @@ fn a_full_disk_is_counted_together_with_what_it_cost() {
         (statistics.errors, statistics.dropped, statistics.entries),
         (1, 3, 0)
     );
+}
+
+#[cfg(unix)]
+#[test]
+fn what_a_disk_has_refused_stands_in_the_file_when_it_takes_again() {
+    let path = path("full");
+    std::os::unix::fs::symlink("/dev/full", &path).unwrap();
+    let tape = Tape::new(Reporter::new("s", Vec::new()), Record::to(&path));
+    tape.push(&mut taken(0..3));
+    tape.flush();
+    // What was refused is refused again, and not counted again.
+    tape.flush();
+    assert_eq!(tape.statistics().dropped, 3);
+    std::fs::remove_file(&path).unwrap();
+    tape.push(&mut taken(3..5));
+    tape.flush();
+    let recorded: Vec<Recorded> = lines(&path)
+        .iter()
+        .filter(|line| !line.is_empty())
+        .map(|line| Entry::parse(line).unwrap().recorded)
+        .collect();
+    let dropped = Recorded::Dropped {
+        inbound: 3,
+        outbound: 0,
+    };
+    assert_eq!(recorded.first(), Some(&dropped));
+    assert_eq!(texts(&path), ["3", "4"]);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_disk_that_is_full_when_the_session_ends_is_not_asked_for_ever() {
+    let tape = Tape::new(Reporter::new("s", Vec::new()), Record::to("/dev/full"));
+    tape.push(&mut taken(0..3));
+    tape.finish();
+    tape.flush();
+    assert_eq!(tape.statistics().dropped, 3);
 }
 
 #[test]
