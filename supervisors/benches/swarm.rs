@@ -49,8 +49,8 @@ impl Actor for Idle {
 
 fn main() -> ExitCode {
     let mut bars = Vec::new();
-    let rounds = number("ROUNDS", 5);
-    let size = number("SIZE", 10_000);
+    let rounds = number("ROUNDS", 5).max(1);
+    let size = number("SIZE", 10_000).max(10);
     let mut slowest = Duration::ZERO;
     for workers in 1..=number("WORKERS", 2) {
         let runtime = runtime(workers);

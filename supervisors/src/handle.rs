@@ -131,7 +131,8 @@ impl SupervisorRef {
     ///
     /// A child whose spec says so is restarted by its own supervisor afterwards, whose intensity that counts against.
     ///
-    /// Dropped midway, the shutdown goes on without anybody waiting for it; call again to join it.
+    /// Dropped midway, the shutdown goes on without anybody waiting for it; call again to join it. The plan's total is
+    /// kept by the tree: an observer or a drop that blocks a worker, which neither may, holds this up with it.
     pub async fn shutdown(&self, plan: ShutdownPlan) -> ShutdownReport {
         let shared = &self.shared;
         let asked = *shared.asked.get_or_init(Instant::now);

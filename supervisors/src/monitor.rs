@@ -196,9 +196,21 @@ fn monitor_foreign(watcher: &impl Watcher, target: ActorCell) -> MonitorRef {
         ExitReason::NoProcess
     };
     let first = over.clone();
+    let cell = watcher.cell();
     let task = tokio::spawn(async move {
-        // Never fails without a limit; returns at once for one that has stopped.
-        let _ = target.wait(None).await;
+        let forgotten = async {
+            match cell {
+                Some(cell) => cell.wait(None).await,
+                None => std::future::pending().await,
+            }
+        };
+        // Neither fails without a limit; both return at once for one that has stopped.
+        tokio::select! {
+            biased;
+            _ = target.wait(None) => {}
+            // Nobody wants to know any more.
+            _ = forgotten => return,
+        }
         if !first.swap(true, Ordering::SeqCst) {
             let name = target.get_name().unwrap_or_default();
             tell(nobody(&name, reason));

@@ -53,8 +53,8 @@
 //! - Signals that come faster than they are heard are one, as always on unix.
 //!
 //! Invariants: signals are counted on a thread of their own, so that neither a start that hangs nor
-//! handlers that block every worker can keep the third from ending the process; nothing but a signal
-//! exits the process. Deliberately absent: SIGHUP and SIGQUIT, which keep their default action.
+//! handlers that block every worker can keep the third from ending the process (a log that blocks whoever writes to
+//! it can: each stage is logged first); nothing but a signal exits the process. Deliberately absent: SIGHUP and SIGQUIT, which keep their default action.
 
 mod listener;
 

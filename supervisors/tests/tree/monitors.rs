@@ -323,3 +323,19 @@ async fn a_claim_and_a_flush_do_not_both_succeed() {
         assert_ne!(claiming.await.unwrap(), flushed);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn monitors_of_a_watcher_that_has_ended_leave_nothing_behind_although_their_target_lives() {
+    let (target, _ended) = Actor::spawn(None, Puppet, Script::default()).await.unwrap();
+    settle().await;
+    let tasks = tokio::runtime::Handle::current().metrics();
+    let before = tasks.num_alive_tasks();
+    for _ in 0..100 {
+        let (watcher, _downs) = watcher().await;
+        monitor(&watcher, target.clone());
+        watcher.stop(None);
+    }
+    settle().await;
+    assert_eq!(tasks.num_alive_tasks(), before);
+    target.stop(None);
+}
