@@ -133,3 +133,19 @@ async fn a_gap_is_announced_although_nothing_ever_follows() {
         );
     }
 }
+
+/// The first attempt is given up while the venue already sends: what it sent belongs to nobody.
+#[test]
+fn a_channel_that_is_subscribed_to_again_begins_with_what_comes_then() {
+    let script: FaultScript = serde_json::from_value(json!({
+        "name": "asked again",
+        "connections": [
+            { "steps": [{ "suspend": "1ms" }] },
+            { "steps": [{ "clock_jump": "400ms" }, { "serve": "11ms" }, "reset"] },
+        ],
+    }))
+    .expect("a script");
+    let report = run(script, Queue::default());
+    assert!(report.violations.is_empty(), "{report}");
+    assert_eq!(report.outcome, FaultOutcome::Recovered, "{report}");
+}

@@ -94,10 +94,16 @@ impl fmt::Display for Violation {
     }
 }
 
-/// [`check_continuity`] of a channel whose queue was never too small: then each epoch begins with what its
-/// connection sent first.
-pub(super) fn check_beginnings(log: &[FaultEntry], channel: &str, seen: &[Seen]) -> Vec<Violation> {
-    judged(log, channel, seen, true)
+/// [`check_continuity`] of a channel that was subscribed to when the venue had sent `asked_at`. If its queue was
+/// never too small it is heard `whole`: then each epoch begins with what its connection sent first.
+pub(super) fn check_heard(
+    log: &[FaultEntry],
+    channel: &str,
+    seen: &[Seen],
+    asked_at: u64,
+    whole: bool,
+) -> Vec<Violation> {
+    judged(log, channel, seen, asked_at, whole)
 }
 
 /// Judges the story of one channel: the concatenation of epochs is what the venue has sent, except inside gaps;
@@ -106,17 +112,19 @@ pub(super) fn check_beginnings(log: &[FaultEntry], channel: &str, seen: &[Seen])
 /// `seen` is all that was said from the subscription to the end of the run.
 #[must_use]
 pub fn check_continuity(log: &[FaultEntry], channel: &str, seen: &[Seen]) -> Vec<Violation> {
-    judged(log, channel, seen, false)
+    judged(log, channel, seen, 0, false)
 }
 
 fn judged(
     log: &[FaultEntry],
     channel: &str,
     seen: &[Seen],
+    asked_at: u64,
     from_the_beginning: bool,
 ) -> Vec<Violation> {
     let mut judge = Judge {
         channel,
+        asked_at,
         from_the_beginning,
         sent: sent(log, channel),
         ended: log
@@ -168,6 +176,8 @@ enum Stand {
 
 struct Judge<'a> {
     channel: &'a str,
+    /// The first message may leave out what was sent up to this number.
+    asked_at: u64,
     /// Whether each epoch has to begin with what its connection sent first.
     from_the_beginning: bool,
     sent: BTreeMap<u64, Vec<u64>>,
@@ -247,7 +257,7 @@ impl Judge<'_> {
         }
         let follows = match before {
             (last, Some(position)) if last == connection => place == position + 1,
-            _ => self.connection == 0 && place == 0,
+            _ => self.connection == 0 && self.is_first(connection, place),
         };
         if self.stand == Stand::Whole && !follows {
             self.wrong(format!("message {number} without a gap before it"));
@@ -261,6 +271,13 @@ impl Judge<'_> {
         (self.connection, self.position) = (connection, Some(place));
         self.epoch = self.epoch.max(epoch);
         self.stand = Stand::Whole;
+    }
+
+    /// Whether nothing that belongs to the channel came before this message of its connection.
+    fn is_first(&self, connection: u64, place: usize) -> bool {
+        let numbers = self.sent.get(&connection);
+        let before = numbers.and_then(|numbers| numbers.get(place.checked_sub(1)?));
+        before.is_none_or(|number| *number <= self.asked_at)
     }
 
     /// A connection that has ended is a gap, whatever followed.
@@ -412,9 +429,16 @@ mod tests {
         let late = [data(1, 1), gap(1), resynced(2), data(2, 12)];
         assert_eq!(judged(&late), "");
         assert_eq!(
-            check_beginnings(&log(), "a", &late).len(),
+            check_heard(&log(), "a", &late, 0, true).len(),
             1,
             "late in its epoch"
+        );
+        let asked_again = [data(1, 3), gap(1)];
+        assert_eq!(check_heard(&log(), "a", &asked_again, 2, true).len(), 0);
+        assert_eq!(
+            check_heard(&log(), "a", &asked_again, 1, true).len(),
+            1,
+            "sent after it was subscribed to"
         );
         assert!(
             judged(&[data(1, 1)]).contains("no gap says so"),

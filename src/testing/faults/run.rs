@@ -17,9 +17,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::check::{
-    Seen, SeenFate, SeenRequest, Violation, check_beginnings, check_continuity, check_fates,
-};
+use super::check::{Seen, SeenFate, SeenRequest, Violation, check_fates, check_heard};
 use super::log::{CAPACITY, FaultEntry, FaultEntryKind};
 use super::script::FaultScript;
 use super::server::{FaultServer, FaultWire};
@@ -264,6 +262,7 @@ impl FaultRun {
         };
         let Story {
             seen,
+            asked_at,
             requests,
             ended,
         } = story;
@@ -286,10 +285,9 @@ impl FaultRun {
                     }
                 )
             });
-            violations.extend(match small || lagged {
-                true => check_continuity(&before, channel, seen),
-                false => check_beginnings(&before, channel, seen),
-            });
+            let asked_at = asked_at.get(channel).copied().unwrap_or(0);
+            let whole = !(small || lagged);
+            violations.extend(check_heard(&before, channel, seen, asked_at, whole));
         }
         if log.len() >= CAPACITY {
             violations.push(Violation {
@@ -313,6 +311,7 @@ impl FaultRun {
 #[derive(Default)]
 struct Story {
     seen: BTreeMap<&'static str, Vec<Seen>>,
+    asked_at: BTreeMap<&'static str, u64>,
     requests: Vec<SeenRequest>,
     /// The connections that had ended when the session was asked last what it knows.
     ended: Vec<u64>,
@@ -330,7 +329,8 @@ impl Story {
         let heard = Arc::new(Heard::new());
         let mut readers = JoinSet::new();
         for place in 0..CHANNELS.len() {
-            readers.spawn(listen(session.clone(), place, Arc::clone(&heard)));
+            let (session, heard) = (session.clone(), Arc::clone(&heard));
+            readers.spawn(listen(session, place, heard, server.number()));
         }
         let asked: Arc<Mutex<Vec<SeenRequest>>> = Arc::default();
         let mut orders = JoinSet::new();
@@ -341,7 +341,7 @@ impl Story {
             if !server.played(left()).await {
                 return FaultOutcome::TimedOut;
             }
-            match timeout(left(), heard.beyond(server.number())).await {
+            match timeout(left(), heard.beyond(server.number()())).await {
                 Ok(()) => FaultOutcome::Recovered,
                 Err(_) => FaultOutcome::TimedOut,
             }
@@ -359,7 +359,7 @@ impl Story {
         readers.shutdown().await;
         // Whatever was heard has been written down by its sender when it has had a turn.
         sleep(Duration::from_millis(1)).await;
-        self.seen = heard.take();
+        (self.seen, self.asked_at) = heard.take();
         let mut requests = asked.lock().unwrap_or_else(PoisonError::into_inner);
         self.requests = std::mem::take(&mut requests);
         outcome
@@ -382,6 +382,9 @@ fn ended(log: &[FaultEntry]) -> Vec<u64> {
 /// What the channels have said so far.
 struct Heard {
     seen: Mutex<BTreeMap<&'static str, Vec<Seen>>>,
+    /// The number that the venue had come to when each was subscribed to: what was sent before, under an attempt
+    /// that was given up, belongs to nobody.
+    asked_at: Mutex<BTreeMap<&'static str, u64>>,
     /// The number that each channel brought last.
     numbers: watch::Sender<[u64; CHANNELS.len()]>,
 }
@@ -390,6 +393,7 @@ impl Heard {
     fn new() -> Self {
         Self {
             seen: Mutex::default(),
+            asked_at: Mutex::default(),
             numbers: watch::Sender::new([0; CHANNELS.len()]),
         }
     }
@@ -415,16 +419,29 @@ impl Heard {
         let _ = numbers.wait_for(all).await;
     }
 
-    fn take(&self) -> BTreeMap<&'static str, Vec<Seen>> {
-        std::mem::take(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner))
+    fn ask(&self, place: usize, number: u64) {
+        let mut all = self.asked_at.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert(CHANNELS[place], number);
+    }
+
+    fn take(
+        &self,
+    ) -> (
+        BTreeMap<&'static str, Vec<Seen>>,
+        BTreeMap<&'static str, u64>,
+    ) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut asked_at = self.asked_at.lock().unwrap_or_else(PoisonError::into_inner);
+        (std::mem::take(&mut *seen), std::mem::take(&mut *asked_at))
     }
 }
 
 /// Subscribes until it succeeds, and writes down what is said.
-async fn listen(session: Session, place: usize, heard: Arc<Heard>) {
+async fn listen(session: Session, place: usize, heard: Arc<Heard>, sent: impl Fn() -> u64) {
     const AGAIN: Duration = Duration::from_millis(10);
     let channel = || Channel::<Frame>::new(CHANNELS[place]);
     let mut subscription = loop {
+        heard.ask(place, sent());
         match session.subscribe(channel()).await {
             Ok(subscription) => break subscription,
             Err(SubscribeError::Ended { .. }) => return,

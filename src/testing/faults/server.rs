@@ -109,9 +109,10 @@ impl FaultServer {
         self.venue.log.entries()
     }
 
-    /// The number of the message sent last.
-    pub(super) fn number(&self) -> u64 {
-        self.venue.number()
+    /// Tells the number of the message sent last.
+    pub(super) fn number(&self) -> impl Fn() -> u64 + Send + 'static + use<> {
+        let venue = Arc::clone(&self.venue);
+        move || venue.number()
     }
 
     /// Waits until every connection of the script has been played; `false` if it was not within `limit`. One whose
