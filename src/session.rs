@@ -193,7 +193,7 @@ impl Session {
         let ended = || SubscribeError::Ended {
             channel: name.to_string(),
         };
-        let message = SubscriptionMessage::Subscribe(subscriber, reply);
+        let message = SubscriptionMessage::Subscribe(subscriber, reply).into();
         let answer = async {
             let within = deadline.saturating_duration_since(Instant::now());
             let manager = &self.shared.addresses.manager;
@@ -423,7 +423,7 @@ impl Session {
     fn unauthorized(&self, detail: String) {
         if let Some(adapter) = &self.shared.addresses.adapter {
             // An Adapter that is down authenticates afresh when it is back.
-            let _ = adapter.cast(AdapterMessage::Unauthorized(detail));
+            let _ = adapter.cast(AdapterMessage::Unauthorized(detail).into());
         }
     }
 
@@ -581,19 +581,25 @@ impl Session {
         let addresses = &self.shared.addresses;
         // One that is down cannot be made to panic.
         let _ = match part {
-            Part::Client => addresses.client.cast(client::ClientMessage::Crash).is_ok(),
+            Part::Client => addresses
+                .client
+                .cast(client::ClientMessage::Crash.into())
+                .is_ok(),
             Part::Adapter => addresses
                 .adapter
                 .as_ref()
-                .is_some_and(|adapter| adapter.cast(AdapterMessage::Crash).is_ok()),
-            Part::SubscriptionManager => addresses.manager.cast(SubscriptionMessage::Crash).is_ok(),
+                .is_some_and(|adapter| adapter.cast(AdapterMessage::Crash.into()).is_ok()),
+            Part::SubscriptionManager => addresses
+                .manager
+                .cast(SubscriptionMessage::Crash.into())
+                .is_ok(),
             Part::Transport => addresses
                 .transport
-                .cast(transport::TransportMessage::Crash)
+                .cast(transport::TransportMessage::Crash.into())
                 .is_ok(),
             Part::HeartbeatManager => addresses
                 .heartbeat
-                .cast(heartbeat_manager::HeartbeatMessage::Crash)
+                .cast(heartbeat_manager::HeartbeatMessage::Crash.into())
                 .is_ok(),
             Part::Recorder => addresses
                 .recorder

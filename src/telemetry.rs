@@ -66,6 +66,7 @@
 //! | `connect` | `mainstay::connection` | info | an attempt, the live session or the failure | `session` `otel.kind` `otel.status_code` `server.address` `server.port` `epoch` `error.type` |
 //! | `connect.dns` `connect.tcp` `connect.tls` `connect.upgrade` `connect.auth` `connect.restore` `connect.first_data` | `mainstay::connection` | info | a part of the attempt | `otel.status_code` `error.type` |
 //! | `outage` | `mainstay::session` | info | the loss of a live session, live again or the session's end | `session` `otel.status_code` `cause` `attempts` `epoch` `ended_by` |
+//! | `message` | `mainstay::actor` | debug | an actor at work on one control message | `session` `actor.name` `message` |
 //!
 //! - `rpc` is a child of its caller's span, and is called by the method's name (`otel.name`). The session's own
 //!   requests are children of the part of `connect` that makes them; a renewal's are roots. `fate` is
@@ -76,6 +77,8 @@
 //!   own that ends the session is none.
 //! - `connect.auth` are all steps of the platform's opening; it and `connect.restore` are absent without a
 //!   platform, `connect.first_data` without the limit of that name, `connect.dns` with a connector of the user's.
+//! - `message` is a root, and follows from the span that the message was sent in, if there was one; `message` is
+//!   its kind. The Recorder has none.
 //! - There is no span for a data frame, and none is made that no subscriber wants. Waiting at a gate is part of `connect`.
 //!
 //! # Coming from `zen_websocket` or `websockex_nova`
@@ -140,6 +143,8 @@ pub const RECORDING: &str = "mainstay::recording";
 pub const GAP: &str = "mainstay::gap";
 /// Target of errors, whether somebody was told of them or not.
 pub const ERROR: &str = "mainstay::error";
+/// Target of spans about actors' messages.
+pub const ACTOR: &str = "mainstay::actor";
 /// Target of what goes wrong with telemetry itself.
 pub const TELEMETRY: &str = "mainstay::telemetry";
 

@@ -484,6 +484,45 @@ async fn an_outage_that_nothing_ends_ends_with_the_session() {
 }
 
 #[tokio::test]
+async fn a_control_message_is_linked_to_its_senders_span_and_lies_in_none() {
+    let spans = Spans::default();
+    let _listening = spans.listen();
+    let simulator = DeribitSimulator::builder().start().await;
+    let simulator = simulator.expect("a simulator");
+    let deribit = Deribit::builder().build().expect("valid");
+    let config = Config::builder(simulator.url()).build().expect("valid");
+    let session = Session::start(deribit, config).await.expect("a session");
+    let ticker = deribit::ticker("BTC-PERPETUAL", Interval::Ms100);
+    let subscribed = session.subscribe(ticker);
+    let subscribed = subscribed.instrument(tracing::info_span!("caller")).await;
+    drop(subscribed.expect("a subscription"));
+    session.shutdown().await;
+
+    let (caller, _) = spans.one("caller");
+    let messages = spans.named("message");
+    for (_, message) in &messages {
+        assert_eq!(message.parent, None, "{message:#?}");
+        assert!(message.follows.len() <= 1, "{message:#?}");
+        let kind = message.field("message");
+        assert!(kind.chars().all(char::is_alphanumeric), "{kind}");
+    }
+    let of = |actor: &str, kind: &str| -> (usize, Seen) {
+        let found = messages
+            .iter()
+            .find(|(_, one)| one.field("actor.name") == actor && one.field("message") == kind);
+        found.unwrap_or_else(|| panic!("{actor} {kind}")).clone()
+    };
+    let (place, wish) = of("subscription_manager", "Subscribe");
+    assert_eq!(wish.follows, [caller]);
+    assert_eq!(wish.field("session"), "deribit");
+    let passed_on = messages.iter().filter(|(_, one)| one.follows == [place]);
+    let passed_on: Vec<_> = passed_on.map(|(_, one)| one.field("actor.name")).collect();
+    assert_eq!(passed_on, ["adapter"]);
+    assert!(of("transport", "Begin").1.follows.len() <= 1);
+    spans.none_is_open();
+}
+
+#[tokio::test]
 async fn ten_thousand_messages_open_no_span() {
     let spans = Spans::default();
     let _listening = spans.listen();

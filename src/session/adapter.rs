@@ -21,6 +21,7 @@ use tracing::Instrument;
 use super::client::{ClientEvent, ClientMessage};
 use super::observe::Notice;
 use super::plane::Plane;
+use super::spans::Traced;
 use super::subscriber::Subscriber;
 use super::task::OwnedTask;
 use super::{Sink, clock, request};
@@ -72,11 +73,11 @@ pub(crate) enum AdapterMessage {
     Crash,
 }
 
-mainstay_supervisors::message!(AdapterMessage);
+mainstay_supervisors::message!(Traced<AdapterMessage>);
 
-impl From<Down> for AdapterMessage {
+impl From<Down> for Traced<AdapterMessage> {
     fn from(down: Down) -> Self {
-        Self::ClientDown(down)
+        AdapterMessage::ClientDown(down).into()
     }
 }
 
@@ -118,7 +119,7 @@ pub(crate) struct AdapterArguments<P> {
     pub(crate) plane: Arc<Plane>,
     pub(crate) platform: Arc<P>,
     pub(crate) config: Arc<Config>,
-    pub(crate) client: Address<ClientMessage>,
+    pub(crate) client: Address<Traced<ClientMessage>>,
     pub(crate) events: Sink<AdapterEvent>,
 }
 
@@ -138,7 +139,7 @@ pub(crate) struct AdapterState<P> {
 
 #[cfg_attr(feature = "async-trait", ractor::async_trait)]
 impl<P: Platform> Actor for Adapter<P> {
-    type Msg = AdapterMessage;
+    type Msg = Traced<AdapterMessage>;
     type State = AdapterState<P>;
     type Arguments = AdapterArguments<P>;
 
@@ -164,6 +165,8 @@ impl<P: Platform> Actor for Adapter<P> {
         message: Self::Msg,
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
+        let (message, span) = message.open(&state.arguments.plane, "adapter");
+        let _within = span.enter();
         let actions = match message {
             AdapterMessage::Client(ClientEvent::Started(client)) => {
                 state.watch(monitor(&myself, client));
@@ -347,7 +350,7 @@ impl<P: Platform> AdapterState<P> {
         }
     }
 
-    fn perform(&mut self, myself: &ActorRef<AdapterMessage>, action: Action) {
+    fn perform(&mut self, myself: &ActorRef<Traced<AdapterMessage>>, action: Action) {
         match action {
             Action::Call { tag, call } => self.call(myself, tag, call),
             Action::Authenticate { tag } => {
@@ -444,13 +447,13 @@ impl<P: Platform> AdapterState<P> {
                 let _ = self
                     .arguments
                     .client
-                    .cast(ClientMessage::Abandon(epoch, reason));
+                    .cast(ClientMessage::Abandon(epoch, reason).into());
             }
         }
     }
 
     /// Asks for the venue's time if it is time for that.
-    fn ask_time(&mut self, myself: &ActorRef<AdapterMessage>) {
+    fn ask_time(&mut self, myself: &ActorRef<Traced<AdapterMessage>>) {
         let due = self
             .clock
             .as_mut()
@@ -476,7 +479,7 @@ impl<P: Platform> AdapterState<P> {
         }
     }
 
-    fn call(&mut self, myself: &ActorRef<AdapterMessage>, tag: Tag, call: Call) {
+    fn call(&mut self, myself: &ActorRef<Traced<AdapterMessage>>, tag: Tag, call: Call) {
         let mark = self.establish.mark(tag);
         self.submit(myself, call, mark, move |result, timing| {
             AdapterMessage::Ended(tag, result, timing)
@@ -487,7 +490,7 @@ impl<P: Platform> AdapterState<P> {
     /// task of its own wait for the answer and bring it back as a message.
     fn submit(
         &mut self,
-        myself: &ActorRef<AdapterMessage>,
+        myself: &ActorRef<Traced<AdapterMessage>>,
         call: Call,
         mark: Option<Mark>,
         message: impl FnOnce(Result<Frame, RequestError>, Timing) -> AdapterMessage + Send + 'static,
@@ -530,11 +533,11 @@ impl<P: Platform> AdapterState<P> {
             }
             let round_trip = clock::now().saturating_duration_since(at);
             // An actor that is gone has no use for the answer.
-            let _ = myself.cast(message(result, Timing { sent, round_trip }));
+            let _ = myself.cast(message(result, Timing { sent, round_trip }).into());
         });
     }
 
-    fn arm(&mut self, myself: &ActorRef<AdapterMessage>) {
+    fn arm(&mut self, myself: &ActorRef<Traced<AdapterMessage>>) {
         let time = self.clock.as_ref().and_then(VenueClock::next_timeout);
         let next = [self.establish.next_timeout(), time]
             .into_iter()
@@ -544,7 +547,7 @@ impl<P: Platform> AdapterState<P> {
             let myself = myself.clone();
             OwnedTask::spawn(async move {
                 tokio::time::sleep_until(Instant::from_std(at)).await;
-                let _ = myself.cast(AdapterMessage::Tick);
+                let _ = myself.cast(AdapterMessage::Tick.into());
             })
         });
     }

@@ -14,6 +14,7 @@ use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef};
 use super::Sink;
 use super::heartbeat_manager::{HeartbeatEvent, HeartbeatMessage};
 use super::plane::Plane;
+use super::spans::Traced;
 use super::transport::{TransportEvent, TransportMessage};
 use crate::close::CloseReason;
 use crate::protocol::connection::{Connection, ConnectionAction};
@@ -39,11 +40,11 @@ pub(crate) enum ClientMessage {
     Crash,
 }
 
-mainstay_supervisors::message!(ClientMessage);
+mainstay_supervisors::message!(Traced<ClientMessage>);
 
-impl From<Down> for ClientMessage {
+impl From<Down> for Traced<ClientMessage> {
     fn from(down: Down) -> Self {
-        Self::TransportDown(down)
+        ClientMessage::TransportDown(down).into()
     }
 }
 
@@ -61,8 +62,8 @@ pub(crate) enum ClientEvent {
 /// What a Client is made of.
 pub(crate) struct ClientArguments {
     pub(crate) plane: Arc<Plane>,
-    pub(crate) transport: Address<TransportMessage>,
-    pub(crate) heartbeat: Address<HeartbeatMessage>,
+    pub(crate) transport: Address<Traced<TransportMessage>>,
+    pub(crate) heartbeat: Address<Traced<HeartbeatMessage>>,
     /// Whether somebody above establishes the session. If not, open is live.
     pub(crate) established_above: bool,
     pub(crate) events: Sink<ClientEvent>,
@@ -78,7 +79,7 @@ pub(crate) struct ClientState {
 
 #[cfg_attr(feature = "async-trait", ractor::async_trait)]
 impl Actor for Client {
-    type Msg = ClientMessage;
+    type Msg = Traced<ClientMessage>;
     type State = ClientState;
     type Arguments = ClientArguments;
 
@@ -109,6 +110,8 @@ impl Actor for Client {
         message: Self::Msg,
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
+        let (message, span) = message.open(&state.arguments.plane, "client");
+        let _within = span.enter();
         let action = match message {
             ClientMessage::Transport(TransportEvent::Started(transport)) => {
                 state.watch(monitor(&myself, transport));
@@ -160,7 +163,7 @@ impl ClientState {
                 let _ = self
                     .arguments
                     .heartbeat
-                    .cast(HeartbeatMessage::Watch(epoch));
+                    .cast(HeartbeatMessage::Watch(epoch).into());
                 if !self.arguments.established_above {
                     self.arguments.plane.live(epoch, false);
                 }
@@ -174,7 +177,7 @@ impl ClientState {
                 let _ = self
                     .arguments
                     .transport
-                    .cast(TransportMessage::Abort(reason));
+                    .cast(TransportMessage::Abort(reason).into());
             }
         }
     }

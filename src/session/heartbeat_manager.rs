@@ -18,6 +18,7 @@ use super::connection::Control;
 use super::limiter::Queued;
 use super::line::{Line, Outbound, Reply, ReplyPort};
 use super::plane::{Plane, SessionState};
+use super::spans::Traced;
 use super::task::OwnedTask;
 use super::vitals::HeartbeatHealth;
 use super::{Sink, clock, lock, request};
@@ -53,7 +54,7 @@ pub(crate) enum HeartbeatMessage {
     Crash,
 }
 
-mainstay_supervisors::message!(HeartbeatMessage);
+mainstay_supervisors::message!(Traced<HeartbeatMessage>);
 
 /// What a HeartbeatManager reports.
 #[derive(Debug, Clone, Copy)]
@@ -95,7 +96,7 @@ struct Watched {
 
 #[cfg_attr(feature = "async-trait", ractor::async_trait)]
 impl Actor for HeartbeatManager {
-    type Msg = HeartbeatMessage;
+    type Msg = Traced<HeartbeatMessage>;
     type State = HeartbeatState;
     type Arguments = HeartbeatArguments;
 
@@ -122,6 +123,8 @@ impl Actor for HeartbeatManager {
         message: Self::Msg,
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
+        let (message, span) = message.open(&state.arguments.plane, "heartbeat_manager");
+        let _within = span.enter();
         match message {
             HeartbeatMessage::Watch(epoch) => state.watch(epoch),
             HeartbeatMessage::Control(control) => {
@@ -261,14 +264,14 @@ impl HeartbeatState {
         (epoch == Some(line.epoch)).then_some(line)
     }
 
-    fn arm(&mut self, myself: &ActorRef<HeartbeatMessage>) {
+    fn arm(&mut self, myself: &ActorRef<Traced<HeartbeatMessage>>) {
         self.timer = self.watched.as_ref().map(|watched| {
             let at = tokio::time::Instant::from_std(watched.liveness.next_timeout());
             let myself = myself.clone();
             OwnedTask::spawn(async move {
                 tokio::time::sleep_until(at).await;
                 // An actor that is gone needs no timer.
-                let _ = myself.cast(HeartbeatMessage::Tick);
+                let _ = myself.cast(HeartbeatMessage::Tick.into());
             })
         });
     }
@@ -276,7 +279,7 @@ impl HeartbeatState {
 
 fn follow(
     mut state: watch::Receiver<SessionState>,
-    myself: ActorRef<HeartbeatMessage>,
+    myself: ActorRef<Traced<HeartbeatMessage>>,
 ) -> OwnedTask {
     OwnedTask::spawn(async move {
         loop {
@@ -288,7 +291,7 @@ fn follow(
             };
             if let Some(epoch) = open {
                 // An actor that is gone watches nothing.
-                let _ = myself.cast(HeartbeatMessage::Watch(epoch));
+                let _ = myself.cast(HeartbeatMessage::Watch(epoch).into());
             }
             if state.changed().await.is_err() {
                 return;

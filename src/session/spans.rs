@@ -7,10 +7,12 @@
 //! span outlives the work it is about, nor the session; none is opened or closed under the lock; nothing is
 //! kept of spans that no subscriber wants.
 
+use std::fmt::{self, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tracing::Span;
 
+use super::plane::Plane;
 use crate::config::Config;
 use crate::error::RequestError;
 use crate::protocol::continuity::Epoch;
@@ -266,6 +268,55 @@ impl Drop for Request {
         if !self.told {
             self.span.record("fate", "given_up");
         }
+    }
+}
+
+/// A control message, with the span that it was sent in.
+#[derive(Debug)]
+pub(crate) struct Traced<M> {
+    message: M,
+    /// Disabled if nobody listens.
+    sender: Span,
+}
+
+impl<M> From<M> for Traced<M> {
+    fn from(message: M) -> Self {
+        let sender = match spans::hears_messages() {
+            true => Span::current(),
+            false => Span::none(),
+        };
+        Self { message, sender }
+    }
+}
+
+impl<M: fmt::Debug> Traced<M> {
+    /// The message, and the span to work on it in: no part of the sender's, but linked to it.
+    pub(crate) fn open(self, plane: &Plane, actor: &'static str) -> (M, Span) {
+        let Self { message, sender } = self;
+        if !spans::hears_messages() {
+            return (message, Span::none());
+        }
+        let mut kind = Kind(String::new());
+        // Ends with an error behind the first word.
+        let _ = write!(kind, "{message:?}");
+        let span = spans::message(plane.reporter.name(), actor, &kind.0);
+        span.follows_from(&sender);
+        (message, span)
+    }
+}
+
+/// The first word of a debug text: a variant's name, and nothing that is in it.
+struct Kind(String);
+
+impl fmt::Write for Kind {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for letter in text.chars() {
+            if !letter.is_alphanumeric() {
+                return Err(fmt::Error);
+            }
+            self.0.push(letter);
+        }
+        Ok(())
     }
 }
 

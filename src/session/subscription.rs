@@ -22,6 +22,7 @@ pub use unsubscribe::Unsubscribed;
 
 use super::clock;
 use super::plane::Plane;
+use super::spans::Traced;
 use super::subscriber::{BATCH, Subscriber};
 use super::subscription_manager::SubscriptionMessage;
 use crate::close::GapCause;
@@ -75,7 +76,7 @@ impl<M> Deref for Data<M> {
 pub struct Subscription<M> {
     subscriber: Arc<Subscriber>,
     plane: Arc<Plane>,
-    manager: Address<SubscriptionMessage>,
+    manager: Address<Traced<SubscriptionMessage>>,
     /// Taken out of the queue and not yet decoded.
     taken: Items<Frame>,
     /// Decoded and not yet yielded; at most two.
@@ -90,7 +91,7 @@ impl<M: Message> Subscription<M> {
     pub(crate) fn new(
         subscriber: Arc<Subscriber>,
         plane: Arc<Plane>,
-        manager: Address<SubscriptionMessage>,
+        manager: Address<Traced<SubscriptionMessage>>,
     ) -> Self {
         Self {
             subscriber,
@@ -278,10 +279,9 @@ impl<M: Message> Subscription<M> {
             .push_back(Event::Gap(Gap::new(cause, data.received, data.epoch)));
         self.broken_since = Some(data.received);
         // Without a manager the session is being restarted, and resubscribes anyway.
-        let _ = self.manager.cast(SubscriptionMessage::Resync(
-            Arc::clone(&self.subscriber),
-            data.received,
-        ));
+        let _ = self
+            .manager
+            .cast(SubscriptionMessage::Resync(Arc::clone(&self.subscriber), data.received).into());
     }
 
     /// A loss after which the stream goes on at once.
@@ -321,9 +321,7 @@ impl<M> Drop for Subscription<M> {
         // Without a manager the table is cleared by the one that comes.
         let _ = self
             .manager
-            .cast(SubscriptionMessage::Unsubscribe(Arc::clone(
-                &self.subscriber,
-            )));
+            .cast(SubscriptionMessage::Unsubscribe(Arc::clone(&self.subscriber)).into());
     }
 }
 

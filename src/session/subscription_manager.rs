@@ -20,6 +20,7 @@ use super::adapter::{AdapterEvent, AdapterMessage};
 use super::clock;
 use super::observe::Notice;
 use super::plane::Plane;
+use super::spans::Traced;
 use super::subscriber::Subscriber;
 use super::subscription::Unsubscribed;
 use super::task::OwnedTask;
@@ -57,13 +58,13 @@ pub(crate) enum SubscriptionMessage {
     Crash,
 }
 
-mainstay_supervisors::message!(SubscriptionMessage);
+mainstay_supervisors::message!(Traced<SubscriptionMessage>);
 
 /// What a SubscriptionManager is made of.
 pub(crate) struct SubscriptionArguments {
     pub(crate) plane: Arc<Plane>,
     /// Whom to ask for channels; `None` where subscriptions are the user's own requests.
-    pub(crate) adapter: Option<Address<AdapterMessage>>,
+    pub(crate) adapter: Option<Address<Traced<AdapterMessage>>>,
     /// Whether wishes outlive a connection.
     pub(crate) restore: bool,
 }
@@ -89,7 +90,7 @@ pub(crate) struct SubscriptionState {
 
 #[cfg_attr(feature = "async-trait", ractor::async_trait)]
 impl Actor for SubscriptionManager {
-    type Msg = SubscriptionMessage;
+    type Msg = Traced<SubscriptionMessage>;
     type State = SubscriptionState;
     type Arguments = SubscriptionArguments;
 
@@ -131,6 +132,8 @@ impl Actor for SubscriptionManager {
         message: Self::Msg,
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
+        let (message, span) = message.open(&state.arguments.plane, "subscription_manager");
+        let _within = span.enter();
         match message {
             SubscriptionMessage::Subscribe(subscriber, reply) => {
                 state.subscribe(&subscriber, reply)
@@ -243,7 +246,7 @@ impl SubscriptionState {
 
     fn resync(
         &mut self,
-        myself: &ActorRef<SubscriptionMessage>,
+        myself: &ActorRef<Traced<SubscriptionMessage>>,
         subscriber: &Arc<Subscriber>,
         received: Instant,
     ) {
@@ -261,7 +264,7 @@ impl SubscriptionState {
             let later = OwnedTask::spawn(async move {
                 tokio::time::sleep(AGAIN).await;
                 // An actor that is gone asks for nothing.
-                let _ = myself.cast(SubscriptionMessage::Resync(subscriber, received));
+                let _ = myself.cast(SubscriptionMessage::Resync(subscriber, received).into());
             });
             self.later.insert(Arc::clone(channel), later);
         } else {
@@ -273,7 +276,7 @@ impl SubscriptionState {
         }
     }
 
-    fn adapter(&mut self, myself: &ActorRef<SubscriptionMessage>, event: AdapterEvent) {
+    fn adapter(&mut self, myself: &ActorRef<Traced<SubscriptionMessage>>, event: AdapterEvent) {
         match event {
             AdapterEvent::Ready(epoch) => {
                 let table = self.arguments.plane.routes.snapshot();
@@ -374,7 +377,7 @@ impl SubscriptionState {
 
     fn confirmed(
         &mut self,
-        myself: &ActorRef<SubscriptionMessage>,
+        myself: &ActorRef<Traced<SubscriptionMessage>>,
         epoch: Epoch,
         channel: &Arc<str>,
     ) {
@@ -408,7 +411,7 @@ impl SubscriptionState {
 
     fn refused(
         &mut self,
-        myself: &ActorRef<SubscriptionMessage>,
+        myself: &ActorRef<Traced<SubscriptionMessage>>,
         epoch: Epoch,
         channel: &Arc<str>,
         detail: &str,
@@ -459,12 +462,12 @@ impl SubscriptionState {
         }
     }
 
-    fn again(&mut self, myself: &ActorRef<SubscriptionMessage>, pause: Duration) {
+    fn again(&mut self, myself: &ActorRef<Traced<SubscriptionMessage>>, pause: Duration) {
         let myself = myself.clone();
         self.timer = Some(OwnedTask::spawn(async move {
             tokio::time::sleep(pause).await;
             // An actor that is gone asks for nothing.
-            let _ = myself.cast(SubscriptionMessage::Again);
+            let _ = myself.cast(SubscriptionMessage::Again.into());
         }));
     }
 
@@ -477,7 +480,7 @@ impl SubscriptionState {
     fn tell(&self, message: AdapterMessage) {
         if let Some(adapter) = &self.arguments.adapter {
             // An Adapter that is down asks for all wishes when it is back.
-            let _ = adapter.cast(message);
+            let _ = adapter.cast(message.into());
         }
     }
 }

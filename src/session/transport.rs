@@ -23,7 +23,7 @@ use super::dial::{dial, web_socket};
 use super::handshake::Handshake;
 use super::line::Outbound;
 use super::plane::Plane;
-use super::spans::of_the_start;
+use super::spans::{Traced, of_the_start};
 use super::task::OwnedTask;
 use super::{Sink, clock, lock};
 use crate::close::CloseReason;
@@ -58,7 +58,7 @@ pub(crate) enum TransportMessage {
     Crash,
 }
 
-mainstay_supervisors::message!(TransportMessage);
+mainstay_supervisors::message!(Traced<TransportMessage>);
 
 /// What a Transport reports upward.
 #[derive(Debug, Clone)]
@@ -124,7 +124,7 @@ pub(crate) struct TransportState {
 
 #[cfg_attr(feature = "async-trait", ractor::async_trait)]
 impl Actor for Transport {
-    type Msg = TransportMessage;
+    type Msg = Traced<TransportMessage>;
     type State = TransportState;
     type Arguments = TransportArguments;
 
@@ -133,7 +133,7 @@ impl Actor for Transport {
         myself: ActorRef<Self::Msg>,
         arguments: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
-        myself.cast(TransportMessage::Begin)?;
+        myself.cast(TransportMessage::Begin.into())?;
         Ok(TransportState {
             arguments,
             task: None,
@@ -157,6 +157,8 @@ impl Actor for Transport {
         message: Self::Msg,
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
+        let (message, span) = message.open(&state.arguments.plane, "transport");
+        let _within = span.enter();
         match message {
             TransportMessage::Begin => {
                 (state.arguments.events)(TransportEvent::Started(myself.get_cell()));
@@ -214,7 +216,7 @@ impl TransportState {
     /// The task that dials and then serves the connection.
     fn serve(
         &self,
-        myself: ActorRef<TransportMessage>,
+        myself: ActorRef<Traced<TransportMessage>>,
     ) -> impl Future<Output = ()> + Send + 'static {
         let plane = Arc::clone(&self.arguments.plane);
         let platform = Arc::clone(&self.arguments.platform);
@@ -261,7 +263,7 @@ impl TransportState {
                     });
                     let opened = |epoch| {
                         // If the actor is gone, so will this task be at its next await.
-                        let _ = actor.cast(TransportMessage::Opened(epoch));
+                        let _ = actor.cast(TransportMessage::Opened(epoch).into());
                     };
                     match config.wire {
                         #[cfg(feature = "fast-wire")]
@@ -284,11 +286,11 @@ impl TransportState {
                     }
                 }
             };
-            let _ = actor.cast(TransportMessage::Ended(reason));
+            let _ = actor.cast(TransportMessage::Ended(reason).into());
         };
         async move {
             if let Err(panic) = AssertUnwindSafe(serve).catch_unwind().await {
-                let _ = myself.cast(TransportMessage::Crashed(panic_text(&*panic)));
+                let _ = myself.cast(TransportMessage::Crashed(panic_text(&*panic)).into());
             }
         }
     }

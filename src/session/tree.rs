@@ -37,6 +37,7 @@ use super::heartbeat_manager::{
 use super::hooked::Hooked;
 use super::plane::Plane;
 use super::recorder::{Recorder, RecorderArguments, RecorderMessage};
+use super::spans::Traced;
 use super::subscription_manager::{
     SubscriptionArguments, SubscriptionManager, SubscriptionMessage,
 };
@@ -71,11 +72,11 @@ const PATIENCE: Duration = Duration::from_secs(3600);
 /// The addresses of a session's actors; they outlive every restart.
 #[derive(Debug, Clone)]
 pub(crate) struct Addresses {
-    pub(crate) manager: Address<SubscriptionMessage>,
-    pub(crate) adapter: Option<Address<AdapterMessage>>,
-    pub(crate) client: Address<ClientMessage>,
-    pub(crate) transport: Address<TransportMessage>,
-    pub(crate) heartbeat: Address<HeartbeatMessage>,
+    pub(crate) manager: Address<Traced<SubscriptionMessage>>,
+    pub(crate) adapter: Option<Address<Traced<AdapterMessage>>>,
+    pub(crate) client: Address<Traced<ClientMessage>>,
+    pub(crate) transport: Address<Traced<TransportMessage>>,
+    pub(crate) heartbeat: Address<Traced<HeartbeatMessage>>,
     pub(crate) recorder: Option<Address<RecorderMessage>>,
 }
 
@@ -156,14 +157,14 @@ fn adapter<P: Platform>(
     platform: &Arc<P>,
     config: &Arc<Config>,
     addresses: &Addresses,
-    address: &Address<AdapterMessage>,
+    address: &Address<Traced<AdapterMessage>>,
 ) -> ChildSpec {
     let (plane, platform, config) = (Arc::clone(plane), Arc::clone(platform), Arc::clone(config));
     let client = addresses.client.clone();
     let manager = addresses.manager.clone();
     let events: Sink<AdapterEvent> = Arc::new(move |event| {
         // A manager that is down takes this actor down with it.
-        let _ = manager.cast(SubscriptionMessage::Adapter(event));
+        let _ = manager.cast(SubscriptionMessage::Adapter(event).into());
     });
     ChildSpec::actor("adapter", move |_| {
         let arguments = AdapterArguments {
@@ -215,7 +216,7 @@ fn client(plane: &Arc<Plane>, addresses: &Addresses) -> ChildSpec {
     let events: Sink<ClientEvent> = Arc::new(move |event| {
         if let Some(adapter) = &adapter {
             // An Adapter that is down takes this actor down with it.
-            let _ = adapter.cast(AdapterMessage::Client(event));
+            let _ = adapter.cast(AdapterMessage::Client(event).into());
         }
     });
     ChildSpec::actor("client", move |_| {
@@ -243,7 +244,7 @@ fn transport(
     let client = addresses.client.clone();
     let events: Sink<TransportEvent> = Arc::new(move |event| {
         // A Client that is down takes this actor down with it.
-        let _ = client.cast(ClientMessage::Transport(event));
+        let _ = client.cast(ClientMessage::Transport(event).into());
     });
     let control = control_sink(addresses, &plane);
     let arguments = Arc::clone(config);
@@ -293,7 +294,7 @@ fn heartbeat_manager(
     let client = addresses.client.clone();
     let events: Sink<HeartbeatEvent> = Arc::new(move |event| {
         // A Client that is down takes the connection down with it.
-        let _ = client.cast(ClientMessage::Heartbeat(event));
+        let _ = client.cast(ClientMessage::Heartbeat(event).into());
     });
     ChildSpec::actor("heartbeat_manager", move |_| {
         let arguments = HeartbeatArguments {
@@ -319,7 +320,9 @@ fn control_sink(addresses: &Addresses, plane: &Arc<Plane>) -> ControlSink {
         if taken.is_err() {
             return false;
         }
-        let handed = heartbeat.cast(HeartbeatMessage::Control(control)).is_ok();
+        let handed = heartbeat
+            .cast(HeartbeatMessage::Control(control).into())
+            .is_ok();
         if !handed {
             let _ = backlog.fetch_update(Ordering::AcqRel, Ordering::Acquire, |waiting| {
                 waiting.checked_sub(1)

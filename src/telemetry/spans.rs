@@ -9,9 +9,9 @@
 
 use tracing::field::Empty;
 use tracing::span::Id;
-use tracing::{Span, info_span};
+use tracing::{Span, debug_span, info_span};
 
-use super::{CONNECTION, REQUEST, SESSION};
+use super::{ACTOR, CONNECTION, REQUEST, SESSION};
 
 /// A part of a connection's opening.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,6 +125,23 @@ pub(crate) fn outage(session: &str, cause: &str) -> Span {
     )
 }
 
+/// Whether anybody listens to the spans of actors' messages.
+pub(crate) fn hears_messages() -> bool {
+    tracing::span_enabled!(target: ACTOR, tracing::Level::DEBUG, "message")
+}
+
+/// An actor at work on one control message.
+pub(crate) fn message(session: &str, actor: &'static str, message: &str) -> Span {
+    debug_span!(
+        target: ACTOR,
+        parent: None,
+        "message",
+        session,
+        actor.name = actor,
+        message,
+    )
+}
+
 /// What the span is about has failed with `kind`, a constant word or a number.
 pub(crate) fn failed(span: &Span, kind: &str) {
     span.record("error.type", kind);
@@ -192,6 +209,7 @@ mod tests {
                 stage(None, Stage::Restore),
                 stage(None, Stage::FirstData),
                 outage("venue", "eof"),
+                message("venue", "client", "Abandon"),
             ]
         });
         let made: BTreeMap<String, Row> = spans
@@ -214,5 +232,6 @@ mod tests {
     fn a_span_that_nobody_listens_to_is_none() {
         assert!(request(Parent::Caller, "sum", "localhost", 443).is_disabled());
         assert!(outage("venue", "eof").is_disabled());
+        assert!(!hears_messages());
     }
 }

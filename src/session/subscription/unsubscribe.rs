@@ -61,7 +61,7 @@ impl<M: Message> Subscription<M> {
             None => Ok(Unsubscribed::Untold),
         };
         let (reply, answered) = oneshot::channel();
-        let message = SubscriptionMessage::Release(self.subscriber.clone(), reply);
+        let message = SubscriptionMessage::Release(self.subscriber.clone(), reply).into();
         let answer = async {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.manager.cast_when_up(message, left).await {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use ractor::ActorRef;
 use tokio::sync::oneshot;
 
+use super::Traced;
 use super::{AGAIN, SubscriptionMessage, SubscriptionState};
 use crate::error::UnsubscribeError;
 use crate::protocol::continuity::Epoch;
@@ -84,7 +85,7 @@ impl SubscriptionState {
 
     pub(super) fn release_postponed(
         &mut self,
-        myself: &ActorRef<SubscriptionMessage>,
+        myself: &ActorRef<Traced<SubscriptionMessage>>,
         epoch: Epoch,
         channels: Vec<Arc<str>>,
         at_least: Duration,
