@@ -225,32 +225,21 @@ impl Establish {
         failure: Failure,
         now: Instant,
     ) -> Vec<Action> {
-        let Failure { detail, recovery } = failure;
-        let mut actions = Vec::new();
-        let at_least = match recovery {
-            // The channels stay wanted: the private ones are asked for when authorization is
-            // back, the others a little later.
-            Recovery::Reauthenticate if self.regrants < REGRANTS => {
-                actions = self.reauthorize(detail, now);
-                Duration::ZERO
-            }
-            // A connection that ended, or an answer that was lost, refuses nothing.
-            Recovery::Retry | Recovery::Reconcile => Duration::ZERO,
-            Recovery::RetryAfter(at_least) => at_least,
-            Recovery::Reauthenticate | Recovery::Stop => {
-                return vec![Action::Refuse {
+        match self.again(failure, now) {
+            Err(detail) => vec![Action::Refuse {
+                epoch,
+                channels,
+                detail,
+            }],
+            Ok((mut actions, at_least)) => {
+                actions.push(Action::Postpone {
                     epoch,
                     channels,
-                    detail,
-                }];
+                    at_least,
+                });
+                actions
             }
-        };
-        actions.push(Action::Postpone {
-            epoch,
-            channels,
-            at_least,
-        });
-        actions
+        }
     }
 
     fn not_released(
@@ -260,29 +249,37 @@ impl Establish {
         failure: Failure,
         now: Instant,
     ) -> Vec<Action> {
-        let Failure { detail, recovery } = failure;
-        let mut actions = Vec::new();
-        let at_least = match recovery {
-            Recovery::Reauthenticate if self.regrants < REGRANTS => {
-                actions = self.reauthorize(detail, now);
-                Duration::ZERO
-            }
-            Recovery::Retry | Recovery::Reconcile => Duration::ZERO,
-            Recovery::RetryAfter(at_least) => at_least,
-            Recovery::Reauthenticate | Recovery::Stop => {
-                return vec![Action::RefuseRelease {
+        match self.again(failure, now) {
+            Err(detail) => vec![Action::RefuseRelease {
+                epoch,
+                channels,
+                detail,
+            }],
+            Ok((mut actions, at_least)) => {
+                actions.push(Action::PostponeRelease {
                     epoch,
                     channels,
-                    detail,
-                }];
+                    at_least,
+                });
+                actions
             }
-        };
-        actions.push(Action::PostponeRelease {
-            epoch,
-            channels,
-            at_least,
-        });
-        actions
+        }
+    }
+
+    /// What is done first, and after how long at least the venue may be told again; its words, if it has refused.
+    fn again(&mut self, failure: Failure, now: Instant) -> Result<(Vec<Action>, Duration), String> {
+        let Failure { detail, recovery } = failure;
+        match recovery {
+            // The channels stay wanted: the private ones are asked for when authorization is
+            // back, the others a little later.
+            Recovery::Reauthenticate if self.regrants < REGRANTS => {
+                Ok((self.reauthorize(detail, now), Duration::ZERO))
+            }
+            // A connection that ended, or an answer that was lost, refuses nothing.
+            Recovery::Retry | Recovery::Reconcile => Ok((Vec::new(), Duration::ZERO)),
+            Recovery::RetryAfter(at_least) => Ok((Vec::new(), at_least)),
+            Recovery::Reauthenticate | Recovery::Stop => Err(detail),
+        }
     }
 
     /// The channels that are wanted, as the platform's requests. Sent at once if the session may.
