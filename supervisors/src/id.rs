@@ -3,7 +3,8 @@
 //! Its own file because every other file speaks these names and none of them owns them.
 //!
 //! Invariants: an id is local to its supervisor and never a process-global name; a generation grows
-//! by one with each start and is never given twice to the same child.
+//! by one with each start and is never given twice to the same child; no part of a path is empty or has a
+//! `/` in it, so that a path can be taken apart again.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -52,6 +53,22 @@ impl From<String> for ChildId {
 impl From<&ChildId> for ChildId {
     fn from(id: &ChildId) -> Self {
         id.clone()
+    }
+}
+
+/// What keeps a name from being a part of a path.
+pub(crate) enum Unfit {
+    Empty,
+    /// It has a `/` in it.
+    Divided,
+}
+
+/// Whether a name can be a part of a path.
+pub(crate) fn part_of_path(name: &str) -> Result<(), Unfit> {
+    match name {
+        "" => Err(Unfit::Empty),
+        name if name.contains('/') => Err(Unfit::Divided),
+        _ => Ok(()),
     }
 }
 

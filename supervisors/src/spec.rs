@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 use crate::address::MakeBinding;
 use crate::event::SupervisorEvent;
 use crate::exit::{BoxError, ExitReason};
-use crate::id::{ChildId, Generation, SupervisorPath};
+use crate::id::{ChildId, Generation, SupervisorPath, Unfit, part_of_path};
 use crate::machine::Population;
 use crate::policy::{AutoShutdown, ChildKind, Intensity, OnExhausted, Strategy, Verdict};
 use crate::runtime::blueprint::Blueprint;
@@ -194,7 +194,8 @@ impl SupervisorSpec {
         self
     }
 
-    /// The first part of the paths when this supervisor is a root. Default `root`.
+    /// The first part of the paths when this supervisor is a root. Default `root`. Not empty and without
+    /// a `/`, as a [`ChildId`].
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
@@ -223,6 +224,12 @@ impl SupervisorSpec {
     /// # Errors
     /// Names the first thing that does not, sub-supervisors included.
     pub fn check(&self) -> Result<(), SpecError> {
+        if let Some(name) = &self.name {
+            part_of_path(name).map_err(|unfit| match unfit {
+                Unfit::Empty => SpecError::EmptyName,
+                Unfit::Divided => SpecError::SlashInName { name: name.clone() },
+            })?;
+        }
         if self.intensity.within.is_zero() {
             return Err(SpecError::ZeroWindow);
         }

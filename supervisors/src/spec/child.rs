@@ -18,7 +18,7 @@ use crate::address::{Address, Binding};
 use crate::admin::SpecInfo;
 use crate::backoff::Backoff;
 use crate::exit::{BoxError, ExitReason};
-use crate::id::ChildId;
+use crate::id::{ChildId, Unfit, part_of_path};
 use crate::policy::{AutoShutdown, ChildKind, Restart, Shutdown, Verdict};
 use crate::runtime::blueprint::Blueprint;
 use crate::runtime::foreign::ForeignLauncher;
@@ -343,15 +343,12 @@ impl ChildSpec {
     }
 
     pub(crate) fn check_id(&self) -> Result<(), SpecError> {
-        if self.id.as_str().is_empty() {
-            return Err(SpecError::EmptyId);
-        }
-        if self.id.as_str().contains('/') {
-            return Err(SpecError::SlashInId {
+        part_of_path(self.id.as_str()).map_err(|unfit| match unfit {
+            Unfit::Empty => SpecError::EmptyId,
+            Unfit::Divided => SpecError::SlashInId {
                 child: self.id.clone(),
-            });
-        }
-        Ok(())
+            },
+        })
     }
 
     pub(crate) fn check(&self, auto_shutdown: AutoShutdown) -> Result<(), SpecError> {

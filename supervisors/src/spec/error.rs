@@ -17,8 +17,19 @@ pub enum SpecError {
         /// That id.
         child: ChildId,
     },
+    /// A supervisor's name says nothing.
+    #[error("the supervisor's name is \"\", which is empty; give it one, or none for `root`")]
+    EmptyName,
+    /// A supervisor's name would look like a path.
+    #[error(
+        "the supervisor's name {name:?} has a `/` in it, which separates the parts of a path; use another character, such as `:`"
+    )]
+    SlashInName {
+        /// That name.
+        name: String,
+    },
     /// A child has no name.
-    #[error("a child id is empty; give the child a name")]
+    #[error("a child id is \"\", which is empty; give the child a name")]
     EmptyId,
     /// A child's name would look like a path.
     #[error(

@@ -1,7 +1,8 @@
-//! Names of ractor's: taken, free again, and found after a restart.
+//! Names: ractor's are taken, free again, and found after a restart; those that make paths fit into one.
 
 use mainstay_supervisors::{
-    Address, Restart, ShutdownPlan, StartChildError, StartFailure, Started, Strategy,
+    Address, DynamicSpec, PartitionSpec, ReconfigureError, Restart, ShutdownPlan, SpecError,
+    StartChildError, StartFailure, Started, Strategy, SupervisorSpec, TaskSpec,
 };
 use ractor::SpawnErr;
 use ractor::registry::where_is;
@@ -97,4 +98,46 @@ async fn a_second_start_of_an_id_tells_who_is_there() {
     assert_eq!(there.unwrap().get_id(), cell.unwrap().get_id());
     assert!(log.take().is_empty());
     tree.shutdown(ShutdownPlan::default()).await;
+}
+
+/// Every kind of supervisor, and every way to start or change one, refuses a name that cannot be a part of
+/// a path.
+#[tokio::test(start_paused = true)]
+async fn a_name_that_cannot_be_a_part_of_a_path_is_refused_everywhere() {
+    let refused = |error: &SpecError, name: &str| match error {
+        SpecError::EmptyName => name.is_empty(),
+        SpecError::SlashInName { name: told } => told == name,
+        _ => false,
+    };
+    let log = Log::default();
+    for name in ["", "/", "a/", "/a", "a/b"] {
+        let partitions = PartitionSpec::of(|_| (puppet("p", &Log::default()), ())).partitions(1);
+        let error = partitions.name(name).build().unwrap_err();
+        assert!(refused(&error, name), "{error}");
+
+        let dynamic = DynamicSpec::new().name(name);
+        let error = SupervisorSpec::from(dynamic.clone()).check().unwrap_err();
+        assert!(refused(&error, name), "{error}");
+        let tasks = TaskSpec::new().name(name);
+        for failure in [
+            dynamic.start().await.unwrap_err(),
+            tasks.start().await.unwrap_err(),
+        ] {
+            let StartFailure::Spec(error) = &failure else {
+                panic!("{failure}");
+            };
+            assert!(refused(error, name), "{error}");
+        }
+
+        let (tree, _events) = started(generous(Strategy::OneForOne)).await;
+        let named = generous(Strategy::OneForOne).name(name);
+        let Err(ReconfigureError::Spec(error)) = tree.reconfigure(named).await else {
+            panic!("{name:?} was taken");
+        };
+        assert!(refused(&error, name), "{error}");
+        let child = tree.start_child(puppet(name, &log)).await.unwrap_err();
+        assert!(matches!(child, StartChildError::Spec(_)), "{child}");
+        tree.shutdown(ShutdownPlan::default()).await;
+    }
+    assert!(log.take().is_empty(), "nobody was started");
 }

@@ -165,7 +165,22 @@ async fn specs_that_make_no_sense_are_refused_by_name() {
     let wrong_type = Address::<Other>::new();
     let cases = [
         (one().child(a()).child(a()), "used twice"),
-        (one().child(puppet("", &log)), "empty"),
+        (
+            one().name(""),
+            "the supervisor's name is \"\", which is empty; give it one",
+        ),
+        (
+            one().name("desk/one"),
+            "the supervisor's name \"desk/one\" has a `/` in it, which separates the parts of a path; use another",
+        ),
+        (
+            one().child(ChildSpec::supervisor("below", one().name("a/b"))),
+            "sub-supervisor below",
+        ),
+        (
+            one().child(puppet("", &log)),
+            "a child id is \"\", which is empty; give the child a name",
+        ),
         (
             one().child(puppet("a/b", &log)),
             "child id a/b has a `/` in it, which separates the parts of a path; use another",
