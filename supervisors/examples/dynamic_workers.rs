@@ -139,7 +139,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let one_more =
         ChildSpec::actor("late.example", |_| Ok((Counter, ()))).restart(Restart::Temporary);
     match workers.start_child(one_more).await {
-        Err(error @ StartChildError::MaxChildren(_)) => println!("late.example: {error}"),
+        Err(error @ StartChildError::MaxChildren { .. }) => println!("late.example: {error}"),
         other => println!("late.example: {other:?}"),
     }
 

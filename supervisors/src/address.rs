@@ -18,7 +18,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use crate::exit::ExitReason;
-use crate::id::Generation;
+use crate::id::{Generation, SupervisorPath};
 use crate::monitor::{MonitorRef, Watcher, monitor_nothing, monitor_record};
 use crate::runtime::record::{Record, lock};
 use crate::time::from_now;
@@ -56,10 +56,12 @@ impl AddressStatus {
 
 /// A message that was not delivered.
 #[derive(thiserror::Error)]
-#[error("nobody is up at the address ({status})")]
+#[error("{}", nobody(.child, .status))]
 pub struct AddressError<M> {
     /// The message.
     pub message: M,
+    /// Whose address it is; `None` when nobody has been up at it yet.
+    pub child: Option<SupervisorPath>,
     /// What was known of the child.
     pub status: AddressStatus,
 }
@@ -67,6 +69,7 @@ pub struct AddressError<M> {
 impl<M> fmt::Debug for AddressError<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AddressError")
+            .field("child", &self.child)
             .field("status", &self.status)
             .finish_non_exhaustive()
     }
@@ -74,8 +77,10 @@ impl<M> fmt::Debug for AddressError<M> {
 
 /// Nobody came up in time.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("nobody came up at the address within {within:?} ({status})")]
+#[error("waited {within:?} in vain: {}", nobody(.child, .status))]
 pub struct NotUp {
+    /// Whose address it is; `None` when nobody has been up at it yet.
+    pub child: Option<SupervisorPath>,
     /// What was known of the child at the end.
     pub status: AddressStatus,
     /// How long it was waited for.
@@ -87,19 +92,53 @@ pub struct NotUp {
 #[non_exhaustive]
 pub enum CallError {
     /// The message was not delivered.
-    #[error("nobody is up at the address ({0})")]
-    NotUp(AddressStatus),
+    #[error("{}", nobody(.child, .status))]
+    NotUp {
+        /// Whose address it is; `None` when nobody has been up at it yet.
+        child: Option<SupervisorPath>,
+        /// What was known of the child.
+        status: AddressStatus,
+    },
     /// The incarnation ended, or dropped the reply port, before it answered. It may have acted.
-    #[error("incarnation {0} ended before it answered")]
-    Died(Generation),
+    #[error(
+        "incarnation {generation} of {child} ended before it answered, and may have acted; ask the next one where twice does no harm"
+    )]
+    Died {
+        /// Whom.
+        child: SupervisorPath,
+        /// Which was asked.
+        generation: Generation,
+    },
     /// No answer within the limit. It may still act.
-    #[error("incarnation {generation} did not answer within {within:?}")]
+    #[error(
+        "incarnation {generation} of {child} did not answer within {within:?}, and may still act; allow it longer, or ask again where twice does no harm"
+    )]
     Timeout {
+        /// Whom.
+        child: SupervisorPath,
         /// Which was asked.
         generation: Generation,
         /// How long it was waited for.
         within: Duration,
     },
+}
+
+/// What an error says of an address where nobody is.
+fn nobody(child: &Option<SupervisorPath>, status: &AddressStatus) -> String {
+    let remedy = match status {
+        AddressStatus::Unbound => "give it to `address` of a spec and start that",
+        AddressStatus::Up(_) => "send again",
+        AddressStatus::Leaving(_) | AddressStatus::Restarting { .. } => {
+            "wait with `cast_when_up` or `up`, long enough for a restart"
+        }
+        AddressStatus::Down(_) => {
+            "start it with `restart_child`, or wait with `up` for a restart of its supervisor"
+        }
+    };
+    match child {
+        Some(child) => format!("{child} is not up at its address ({status}); {remedy}"),
+        None => format!("nobody is up at the address ({status}); {remedy}"),
+    }
 }
 
 impl fmt::Display for AddressStatus {
@@ -117,6 +156,7 @@ impl fmt::Display for AddressStatus {
 
 struct Incumbent<M> {
     actor: ActorRef<M>,
+    record: Arc<Record>,
     generation: Generation,
     /// Messages that went into its mailbox from here.
     sent: AtomicU64,
@@ -204,16 +244,8 @@ impl<M: Message> Address<M> {
         let Some(incumbent) = incumbent.as_ref() else {
             return Err(self.refuse(message));
         };
-        match incumbent.actor.send_message(message) {
-            Ok(()) => {
-                incumbent.sent.fetch_add(1, Ordering::Relaxed);
-                Ok(incumbent.generation)
-            }
-            Err(ractor::MessagingErr::SendErr(message)) => Err(self.refuse(message)),
-            // A local actor of the right type yields no other error; a remote one that cannot
-            // encode the message has consumed it.
-            Err(_) => Ok(incumbent.generation),
-        }
+        self.deliver(message, incumbent)?;
+        Ok(incumbent.generation)
     }
 
     /// Sends as soon as somebody is up, `within` at most. Dropping the future before drops the message.
@@ -255,13 +287,26 @@ impl<M: Message> Address<M> {
         timeout: Duration,
     ) -> Result<R, CallError> {
         let (port, answer) = oneshot::channel();
-        let generation = self
-            .cast(message((port, timeout).into()))
-            .map_err(|error| CallError::NotUp(error.status))?;
+        let message = message((port, timeout).into());
+        let not_up = |error: AddressError<M>| CallError::NotUp {
+            child: error.child,
+            status: error.status,
+        };
+        let Some(incumbent) = self.place.incumbent.load_full() else {
+            return Err(not_up(self.refuse(message)));
+        };
+        self.deliver(message, &incumbent).map_err(not_up)?;
+        // Not held while it waits, since it keeps an actor's cell.
+        let (record, generation) = (incumbent.record.clone(), incumbent.generation);
+        drop(incumbent);
         match tokio::time::timeout(timeout, answer).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(_)) => Err(CallError::Died(generation)),
+            Ok(Err(_)) => Err(CallError::Died {
+                child: record.path(),
+                generation,
+            }),
             Err(_) => Err(CallError::Timeout {
+                child: record.path(),
                 generation,
                 within: timeout,
             }),
@@ -286,6 +331,7 @@ impl<M: Message> Address<M> {
         match waited.await {
             Ok(Some(actor)) => Ok(actor),
             Ok(None) | Err(_) => Err(NotUp {
+                child: self.child(),
                 status: self.status(),
                 within,
             }),
@@ -320,9 +366,30 @@ impl<M: Message> Address<M> {
         Some(Self { place })
     }
 
+    fn deliver(&self, message: M, incumbent: &Incumbent<M>) -> Result<(), AddressError<M>> {
+        match incumbent.actor.send_message(message) {
+            Ok(()) => {
+                incumbent.sent.fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(ractor::MessagingErr::SendErr(message)) => Err(self.refuse(message)),
+            // A local actor of the right type yields no other error; a remote one that cannot
+            // encode the message has consumed it.
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Who was up here last.
+    fn child(&self) -> Option<SupervisorPath> {
+        lock(&self.place.latest)
+            .as_ref()
+            .map(|record| record.path())
+    }
+
     fn refuse(&self, message: M) -> AddressError<M> {
         AddressError {
             message,
+            child: self.child(),
             status: self.status(),
         }
     }
@@ -406,6 +473,7 @@ impl<M: Message> Binding for Place<M> {
         *lock(&self.latest) = Some(record.clone());
         self.incumbent.store(Some(Arc::new(Incumbent {
             actor: ActorRef::from(cell.clone()),
+            record: record.clone(),
             generation: record.generation,
             sent: AtomicU64::new(0),
         })));

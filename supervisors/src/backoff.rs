@@ -46,7 +46,7 @@ pub enum Growth {
 #[non_exhaustive]
 pub enum BackoffError {
     /// The shortest delay is longer than the longest.
-    #[error("backoff min {min:?} is longer than max {max:?}")]
+    #[error("backoff min {min:?} is longer than max {max:?}; shorten `min` or lengthen `max`")]
     MinAboveMax {
         /// The shortest delay as given.
         min: Duration,
@@ -54,13 +54,13 @@ pub enum BackoffError {
         max: Duration,
     },
     /// The factor is not a number of at least one.
-    #[error("backoff factor {0} must be a finite number of at least 1")]
+    #[error("backoff factor {0} does not grow; give a finite number of at least 1")]
     Factor(f64),
     /// No attempt is allowed at all.
-    #[error("backoff allows no attempt; use a temporary child instead")]
+    #[error("backoff allows 0 attempts; use a temporary child instead")]
     NoAttempts,
     /// More than the whole delay would be taken away.
-    #[error("backoff jitter of {0} % must be at most 100 %")]
+    #[error("backoff jitter of {0} % takes more than there is; give at most 100 %")]
     Jitter(u8),
 }
 

@@ -237,7 +237,10 @@ impl DynamicRef {
     ) -> Result<(ChildKey, Started), StartChildError> {
         let supervisor = self.supervisor()?;
         // As it was given: with a number it would no longer look empty.
-        spec.check_id()?;
+        spec.check_id().map_err(|source| StartChildError::Spec {
+            child: spec.id().clone(),
+            source,
+        })?;
         let keys = supervisor.keys();
         let number = keys.next();
         let mut spec = spec;

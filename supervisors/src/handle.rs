@@ -330,11 +330,20 @@ impl Drop for Root {
 #[non_exhaustive]
 pub enum StartFailure {
     /// The spec makes no sense.
-    #[error("invalid supervisor spec")]
-    Spec(#[from] SpecError),
+    #[error("the spec of supervisor {supervisor:?} makes no sense; change what the source names")]
+    Spec {
+        /// Its name.
+        supervisor: SupervisorPath,
+        /// What is wrong with the spec.
+        source: SpecError,
+    },
     /// A child did not start; those before it were ended again.
-    #[error("failed to start child {child}")]
+    #[error(
+        "child {child} of supervisor {supervisor} did not start; mend what the source names, then start the tree again"
+    )]
     Child {
+        /// Where the supervisor would stand.
+        supervisor: SupervisorPath,
         /// That child.
         child: ChildId,
         /// Why it did not start.
@@ -342,8 +351,16 @@ pub enum StartFailure {
         reason: Arc<ExitReason>,
     },
     /// The supervisor itself did not start, or was ended before its children were up.
-    #[error("failed to start the supervisor")]
-    Supervisor(#[source] Arc<ExitReason>),
+    #[error(
+        "supervisor {supervisor} did not start; mend what the source names, then start it again"
+    )]
+    Supervisor {
+        /// Where it would stand.
+        supervisor: SupervisorPath,
+        /// Why it did not start.
+        #[source]
+        reason: Arc<ExitReason>,
+    },
 }
 
 impl SupervisorSpec {
@@ -373,11 +390,13 @@ impl SupervisorSpec {
     }
 
     async fn start_top(self, above: Option<ActorCell>) -> Result<SupervisorRef, StartFailure> {
-        self.check()?;
+        let name = self.name.as_deref().unwrap_or("root");
+        let (id, path) = (ChildId::from(name), SupervisorPath::root(name));
+        self.check().map_err(|source| StartFailure::Spec {
+            supervisor: path.clone(),
+            source,
+        })?;
         mention_abort();
-        let name = self.name.clone().unwrap_or_else(|| "root".to_owned());
-        let id = ChildId::from(name.as_str());
-        let path = SupervisorPath::root(&name);
         mention_unlimited(&self, &path);
         let generation = Generation(1);
         let record = Record::new(id.clone(), None, generation, Vec::new());
@@ -387,7 +406,7 @@ impl SupervisorSpec {
         let order = Order {
             context: StartContext {
                 id,
-                path,
+                path: path.clone(),
                 generation,
                 attempt: 0,
                 previous: None,
@@ -410,9 +429,9 @@ impl SupervisorSpec {
         starting.0 = None;
         match started {
             Ok(Ok(supervisor)) => Ok(supervisor),
-            Ok(Err(Refusal::Failed(reason))) => Err(start_failure(reason)),
+            Ok(Err(Refusal::Failed(reason))) => Err(start_failure(path, reason)),
             Ok(Err(Refusal::Ignored | Refusal::Postponed(_))) | Err(_) => {
-                Err(StartFailure::Supervisor(Arc::new(ExitReason::Cancelled)))
+                Err(start_failure(path, Arc::new(ExitReason::Cancelled)))
             }
         }
     }
@@ -466,14 +485,15 @@ impl Drop for Starting {
     }
 }
 
-fn start_failure(reason: Arc<ExitReason>) -> StartFailure {
+fn start_failure(supervisor: SupervisorPath, reason: Arc<ExitReason>) -> StartFailure {
     if let ExitReason::StartFailed(inner) = &*reason
         && let ExitReason::Ended(ShutdownCause::StartFailed { child, reason }) = &**inner
     {
         return StartFailure::Child {
+            supervisor,
             child: child.clone(),
             reason: reason.clone(),
         };
     }
-    StartFailure::Supervisor(reason)
+    StartFailure::Supervisor { supervisor, reason }
 }

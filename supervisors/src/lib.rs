@@ -125,6 +125,8 @@ pub mod address;
 pub mod admin;
 pub mod backoff;
 pub mod dynamic;
+#[cfg(test)]
+mod error_table;
 pub mod event;
 pub mod exit;
 pub mod guide;

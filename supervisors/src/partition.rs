@@ -173,11 +173,9 @@ impl<T: Clone + Send + Sync + 'static> PartitionSpec<T> {
             })
             .unzip();
         // It would be forgotten with its first end, and keys would go on being routed to it.
-        if children
-            .iter()
-            .any(|child| child.restart == Restart::Temporary)
-        {
-            return Err(SpecError::TemporaryPartition);
+        let temporary = |child: &ChildSpec| child.restart == Restart::Temporary;
+        if let Some(partition) = children.iter().position(temporary) {
+            return Err(SpecError::TemporaryPartition { partition });
         }
         let partitions = Partitions {
             shared: Arc::new(Routing {
@@ -244,7 +242,7 @@ pub enum ResizeError {
         allowed: usize,
     },
     /// This partition did not start; those before it are there.
-    #[error("partition {partition} did not start")]
+    #[error("partition {partition} did not start; mend what the source names, then resize again")]
     Failed {
         /// Which.
         partition: usize,
@@ -252,7 +250,9 @@ pub enum ResizeError {
         source: RestartChildError,
     },
     /// Too many wait for the end of this partition; those beyond it have ended.
-    #[error("partition {partition} was told to end and cannot be waited for")]
+    #[error(
+        "partition {partition} was told to end and cannot be waited for; resize again when it has ended"
+    )]
     Crowded {
         /// Which.
         partition: usize,

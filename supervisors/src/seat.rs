@@ -16,7 +16,9 @@ use crate::handle::SupervisorRef;
 
 /// No supervisor came up at the address in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("no supervisor came up at the address within {within:?}")]
+#[error(
+    "no supervisor came up at the address within {within:?}; start the spec that has the address, or wait longer"
+)]
 #[non_exhaustive]
 pub struct SupervisorNotUp {
     /// How long it was waited for.

@@ -290,10 +290,14 @@ impl fmt::Display for Signal {
 #[non_exhaustive]
 pub enum InstallError {
     /// Some other part of the program has them.
-    #[error("signals were taken over before")]
+    #[error(
+        "ctrl-c and SIGTERM were taken over before; take them over once, at the root of the program"
+    )]
     Installed,
     /// The operating system does not let us.
-    #[error("failed to listen for signals")]
+    #[error(
+        "cannot listen for ctrl-c and SIGTERM; mend what the source names, or do without `signals`"
+    )]
     Refused(#[source] io::Error),
 }
 

@@ -235,7 +235,9 @@ impl SupervisorSpec {
         }
         if matches!(self.population, Population::Dynamic { .. }) {
             if self.auto_shutdown != AutoShutdown::Never {
-                return Err(SpecError::DynamicAutoShutdown);
+                return Err(SpecError::DynamicAutoShutdown {
+                    mode: self.auto_shutdown,
+                });
             }
             if let Some(child) = self.children.first() {
                 return Err(SpecError::DynamicChild {

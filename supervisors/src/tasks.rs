@@ -44,6 +44,7 @@ use crate::dynamic::{ChildKey, DynamicRef, DynamicSpec};
 use crate::event::SupervisorEvent;
 use crate::exit::{ExitReason, contained};
 use crate::handle::{Root, StartFailure, SupervisorRef};
+use crate::id::{ChildId, SupervisorPath};
 use crate::monitor::{MonitorRef, Watcher, monitor_record};
 use crate::policy::{Intensity, OnExhausted, Restart, Shutdown};
 use crate::runtime::record::{Record, lock};
@@ -349,9 +350,7 @@ impl TaskRef {
             result: Box::pin(async move {
                 match result.await {
                     Ok(result) => Ok(result),
-                    Err(_) => Err(TaskError {
-                        reason: ended.ended().await,
-                    }),
+                    Err(_) => Err(TaskError::of(&ended, ended.ended().await)),
                 }
             }),
         })
@@ -413,7 +412,7 @@ impl<T> TaskHandle<T> {
         if self.taken {
             let ended = timeout(GRACE, self.record.ended()).await;
             let reason = ended.unwrap_or_else(|_| Arc::new(ExitReason::Abandoned));
-            return Err(TaskError { reason });
+            return Err(TaskError::of(&self.record, reason));
         }
         self.link.leash.stop("shutdown");
         if let Ok(result) = timeout(within, &mut self.result).await {
@@ -422,9 +421,7 @@ impl<T> TaskHandle<T> {
         self.link.leash.kill();
         match timeout(GRACE, &mut self.result).await {
             Ok(result) => result,
-            Err(_) => Err(TaskError {
-                reason: Arc::new(ExitReason::Abandoned),
-            }),
+            Err(_) => Err(TaskError::of(&self.record, Arc::new(ExitReason::Abandoned))),
         }
     }
 
@@ -466,15 +463,26 @@ impl<T> fmt::Debug for TaskHandle<T> {
 
 /// A task ended without a result.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("the task ended without a result")]
+#[error(
+    "task {task} ended without a result; the source says how: run it again where twice does no harm"
+)]
 #[non_exhaustive]
 pub struct TaskError {
+    /// The id of its key.
+    pub task: ChildId,
     /// How it ended: by its own error, a panic, a kill, a stop.
     #[source]
     pub reason: Arc<ExitReason>,
 }
 
 impl TaskError {
+    fn of(record: &Record, reason: Arc<ExitReason>) -> Self {
+        Self {
+            task: record.id.clone(),
+            reason,
+        }
+    }
+
     /// The task's own error, if it is of type `E`.
     #[must_use]
     pub fn downcast_ref<E: std::error::Error + 'static>(&self) -> Option<&E> {
@@ -488,12 +496,23 @@ impl TaskError {
 pub enum StartTaskError {
     /// There are as many tasks as there may be.
     #[error(
-        "the supervisor has {0} tasks already, as many as it may have; wait until one has ended, or raise `max_children`"
+        "supervisor {supervisor} has {limit} tasks already, as many as it may have; wait until one has ended, or raise `max_children`"
     )]
-    MaxChildren(usize),
+    MaxChildren {
+        /// Where it stands.
+        supervisor: SupervisorPath,
+        /// How many it may have.
+        limit: usize,
+    },
     /// It was terminated before it was up.
-    #[error("the task did not start")]
-    Failed(#[source] Arc<ExitReason>),
+    #[error("task {task} did not start; run it again when what the source names is over")]
+    Failed {
+        /// The id of its key.
+        task: ChildId,
+        /// Why it did not start.
+        #[source]
+        reason: Arc<ExitReason>,
+    },
     /// The supervisor ends, has ended, or is being restarted.
     #[error(transparent)]
     ShuttingDown(#[from] SupervisorEnded),
@@ -502,15 +521,21 @@ pub enum StartTaskError {
 impl From<StartChildError> for StartTaskError {
     fn from(error: StartChildError) -> Self {
         match error {
-            StartChildError::MaxChildren(limit) => Self::MaxChildren(limit),
-            StartChildError::Failed { reason, .. } => Self::Failed(reason),
+            StartChildError::MaxChildren { supervisor, limit } => {
+                Self::MaxChildren { supervisor, limit }
+            }
+            StartChildError::Failed { child, reason } => Self::Failed {
+                task: child,
+                reason,
+            },
             StartChildError::ShuttingDown(ended) => Self::ShuttingDown(ended),
             // Keys are never used twice, and the spec is ours.
-            error @ (StartChildError::Spec(_)
-            | StartChildError::AlreadyStarted { .. }
-            | StartChildError::AlreadyPresent { .. }) => {
-                Self::Failed(Arc::new(ExitReason::Failed(Arc::new(error))))
-            }
+            StartChildError::Spec { ref child, .. }
+            | StartChildError::AlreadyStarted { ref child, .. }
+            | StartChildError::AlreadyPresent { ref child } => Self::Failed {
+                task: child.clone(),
+                reason: Arc::new(ExitReason::Failed(Arc::new(error))),
+            },
         }
     }
 }

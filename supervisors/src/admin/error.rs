@@ -3,7 +3,8 @@
 //! Apart because there is one type for each call. The machine says why in fewer words; whoever asked adds
 //! here what he asked for.
 //!
-//! Invariants: each names the child or the supervisor, and what can be done.
+//! Invariants: each names the child or the supervisor, and what can be done; what it was caused by is its source
+//! and not in the text.
 
 use std::sync::Arc;
 
@@ -19,8 +20,13 @@ use crate::spec::SpecError;
 #[non_exhaustive]
 pub enum StartChildError {
     /// The spec makes no sense here.
-    #[error("invalid child spec")]
-    Spec(#[from] SpecError),
+    #[error("the spec of child {child:?} makes no sense; change what the source names")]
+    Spec {
+        /// Its id.
+        child: ChildId,
+        /// What is wrong with it.
+        source: SpecError,
+    },
     /// The id is in use by a child that runs, or that the supervisor is about to restart.
     #[error(
         "child {child} is already started, as incarnation {generation}; terminate and delete it first, or use another id"
@@ -41,11 +47,16 @@ pub enum StartChildError {
     },
     /// A dynamic supervisor has as many children as it may, those that restart included.
     #[error(
-        "the supervisor has {0} children already, as many as it may have; wait until one has ended, or raise `max_children`"
+        "supervisor {supervisor} has {limit} children already, as many as it may have; wait until one has ended, or raise `max_children`"
     )]
-    MaxChildren(usize),
+    MaxChildren {
+        /// Where it stands.
+        supervisor: SupervisorPath,
+        /// How many it may have.
+        limit: usize,
+    },
     /// It did not start, or was terminated before it was up.
-    #[error("child {child} did not start")]
+    #[error("child {child} did not start; mend what the source names, then start it again")]
     Failed {
         /// Its id.
         child: ChildId,
@@ -75,14 +86,17 @@ pub(crate) enum Refused {
 impl Refused {
     pub(super) fn of(self, child: ChildId, supervisor: &SupervisorPath) -> StartChildError {
         match self {
-            Self::Spec(error) => StartChildError::Spec(error),
+            Self::Spec(source) => StartChildError::Spec { child, source },
             Self::Started { generation, cell } => StartChildError::AlreadyStarted {
                 child,
                 generation,
                 cell,
             },
             Self::Present => StartChildError::AlreadyPresent { child },
-            Self::TooMany(limit) => StartChildError::MaxChildren(limit),
+            Self::TooMany(limit) => StartChildError::MaxChildren {
+                supervisor: supervisor.clone(),
+                limit,
+            },
             Self::Failed(reason) => StartChildError::Failed { child, reason },
             Self::ShuttingDown => SupervisorEnded::of(supervisor).into(),
         }
@@ -94,16 +108,27 @@ impl Refused {
 #[non_exhaustive]
 pub enum ReconfigureError {
     /// The new one makes no sense.
-    #[error("invalid supervisor spec")]
-    Spec(#[from] SpecError),
+    #[error("the new spec of supervisor {supervisor} makes no sense; change what the source names")]
+    Spec {
+        /// Where it stands.
+        supervisor: SupervisorPath,
+        /// What is wrong with the spec.
+        source: SpecError,
+    },
     /// A dynamic supervisor cannot become one with listed children, nor the other way round.
     #[error(
-        "the spec is for the other kind of supervisor, static or dynamic; start a new supervisor by it"
+        "the new spec is for the other kind of supervisor than {supervisor} is, static or dynamic; start a new one by it"
     )]
-    Kind,
+    Kind {
+        /// Where it stands.
+        supervisor: SupervisorPath,
+    },
     /// Children are being started or restarted in order.
-    #[error("a group of children is being started; ask again when they are up")]
-    Busy,
+    #[error("supervisor {supervisor} is starting a group of children; ask again when they are up")]
+    Busy {
+        /// Where it stands.
+        supervisor: SupervisorPath,
+    },
     /// The supervisor ends or has ended.
     #[error(transparent)]
     ShuttingDown(#[from] SupervisorEnded),
@@ -175,7 +200,7 @@ pub enum RestartChildError {
         child: ChildId,
     },
     /// It did not start, or was terminated before it was up. The spec stays.
-    #[error("child {child} did not start")]
+    #[error("child {child} did not start; mend what the source names, then restart it")]
     Failed {
         /// Its id.
         child: ChildId,

@@ -23,7 +23,7 @@ use crate::runtime::record::{Record, lock};
 
 /// The reader of an [`EventStream`] was too slow for this many events, which were the oldest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{0} events were missed")]
+#[error("{0} events were missed; read quicker, or subscribe with more room")]
 pub struct Missed(pub u64);
 
 /// Events of a supervisor and of all beneath it, from

@@ -6,6 +6,7 @@
 
 use crate::backoff::BackoffError;
 use crate::id::ChildId;
+use crate::policy::AutoShutdown;
 
 /// What is wrong with a spec.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -66,8 +67,13 @@ pub enum SpecError {
         child: ChildId,
     },
     /// The children of a dynamic supervisor are not significant, so none can end it.
-    #[error("a dynamic supervisor never shuts down for a child; leave `auto_shutdown` at never")]
-    DynamicAutoShutdown,
+    #[error(
+        "`auto_shutdown` is {mode:?}, but a dynamic supervisor never shuts down for a child; leave it at `Never`"
+    )]
+    DynamicAutoShutdown {
+        /// What it is set to.
+        mode: AutoShutdown,
+    },
     /// The children of a dynamic supervisor are started by request.
     #[error(
         "child {child} is listed in the spec of a dynamic supervisor; start it with `start_child`"
@@ -81,9 +87,12 @@ pub enum SpecError {
     NoPartitions,
     /// A partition that would be gone for good with its first end.
     #[error(
-        "partitions cannot be temporary: keys are routed to them; make them permanent or transient"
+        "partition {partition} is temporary, but keys are routed to it for good; make it permanent or transient"
     )]
-    TemporaryPartition,
+    TemporaryPartition {
+        /// Which, from zero on.
+        partition: usize,
+    },
     /// No restart could ever be within the window.
     #[error("intensity window is zero; to allow no restart, set `max_restarts` to zero")]
     ZeroWindow,
@@ -96,7 +105,7 @@ pub enum SpecError {
         child: ChildId,
     },
     /// A child's backoff makes no sense.
-    #[error("backoff of child {child} is invalid")]
+    #[error("the backoff of child {child} makes no sense; change what the source names")]
     Backoff {
         /// That child.
         child: ChildId,
@@ -104,7 +113,7 @@ pub enum SpecError {
         source: BackoffError,
     },
     /// A sub-supervisor's spec is wrong.
-    #[error("sub-supervisor {child} is invalid")]
+    #[error("the spec of sub-supervisor {child} makes no sense; change what the source names")]
     Nested {
         /// That sub-supervisor.
         child: ChildId,

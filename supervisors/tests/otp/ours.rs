@@ -194,7 +194,7 @@ pub(crate) async fn answer(world: &Arc<World>, within: &[&str], call: &Call) -> 
                 Err(StartChildError::AlreadyStarted { .. }) => "already_started",
                 Err(StartChildError::AlreadyPresent { .. }) => "already_present",
                 Err(StartChildError::Failed { .. }) => "failed",
-                Err(StartChildError::Spec(_)) => "invalid",
+                Err(StartChildError::Spec { .. }) => "invalid",
                 Err(StartChildError::ShuttingDown(_)) => "gone",
                 Err(_) => "strange",
             }

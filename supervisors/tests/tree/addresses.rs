@@ -38,7 +38,7 @@ async fn a_message_that_finds_nobody_is_handed_back() {
     assert!(matches!(error.message, Do::Fail(42)));
     assert!(matches!(error.status, AddressStatus::Unbound));
     let call = address.call(Do::Ping, Duration::from_secs(1)).await;
-    assert!(matches!(call, Err(CallError::NotUp(_))));
+    assert!(matches!(call, Err(CallError::NotUp { .. })));
 }
 
 #[tokio::test(start_paused = true)]
@@ -75,14 +75,20 @@ async fn a_call_whose_incarnation_dies_fails_at_once() {
     address.cast(Do::Fail(1)).unwrap();
     let answer = call.await.unwrap();
     assert!(
-        matches!(answer, Err(CallError::Died(Generation(1)))),
+        matches!(
+            answer,
+            Err(CallError::Died {
+                generation: Generation(1),
+                ..
+            })
+        ),
         "{answer:?}"
     );
     assert!(began.elapsed() < Duration::from_secs(1));
     let patient = address.call(Do::Keep, Duration::from_secs(1)).await;
     assert!(matches!(
         patient,
-        Err(CallError::NotUp(_) | CallError::Timeout { .. })
+        Err(CallError::NotUp { .. } | CallError::Timeout { .. })
     ));
     tree.shutdown(ShutdownPlan::default()).await;
 }

@@ -219,7 +219,10 @@ async fn a_spec_that_makes_no_sense_here_is_refused() {
     let refused = tree.start_child(significant).await.unwrap_err();
     assert!(matches!(
         refused,
-        StartChildError::Spec(SpecError::SignificantNever { .. })
+        StartChildError::Spec {
+            source: SpecError::SignificantNever { .. },
+            ..
+        }
     ));
     assert_eq!(counts(&tree).await, [0, 0, 0, 0]);
     assert!(log.take().is_empty());

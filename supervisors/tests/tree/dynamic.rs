@@ -172,7 +172,10 @@ async fn there_are_never_more_children_than_allowed() {
     let log = Log::default();
     let (tree, jobs, _events) = dynamic(DynamicSpec::new().max_children(0)).await;
     let refused = jobs.start_child(puppet("a", &log)).await;
-    assert!(matches!(refused, Err(StartChildError::MaxChildren(0))));
+    assert!(matches!(
+        refused,
+        Err(StartChildError::MaxChildren { limit: 0, .. })
+    ));
     assert!(log.take().is_empty(), "it was not tried");
     tree.shutdown(ShutdownPlan::default()).await;
 
@@ -188,7 +191,10 @@ async fn there_are_never_more_children_than_allowed() {
     address.cast(Do::Fail(1)).unwrap();
     events.restarted(key.id().as_str()).await;
     let refused = jobs.start_child(puppet("b", &log)).await;
-    assert!(matches!(refused, Err(StartChildError::MaxChildren(1))));
+    assert!(matches!(
+        refused,
+        Err(StartChildError::MaxChildren { limit: 1, .. })
+    ));
     address.cast(Do::Stop(None)).unwrap();
     events.restarted(key.id().as_str()).await;
     jobs.terminate_child(&key).await.unwrap();
@@ -214,7 +220,10 @@ async fn there_are_never_more_children_than_allowed() {
     };
     assert!(matches!(outcome, Started::Postponed(_)));
     let refused = jobs.start_child(puppet("b", &log)).await;
-    assert!(matches!(refused, Err(StartChildError::MaxChildren(1))));
+    assert!(matches!(
+        refused,
+        Err(StartChildError::MaxChildren { limit: 1, .. })
+    ));
     jobs.terminate_child(&waits).await.unwrap();
     add(&jobs, puppet("b", &log)).await;
     tree.shutdown(ShutdownPlan::default()).await;

@@ -75,7 +75,10 @@ async fn a_dynamic_spec_that_makes_no_sense_is_refused() {
     assert_eq!(window, Err(SpecError::ZeroWindow));
     for mode in [AutoShutdown::AnySignificant, AutoShutdown::AllSignificant] {
         let significant = spec().auto_shutdown(mode);
-        assert_eq!(significant.check(), Err(SpecError::DynamicAutoShutdown));
+        assert_eq!(
+            significant.check(),
+            Err(SpecError::DynamicAutoShutdown { mode })
+        );
         assert!(significant.start().await.is_err());
     }
     let listed = spec().child(puppet("a", &log)).check();
@@ -94,7 +97,7 @@ async fn a_dynamic_spec_that_makes_no_sense_is_refused() {
     for spec in wrong {
         let refused = jobs.start_child(spec).await;
         assert!(
-            matches!(refused, Err(StartChildError::Spec(_))),
+            matches!(refused, Err(StartChildError::Spec { .. })),
             "{refused:?}"
         );
     }

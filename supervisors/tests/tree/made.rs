@@ -100,7 +100,7 @@ async fn a_spec_that_cannot_be_made_fails_the_start() {
             .child(puppet("a", &log))
             .child(ChildSpec::supervisor_with("s", make));
         let failure = spec.start().await.unwrap_err();
-        let StartFailure::Child { child, reason } = failure else {
+        let StartFailure::Child { child, reason, .. } = failure else {
             panic!("{failure}");
         };
         assert_eq!(child.as_str(), "s");

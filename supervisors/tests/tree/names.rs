@@ -68,7 +68,7 @@ async fn a_name_that_is_taken_is_a_failed_start_and_free_again_after_a_stop() {
     // A whole tree whose child has that name does not stand.
     let spec = generous(Strategy::OneForOne).child(named(Restart::Permanent));
     let failure = spec.clone().start().await.unwrap_err();
-    let StartFailure::Child { child, reason } = failure else {
+    let StartFailure::Child { child, reason, .. } = failure else {
         panic!("{failure}");
     };
     assert_eq!(child, id("a"));
@@ -123,20 +123,26 @@ async fn a_name_that_cannot_be_a_part_of_a_path_is_refused_everywhere() {
             dynamic.start().await.unwrap_err(),
             tasks.start().await.unwrap_err(),
         ] {
-            let StartFailure::Spec(error) = &failure else {
+            let StartFailure::Spec {
+                supervisor,
+                source: error,
+            } = &failure
+            else {
                 panic!("{failure}");
             };
             assert!(refused(error, name), "{error}");
+            assert_eq!(supervisor.as_str(), name);
         }
 
         let (tree, _events) = started(generous(Strategy::OneForOne)).await;
         let named = generous(Strategy::OneForOne).name(name);
-        let Err(ReconfigureError::Spec(error)) = tree.reconfigure(named).await else {
+        let Err(ReconfigureError::Spec { source: error, .. }) = tree.reconfigure(named).await
+        else {
             panic!("{name:?} was taken");
         };
         assert!(refused(&error, name), "{error}");
         let child = tree.start_child(puppet(name, &log)).await.unwrap_err();
-        assert!(matches!(child, StartChildError::Spec(_)), "{child}");
+        assert!(matches!(child, StartChildError::Spec { .. }), "{child}");
         tree.shutdown(ShutdownPlan::default()).await;
     }
     assert!(log.take().is_empty(), "nobody was started");

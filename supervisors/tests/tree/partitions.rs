@@ -131,7 +131,12 @@ async fn a_partition_spec_that_makes_no_sense_is_refused() {
     });
     let (spec, _) = failing.partitions(4).build().unwrap();
     let failure = spec.start().await.unwrap_err();
-    assert_eq!(failure.to_string(), "failed to start child 2");
+    assert!(
+        failure
+            .to_string()
+            .starts_with("child 2 of supervisor root did not start; "),
+        "{failure}"
+    );
 }
 
 /// EXP-11, EXP-12, EXP-13, EXP-14, EXP-21: a stop has ended everybody when it answers, and before and
@@ -369,7 +374,10 @@ fn temporary_partitions_are_refused() {
     let built = PartitionSpec::of(move |_| (puppet("p", &log).restart(Restart::Temporary), ()))
         .partitions(2)
         .build();
-    assert_eq!(built.unwrap_err(), SpecError::TemporaryPartition);
+    assert_eq!(
+        built.unwrap_err(),
+        SpecError::TemporaryPartition { partition: 0 }
+    );
 }
 
 /// A key of the user's own that does not know the bound is routed all the same, and always alike.

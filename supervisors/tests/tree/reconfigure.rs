@@ -190,10 +190,10 @@ async fn a_faulty_spec_is_refused_and_everything_stays() {
     ];
     for spec in faulty {
         let refused = tree.reconfigure(spec).await;
-        assert!(matches!(refused, Err(ReconfigureError::Spec(_))));
+        assert!(matches!(refused, Err(ReconfigureError::Spec { .. })));
     }
     let refused = tree.reconfigure(DynamicSpec::new()).await;
-    assert_eq!(refused, Err(ReconfigureError::Kind));
+    assert!(matches!(refused, Err(ReconfigureError::Kind { .. })));
     assert_eq!(tree.snapshot().await.to_string(), before);
     tree.shutdown(ShutdownPlan::default()).await;
     let late = tree.reconfigure(one()).await;
@@ -217,7 +217,10 @@ async fn a_dynamic_supervisor_goes_by_its_new_options() {
     supervisor.reconfigure(smaller).await.unwrap();
     assert_eq!(counts(&tree).await, [2, 2, 0, 2], "nobody is ended");
     let refused = jobs.start_child(spec.clone()).await;
-    assert!(matches!(refused, Err(StartChildError::MaxChildren(1))));
+    assert!(matches!(
+        refused,
+        Err(StartChildError::MaxChildren { limit: 1, .. })
+    ));
     log.take();
     address.cast(Do::Fail(1)).unwrap();
     events.restarted(key.id().as_str()).await;
@@ -232,16 +235,19 @@ async fn a_dynamic_supervisor_goes_by_its_new_options() {
     );
 
     let listed = SupervisorSpec::from(DynamicSpec::new()).child(puppet("a", &log));
+    let at = || supervisor.path().clone();
+    let misfit = |source| ReconfigureError::Spec {
+        supervisor: at(),
+        source,
+    };
+    let other_kind = ReconfigureError::Kind { supervisor: at() };
     let faulty = [
         (
             SupervisorSpec::from(lasting().intensity(Intensity::new(1, Duration::ZERO))),
-            ReconfigureError::Spec(SpecError::ZeroWindow),
+            misfit(SpecError::ZeroWindow),
         ),
-        (
-            listed,
-            ReconfigureError::Spec(SpecError::DynamicChild { child: id("a") }),
-        ),
-        (generous(Strategy::OneForOne), ReconfigureError::Kind),
+        (listed, misfit(SpecError::DynamicChild { child: id("a") })),
+        (generous(Strategy::OneForOne), other_kind),
     ];
     for (spec, expected) in faulty {
         assert_eq!(supervisor.reconfigure(spec).await, Err(expected));
@@ -293,7 +299,10 @@ async fn a_group_that_restarts_is_not_reconfigured() {
     events.exited("a").await;
     settle().await;
     let busy = tree.reconfigure(spec()).await;
-    assert_eq!(busy, Err(ReconfigureError::Busy));
+    assert!(
+        matches!(&busy, Err(ReconfigureError::Busy { supervisor }) if supervisor == tree.path()),
+        "{busy:?}"
+    );
     assert_eq!(ping_after(&address, 2 * HOUR).await, 2);
     tree.reconfigure(spec()).await.unwrap();
     address.cast(Do::Fail(1)).unwrap();

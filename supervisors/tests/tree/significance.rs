@@ -36,7 +36,10 @@ async fn changed(before: AutoShutdown, after: AutoShutdown) -> (Root, Events, [A
         let added = tree.start_child(child).await;
         let refused = matches!(
             added,
-            Err(StartChildError::Spec(SpecError::SignificantNever { .. }))
+            Err(StartChildError::Spec {
+                source: SpecError::SignificantNever { .. },
+                ..
+            })
         );
         assert_eq!(refused, before == NEVER);
     }
@@ -58,7 +61,10 @@ async fn changed(before: AutoShutdown, after: AutoShutdown) -> (Root, Events, [A
             assert_eq!(after, NEVER);
             assert!(matches!(
                 error,
-                StartChildError::Spec(SpecError::SignificantNever { .. })
+                StartChildError::Spec {
+                    source: SpecError::SignificantNever { .. },
+                    ..
+                }
             ));
         }
     }
@@ -151,15 +157,19 @@ async fn significance_that_makes_no_sense_is_refused() {
         .await;
     assert!(matches!(
         never,
-        Err(ReconfigureError::Spec(SpecError::SignificantNever { .. }))
+        Err(ReconfigureError::Spec {
+            source: SpecError::SignificantNever { .. },
+            ..
+        })
     ));
     let permanent = significant("a", &log).restart(Restart::Permanent);
     let permanent = tree.reconfigure(flags(ANY).child(permanent)).await;
     assert!(matches!(
         permanent,
-        Err(ReconfigureError::Spec(
-            SpecError::SignificantPermanent { .. }
-        ))
+        Err(ReconfigureError::Spec {
+            source: SpecError::SignificantPermanent { .. },
+            ..
+        })
     ));
     // Everything is as it was.
     address.cast(Do::Fail(1)).unwrap();

@@ -33,7 +33,7 @@ async fn a_child_that_fails_at_boot_fails_the_start_by_name() {
         .child(gated("c", &log, |_| Err(StartError::failed(LineDead(1)))))
         .child(puppet("d", &log));
     let failure = spec.start().await.unwrap_err();
-    let StartFailure::Child { child, reason } = &failure else {
+    let StartFailure::Child { child, reason, .. } = &failure else {
         panic!("{failure}");
     };
     assert_eq!(child.as_str(), "c");
@@ -52,7 +52,7 @@ async fn a_nested_start_failure_is_told_from_the_root() {
     }));
     let spec = generous(Strategy::OneForOne).child(ChildSpec::supervisor("below", below));
     let failure = spec.start().await.unwrap_err();
-    let StartFailure::Child { child, reason } = &failure else {
+    let StartFailure::Child { child, reason, .. } = &failure else {
         panic!("{failure}");
     };
     assert_eq!(child.as_str(), "below");
@@ -219,7 +219,7 @@ async fn specs_that_make_no_sense_are_refused_by_name() {
         assert!(error.to_string().contains(text), "{error}");
         let refused = spec.start().await.unwrap_err();
         assert!(
-            matches!(&refused, StartFailure::Spec(same) if *same == error),
+            matches!(&refused, StartFailure::Spec { source, .. } if *source == error),
             "{refused:?}"
         );
     }

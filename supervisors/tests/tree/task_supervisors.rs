@@ -159,11 +159,14 @@ async fn a_task_beyond_the_limit_does_not_start() {
     });
     let first = first.await.unwrap();
     let refused = tasks.run(forever(Held(log.clone()))).await.unwrap_err();
-    assert!(matches!(refused, StartTaskError::MaxChildren(1)));
+    assert!(matches!(
+        refused,
+        StartTaskError::MaxChildren { limit: 1, .. }
+    ));
     let refused = tasks.run_detached(Restart::Temporary, |_| async { Ok::<_, LineDead>(()) });
     assert!(matches!(
         refused.await.unwrap_err(),
-        StartTaskError::MaxChildren(1)
+        StartTaskError::MaxChildren { limit: 1, .. }
     ));
     settle().await;
     assert_eq!(log.take(), ["drop"]);
@@ -179,7 +182,10 @@ async fn a_task_beyond_the_limit_does_not_start() {
 
     let (root, tasks) = self::tasks(TaskSpec::new().max_children(0)).await;
     let none = tasks.run(async { Ok::<_, LineDead>(()) }).await;
-    assert!(matches!(none, Err(StartTaskError::MaxChildren(0))));
+    assert!(matches!(
+        none,
+        Err(StartTaskError::MaxChildren { limit: 0, .. })
+    ));
     root.shutdown(ShutdownPlan::default()).await;
 }
 

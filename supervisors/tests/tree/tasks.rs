@@ -238,6 +238,9 @@ async fn a_task_takes_no_messages() {
     let refused = spec.start().await.unwrap_err();
     assert!(matches!(
         refused,
-        StartFailure::Spec(SpecError::AddressType { .. })
+        StartFailure::Spec {
+            source: SpecError::AddressType { .. },
+            ..
+        }
     ));
 }

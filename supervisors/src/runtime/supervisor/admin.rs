@@ -225,7 +225,9 @@ impl State {
                         self.change_specs();
                         Ok(())
                     }
-                    Err(Unchanged::Busy) => Err(ReconfigureError::Busy),
+                    Err(Unchanged::Busy) => Err(ReconfigureError::Busy {
+                        supervisor: self.path.clone(),
+                    }),
                     Err(Unchanged::ShuttingDown) => Err(SupervisorEnded::of(&self.path).into()),
                 };
                 answer(self.callers.changes.remove(&ticket), result);
@@ -238,14 +240,20 @@ impl State {
         &mut self,
         spec: SupervisorSpec,
     ) -> Result<(Rules, Vec<ChildPlan>), ReconfigureError> {
-        spec.check()?;
+        let supervisor = || self.path.clone();
+        spec.check().map_err(|source| ReconfigureError::Spec {
+            supervisor: supervisor(),
+            source,
+        })?;
         let same = matches!(
             (spec.population, self.spec.population),
             (Population::Fixed, Population::Fixed)
                 | (Population::Dynamic { .. }, Population::Dynamic { .. })
         );
         if !same {
-            return Err(ReconfigureError::Kind);
+            return Err(ReconfigureError::Kind {
+                supervisor: supervisor(),
+            });
         }
         let plans = spec.children.iter().map(|child| child.plan()).collect();
         self.candidates.clone_from(&spec.children);
