@@ -54,6 +54,9 @@ pub enum CloseReason {
         /// Which rule.
         detail: String,
     },
+    /// The peer sent text, or a close's reason, that is not UTF-8 (RFC 6455, section 8.1). It is told so by code
+    /// 1007.
+    NotUtf8,
     /// A message was larger than the configured limit.
     TooBig {
         /// What was too big.
@@ -105,6 +108,7 @@ impl CloseReason {
             } => "reset",
             Self::Io { .. } => "io",
             Self::Protocol { .. } => "protocol",
+            Self::NotUtf8 => "not_utf8",
             Self::TooBig { .. } => "too_big",
             Self::Silent { .. } => "silent",
             Self::WriteStalled { .. } => "write_stalled",
@@ -176,6 +180,7 @@ impl fmt::Display for CloseReason {
             } => f.write_str("connection reset"),
             Self::Io { detail, .. } => write!(f, "socket failed: {detail}"),
             Self::Protocol { detail } => write!(f, "peer broke the protocol: {detail}"),
+            Self::NotUtf8 => f.write_str("peer sent text that is not utf-8"),
             Self::TooBig { detail } => write!(f, "message too big: {detail}"),
             Self::Silent { quiet } => write!(f, "silent for {quiet:?}, ping unanswered"),
             Self::WriteStalled { waited } => write!(f, "peer stopped reading for {waited:?}"),

@@ -68,6 +68,7 @@ impl CloseReason {
             | Self::Io { .. }
             | Self::Protocol { .. }
             | Self::TooBig { .. }
+            | Self::NotUtf8
             | Self::Silent { .. }
             | Self::WriteStalled { .. }
             | Self::ActorEnded { .. } => Recovery::Retry,
@@ -91,6 +92,7 @@ impl CloseReason {
             | Self::Io { .. }
             | Self::Protocol { .. }
             | Self::TooBig { .. }
+            | Self::NotUtf8
             | Self::Silent { .. }
             | Self::WriteStalled { .. }
             | Self::Reconnect

@@ -701,15 +701,10 @@ async fn a_message_in_fragments_arrives_whole() {
 
 #[tokio::test]
 async fn bytes_that_break_the_protocol_end_the_connection_and_not_the_program() {
-    // A reserved opcode, a reserved bit, text that is not UTF-8, a ping of 128 bytes.
+    // A reserved opcode, a reserved bit, a ping of 128 bytes.
     let mut ping = vec![0x89, 0x7E, 0x00, 0x80];
     ping.resize(4 + 128, 0);
-    let broken = [
-        vec![0x83, 0x00],
-        vec![0xC1, 0x00],
-        vec![0x81, 0x02, 0xC3, 0x28],
-        ping,
-    ];
+    let broken = [vec![0x83, 0x00], vec![0xC1, 0x00], ping];
     let scripts: Vec<Script> = broken
         .iter()
         .map(|bytes| Script::new().expect("now").raw(bytes.clone()))
@@ -731,6 +726,31 @@ async fn bytes_that_break_the_protocol_end_the_connection_and_not_the_program() 
     }
     let sum: u32 = session.request("sum", &json!({})).await.expect("an answer");
     assert_eq!(sum, 3);
+}
+
+#[tokio::test]
+async fn what_follows_a_broken_frame_is_not_read_and_what_came_before_is_delivered() {
+    // A text, one with a reserved bit, a ping: in one packet.
+    let bytes = b"\x81\x02hi\xc1\x02no\x89\x01p".to_vec();
+    let server = server([Script::new().expect("now").raw(bytes), answering()]).await;
+    let session = connect(&server).await;
+    let mut messages = session.messages();
+    session.send(Frame::text("now")).await.expect("written");
+    assert_eq!(data(next(&mut messages).await), "hi");
+    assert_eq!(gap(next(&mut messages).await).cause.label(), "protocol");
+    let _ = resynced(next(&mut messages).await);
+    let received = server.received();
+    let first: Vec<_> = received
+        .iter()
+        .filter(|entry| entry.connection == 1)
+        .map(|entry| &entry.kind)
+        .collect();
+    assert!(
+        !first
+            .iter()
+            .any(|kind| matches!(kind, ReceivedKind::Pong(_))),
+        "{first:?}"
+    );
 }
 
 #[tokio::test]
@@ -756,6 +776,32 @@ async fn a_message_beyond_the_limit_ends_the_connection_with_1009() {
         })
         .await
         .expect("1009");
+}
+
+#[tokio::test]
+async fn text_that_is_not_utf8_ends_the_connection_with_1007() {
+    let not_text: &[u8] = b"\x81\x02\xc3\x28";
+    let in_two_fragments: &[u8] = b"\x01\x01\xc3\x80\x01\x28";
+    let in_a_reason: &[u8] = b"\x88\x04\x03\xe8\xc3\x28";
+    for bytes in [not_text, in_two_fragments, in_a_reason] {
+        let server = server([Script::new().expect("now").raw(bytes.to_vec()), answering()]).await;
+        let session = connect(&server).await;
+        let mut messages = session.messages();
+        session.send(Frame::text("now")).await.expect("written");
+        assert_eq!(gap(next(&mut messages).await).cause.label(), "not_utf8");
+        server
+            .wait_for("a close with 1007", LONG, |entry| {
+                matches!(
+                    entry.kind,
+                    ReceivedKind::Close {
+                        code: Some(1007),
+                        ..
+                    }
+                )
+            })
+            .await
+            .expect("1007");
+    }
 }
 
 #[tokio::test]

@@ -531,6 +531,7 @@ impl CloseReason {
             | Self::Io { .. }
             | Self::Protocol { .. }
             | Self::TooBig { .. }
+            | Self::NotUtf8
             | Self::Silent { .. }
             | Self::WriteStalled { .. }
             | Self::NotEstablished { .. }
@@ -565,6 +566,11 @@ impl CloseReason {
                 "closed-protocol",
                 Category::Protocol,
                 "report it to the peer, which broke rfc 6455; check proxies on the way",
+            ),
+            Self::NotUtf8 => Entry::new(
+                "closed-not-utf8",
+                Category::Protocol,
+                "report it to the peer: what is not text has to come as binary (rfc 6455, section 8.1)",
             ),
             Self::TooBig { .. } => Entry::new(
                 "closed-too-big",

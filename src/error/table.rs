@@ -81,6 +81,7 @@ fn every_other_end_is_treated_as_the_table_says() {
         (CloseReason::Silent { quiet: time }, lost),
         (CloseReason::WriteStalled { waited: time }, lost),
         (CloseReason::Protocol { detail: detail() }, lost),
+        (CloseReason::NotUtf8, lost),
         (CloseReason::TooBig { detail: detail() }, lost),
         (
             not_opened(ConnectError::Dns {

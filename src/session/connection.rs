@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Sleep;
 use tracing::Span;
 
 use super::clock;
@@ -85,6 +85,9 @@ pub(crate) struct Connection<W> {
     bytes_read: u64,
     /// Runs from the moment at which one side has begun to close.
     closing: Option<(Pin<Box<Sleep>>, CloseReason)>,
+    /// How the wire failed behind the batch that is being handed on. Nothing behind a failure is read: what follows
+    /// a broken frame means nothing (RFC 6455, section 7.1.7).
+    failed: Option<CloseReason>,
     /// Runs, as its span does, until the first frame has arrived.
     first_data: Option<(Pin<Box<Sleep>>, Span)>,
     /// The subscribers for which reading waits, each until it has room or its patience is over.
@@ -162,6 +165,7 @@ impl<W: Wire> Connection<W> {
             pongs: 0,
             bytes_read: 0,
             closing: None,
+            failed: None,
             first_data: limits.first_data.map(|limit| {
                 (
                     Box::pin(tokio::time::sleep(limit)),
@@ -212,6 +216,10 @@ impl<W: Wire> Connection<W> {
     }
 
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
+        // Told after the batch, unless a close frame in it says it better.
+        if let Some(reason) = self.failed.take() {
+            return Poll::Ready(Turn::Over(self.true_reason(reason)));
+        }
         if let Err(reason) = self.poll_write(cx) {
             return Poll::Ready(Turn::Over(self.true_reason(reason)));
         }
@@ -232,9 +240,7 @@ impl<W: Wire> Connection<W> {
                     if self.tally.frames == 0 {
                         return Poll::Ready(Turn::Over(self.true_reason(reason)));
                     }
-                    // Told after the batch, unless a close frame in it says it better.
-                    self.closing
-                        .get_or_insert_with(|| (Box::pin(sleep_until(Instant::now())), reason));
+                    self.failed = Some(reason);
                     break;
                 }
                 Poll::Pending => break,
@@ -300,6 +306,7 @@ impl<W: Wire> Connection<W> {
     async fn fail_wire(&mut self, reason: &CloseReason) {
         let (code, text) = match reason {
             CloseReason::Protocol { .. } => (1002, "protocol error"),
+            CloseReason::NotUtf8 => (1007, "text is not utf-8"),
             CloseReason::TooBig { .. } => (1009, "message too big"),
             _ => return,
         };

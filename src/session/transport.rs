@@ -328,6 +328,7 @@ impl TransportState {
             | CloseReason::Io { .. }
             | CloseReason::Protocol { .. }
             | CloseReason::TooBig { .. }
+            | CloseReason::NotUtf8
             | CloseReason::Silent { .. }
             | CloseReason::WriteStalled { .. }
             | CloseReason::NotOpened(_)

@@ -131,6 +131,7 @@ fn every_close_reason() -> Vec<CloseReason> {
             detail: word(),
         },
         CloseReason::Protocol { detail: word() },
+        CloseReason::NotUtf8,
         CloseReason::TooBig { detail: word() },
         CloseReason::Silent { quiet: SECOND },
         CloseReason::WriteStalled { waited: SECOND },
@@ -162,6 +163,7 @@ fn every_close_reason() -> Vec<CloseReason> {
             | CloseReason::Io { .. }
             | CloseReason::Protocol { .. }
             | CloseReason::TooBig { .. }
+            | CloseReason::NotUtf8
             | CloseReason::Silent { .. }
             | CloseReason::WriteStalled { .. }
             | CloseReason::NotOpened(_)

@@ -158,6 +158,7 @@ fn close_reason(error: &FramingError) -> CloseReason {
     let detail = error.to_string();
     match error {
         FramingError::TooLong { .. } => CloseReason::TooBig { detail },
+        FramingError::NotUtf8 => CloseReason::NotUtf8,
         _ => CloseReason::Protocol { detail },
     }
 }

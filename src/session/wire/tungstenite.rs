@@ -223,6 +223,7 @@ fn close_reason(error: Error) -> CloseReason {
         Error::Capacity(error @ CapacityError::MessageTooLong { .. }) => CloseReason::TooBig {
             detail: error.to_string(),
         },
+        Error::Utf8(_) => CloseReason::NotUtf8,
         Error::Tls(error) => CloseReason::Io {
             kind: std::io::ErrorKind::Other,
             detail: error.to_string(),
