@@ -2,7 +2,7 @@
 //! against others who do a like job.
 //!
 //! `cargo bench --bench receive`; `MESSAGES`, `ROUNDS`, `SETTING` (`T1` or `T2`) and `PARTS`
-//! (`ticks,peers,typed,sizes,channels,recorder`) in the environment change what is run.
+//! (`ticks,tls,peers,typed,sizes,channels,recorder`) in the environment change what is run.
 
 #[path = "receive/ours.rs"]
 mod ours;
@@ -16,6 +16,7 @@ use mainstay_benches::race::Race;
 use mainstay_benches::sender::Sender;
 use mainstay_benches::session::WIRES;
 use mainstay_benches::setting::Setting;
+use mainstay_benches::tls::Authority;
 use mainstay_benches::{asked, number, rounds};
 
 const COLUMNS: &[&str] = &["msg/s"];
@@ -26,6 +27,9 @@ fn main() {
     for setting in Setting::asked() {
         if asked("ticks") {
             ticks(setting, messages, rounds);
+        }
+        if asked("tls") {
+            ticks_tls(setting, messages / 2, rounds);
         }
         if asked("peers") {
             peers(setting, messages / 5, rounds);
@@ -72,6 +76,33 @@ fn ticks(setting: Setting, messages: usize, rounds: usize) {
         0,
         fast,
     );
+}
+
+/// The same over TLS, which takes most of the time on both sides.
+fn ticks_tls(setting: Setting, messages: usize, rounds: usize) {
+    const SIZE: usize = 200;
+    let authority = Authority::new();
+    let port = Sender::start_tls(Load::ticks(SIZE, messages), setting, &authority).port;
+    let trusting = authority.clone();
+    let mut race = Race::new(format!("receive {SIZE} B, TLS, {setting}"), COLUMNS)
+        .with("bare", move || {
+            theirs::bare_tls(port, trusting.clone(), messages, SIZE)
+        });
+    for (name, wire) in WIRES {
+        let trusting = authority.clone();
+        race = race.with(name, move || {
+            ours::raw_tls(port, trusting.clone(), wire, messages, SIZE)
+        });
+    }
+    let outcome = setting.run(move |runtime| race.run(runtime, rounds));
+    let bound = match setting {
+        Setting::One => 0.92,
+        Setting::Two => 0.80,
+    };
+    for (name, bar) in [("ours", ""), ("ours_fast", "_fast")] {
+        let bar = format!("receive_200B_tls_{setting}{bar}");
+        outcome.at_least(&bar, name, "bare", 0, bound);
+    }
 }
 
 /// The same bytes, or for JSON-RPC libraries as many in the shape that they want, received by others.

@@ -6,15 +6,19 @@ use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
 use mainstay::Call;
-use mainstay::config::WireBackend;
-use mainstay_benches::race::{Race, quantiles};
+use mainstay::config::ConfigBuilder;
+use mainstay_benches::race::{Outcome, Race, quantiles};
 use mainstay_benches::responder::Responder;
-use mainstay_benches::session::{WIRES, config, connect};
+use mainstay_benches::session::{WIRES, config, config_tls, connect};
 use mainstay_benches::setting::Setting;
+use mainstay_benches::tls::Authority;
 use mainstay_benches::{bare, number, rounds};
 use serde_json::value::{RawValue, to_raw_value};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
+const COLUMNS: &[&str] = &["p50 us", "p99 us"];
 const METHOD: &str = "private/buy";
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -22,29 +26,48 @@ fn main() {
     let requests = number("REQUESTS", 20_000);
     let rounds = rounds(7);
     for setting in Setting::asked() {
-        let port = Responder::start(setting).port;
-        let title = format!("round trip, {setting}, {requests} requests a round");
-        let mut race =
-            Race::new(title, &["p50 us", "p99 us"]).with("bare", move || bare_loop(port, requests));
-        for (name, wire) in WIRES {
-            race = race.with(name, move || ours(port, wire, requests));
-        }
-        let outcome = setting.run(move |runtime| race.run(runtime, rounds));
-        for (name, bar) in [("ours", ""), ("ours_fast", "_fast")] {
-            outcome.at_most(
-                &format!("roundtrip_p50_{setting}{bar}"),
-                name,
-                "bare",
-                0,
-                1.08,
-            );
-            outcome.at_most(
-                &format!("roundtrip_p99_{setting}{bar}"),
-                name,
-                "bare",
-                1,
-                1.20,
-            );
+        plain(setting, requests, rounds);
+        tls(setting, requests, rounds);
+    }
+}
+
+fn plain(setting: Setting, requests: usize, rounds: usize) {
+    let port = Responder::start(setting).port;
+    let title = format!("round trip, {setting}, {requests} requests a round");
+    let mut race = Race::new(title, COLUMNS).with("bare", move || async move {
+        bare_loop(bare::socket(port).await, requests).await
+    });
+    for (name, wire) in WIRES {
+        race = race.with(name, move || ours(config(port, wire), requests));
+    }
+    let outcome = setting.run(move |runtime| race.run(runtime, rounds));
+    hold(&outcome, &setting.to_string());
+}
+
+fn tls(setting: Setting, requests: usize, rounds: usize) {
+    let authority = Authority::new();
+    let port = Responder::start_tls(setting, &authority).port;
+    let title = format!("round trip, TLS, {setting}, {requests} requests a round");
+    let trusting = authority.clone();
+    let mut race = Race::new(title, COLUMNS).with("bare", move || {
+        let trusting = trusting.clone();
+        async move { bare_loop(trusting.socket(port).await, requests).await }
+    });
+    for (name, wire) in WIRES {
+        let trusting = authority.clone();
+        race = race.with(name, move || {
+            ours(config_tls(port, wire, &trusting), requests)
+        });
+    }
+    let outcome = setting.run(move |runtime| race.run(runtime, rounds));
+    hold(&outcome, &format!("tls_{setting}"));
+}
+
+fn hold(outcome: &Outcome, label: &str) {
+    for (name, bar) in [("ours", ""), ("ours_fast", "_fast")] {
+        for (column, quantile, bound) in [(0, "p50", 1.08), (1, "p99", 1.20)] {
+            let bar = format!("roundtrip_{quantile}_{label}{bar}");
+            outcome.at_most(&bar, name, "bare", column, bound);
         }
     }
 }
@@ -56,8 +79,10 @@ fn params() -> Box<RawValue> {
     to_raw_value(&order).expect("JSON")
 }
 
-async fn bare_loop(port: u16, requests: usize) -> Vec<f64> {
-    let mut socket = bare::socket(port).await;
+async fn bare_loop<S>(mut socket: WebSocketStream<S>, requests: usize) -> Vec<f64>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let params = params();
     let mut took = Vec::with_capacity(requests);
     for id in 0..requests {
@@ -73,8 +98,8 @@ async fn bare_loop(port: u16, requests: usize) -> Vec<f64> {
     quantiles(took, &[0.5, 0.99])
 }
 
-async fn ours(port: u16, wire: WireBackend, requests: usize) -> Vec<f64> {
-    let session = connect(config(port, wire)).await;
+async fn ours(config: ConfigBuilder, requests: usize) -> Vec<f64> {
+    let session = connect(config).await;
     let params = params();
     let mut took = Vec::with_capacity(requests);
     for _ in 0..requests {

@@ -6,7 +6,8 @@ use mainstay::config::{Overflow, Queue, Record, WireBackend};
 use mainstay::error::DecodeError;
 use mainstay::{Channel, Event, Frame, Message, Session};
 use mainstay_benches::load::CHANNEL;
-use mainstay_benches::session::{config, connect, lossless};
+use mainstay_benches::session::{config, config_tls, connect, lossless};
+use mainstay_benches::tls::Authority;
 use tokio::task::JoinSet;
 
 use crate::theirs::Envelope;
@@ -14,6 +15,18 @@ use crate::theirs::Envelope;
 /// A supervised session with one subscription: envelope routed, payload raw, statistics on.
 pub(crate) async fn raw(port: u16, wire: WireBackend, messages: usize, size: usize) -> Vec<f64> {
     let session = connect(config(port, wire)).await;
+    consume(session, messages, size).await
+}
+
+/// The same over TLS.
+pub(crate) async fn raw_tls(
+    port: u16,
+    authority: Authority,
+    wire: WireBackend,
+    messages: usize,
+    size: usize,
+) -> Vec<f64> {
+    let session = connect(config_tls(port, wire, &authority)).await;
     consume(session, messages, size).await
 }
 

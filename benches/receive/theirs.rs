@@ -4,10 +4,12 @@ use std::time::Instant;
 
 use futures_util::{SinkExt, StreamExt};
 use mainstay_benches::bare;
+use mainstay_benches::tls::Authority;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use serde::Deserialize;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::sync::oneshot;
+use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 fn rate(messages: usize, began: Instant) -> Vec<f64> {
@@ -16,7 +18,23 @@ fn rate(messages: usize, began: Instant) -> Vec<f64> {
 
 /// The loop that looks at nothing.
 pub(crate) async fn bare(port: u16, messages: usize, size: usize) -> Vec<f64> {
-    let mut socket = bare::socket(port).await;
+    all_of(bare::socket(port).await, messages, size).await
+}
+
+/// The same over TLS.
+pub(crate) async fn bare_tls(
+    port: u16,
+    authority: Authority,
+    messages: usize,
+    size: usize,
+) -> Vec<f64> {
+    all_of(authority.socket(port).await, messages, size).await
+}
+
+async fn all_of<S>(mut socket: WebSocketStream<S>, messages: usize, size: usize) -> Vec<f64>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     socket.send(Message::text("go")).await.expect("go");
     let began = Instant::now();
     let (mut count, mut bytes) = (0, 0);

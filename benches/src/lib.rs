@@ -15,6 +15,7 @@ pub mod responder;
 pub mod sender;
 pub mod session;
 pub mod setting;
+pub mod tls;
 
 /// A size from the environment, or the default.
 #[must_use]

@@ -146,9 +146,10 @@ pub fn at_least(bar: &str, value: f64, bound: f64) {
     tell(bar, value, bound, value >= bound);
 }
 
-/// One machine-readable line: `value` must not be above `bound`.
-pub fn at_most(bar: &str, value: f64, bound: f64) {
+/// One machine-readable line: `value` must not be above `bound`. Whether it is so.
+pub fn at_most(bar: &str, value: f64, bound: f64) -> bool {
     tell(bar, value, bound, value <= bound);
+    value <= bound
 }
 
 fn tell(bar: &str, value: f64, bound: f64, holds: bool) {

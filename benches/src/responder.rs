@@ -3,10 +3,12 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
+use rustls::StreamOwned;
 use tokio_tungstenite::tungstenite;
 
 use crate::load::push_length;
 use crate::setting::Setting;
+use crate::tls::Authority;
 
 /// Answers whatever has an `"id":`, with that id and a small result. It lives as long as the process.
 pub struct Responder {
@@ -18,10 +20,31 @@ impl Responder {
     /// Listens from now on.
     #[must_use]
     pub fn start(setting: Setting) -> Self {
+        Self::serve(setting, |stream| {
+            stream.set_nodelay(true)?;
+            serve(stream)
+        })
+    }
+
+    /// Listens from now on, for clients that speak TLS.
+    #[must_use]
+    pub fn start_tls(setting: Setting, authority: &Authority) -> Self {
+        let authority = authority.clone();
+        Self::serve(setting, move |stream| {
+            stream.set_nodelay(true)?;
+            serve(StreamOwned::new(authority.accept(), stream))
+        })
+    }
+
+    fn serve(
+        setting: Setting,
+        serve: impl Fn(TcpStream) -> std::io::Result<()> + Clone + Send + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("an address").port();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
+                let serve = serve.clone();
                 std::thread::spawn(move || {
                     setting.pin_other_side();
                     // Whoever was left early hears of it himself.
@@ -33,8 +56,7 @@ impl Responder {
     }
 }
 
-fn serve(stream: TcpStream) -> std::io::Result<()> {
-    stream.set_nodelay(true)?;
+fn serve<S: Read + Write>(stream: S) -> std::io::Result<()> {
     let Ok(mut socket) = tungstenite::accept(stream) else {
         return Ok(());
     };

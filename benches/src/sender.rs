@@ -4,10 +4,12 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 
+use rustls::StreamOwned;
 use tokio_tungstenite::tungstenite::{self, Message, WebSocket};
 
 use crate::load::Load;
 use crate::setting::Setting;
+use crate::tls::Authority;
 
 /// Writes its load into every socket that says "go" or asks for a subscription. It lives as long as the process.
 pub struct Sender {
@@ -19,12 +21,33 @@ impl Sender {
     /// Listens from now on.
     #[must_use]
     pub fn start(load: Load, setting: Setting) -> Self {
+        Self::serve(load, setting, |stream, load| {
+            stream.set_nodelay(true)?;
+            serve(stream, load)
+        })
+    }
+
+    /// Listens from now on, for clients that speak TLS.
+    #[must_use]
+    pub fn start_tls(load: Load, setting: Setting, authority: &Authority) -> Self {
+        let authority = authority.clone();
+        Self::serve(load, setting, move |stream, load| {
+            stream.set_nodelay(true)?;
+            serve(StreamOwned::new(authority.accept(), stream), load)
+        })
+    }
+
+    fn serve(
+        load: Load,
+        setting: Setting,
+        serve: impl Fn(TcpStream, &Load) -> tungstenite::Result<()> + Clone + Send + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let load = Arc::new(load);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let load = Arc::clone(&load);
+                let (load, serve) = (Arc::clone(&load), serve.clone());
                 std::thread::spawn(move || {
                     setting.pin_other_side();
                     // Whoever was left early hears of it himself.
@@ -36,8 +59,7 @@ impl Sender {
     }
 }
 
-fn serve(stream: TcpStream, load: &Load) -> tungstenite::Result<()> {
-    stream.set_nodelay(true)?;
+fn serve<S: Read + Write>(stream: S, load: &Load) -> tungstenite::Result<()> {
     let Ok(mut socket) = tungstenite::accept(stream) else {
         return Ok(());
     };

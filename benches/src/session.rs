@@ -5,6 +5,8 @@ use std::time::Duration;
 use mainstay::config::{ConfigBuilder, Overflow, Queue, ReconnectOwner, WireBackend};
 use mainstay::{Client, Config, Session};
 
+use crate::tls::{self, Authority};
+
 /// Both wires, and the word that a row and a bar of each bears.
 pub const WIRES: [(&str, WireBackend); 2] = [
     ("ours", WireBackend::Tungstenite),
@@ -14,6 +16,14 @@ pub const WIRES: [(&str, WireBackend); 2] = [
 /// A configuration for `port` as most users have it.
 pub fn config(port: u16, wire: WireBackend) -> ConfigBuilder {
     Config::builder(crate::bare::url(port))
+        .reconnect_owner(ReconnectOwner::Client)
+        .wire(wire)
+}
+
+/// The same over TLS.
+pub fn config_tls(port: u16, wire: WireBackend, authority: &Authority) -> ConfigBuilder {
+    Config::builder(tls::url(port))
+        .tls(authority.tls())
         .reconnect_owner(ReconnectOwner::Client)
         .wire(wire)
 }

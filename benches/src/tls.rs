@@ -43,7 +43,6 @@ impl Authority {
     }
 
     /// What a client of ours trusts.
-    #[must_use]
     pub fn tls(&self) -> Tls {
         self.tls.clone()
     }
