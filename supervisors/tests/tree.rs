@@ -25,6 +25,8 @@ mod dynamic_ends;
 mod dynamic_specs;
 #[path = "tree/exits.rs"]
 mod exits;
+#[path = "tree/killed.rs"]
+mod killed;
 #[path = "tree/kinds.rs"]
 mod kinds;
 #[path = "tree/kit.rs"]

@@ -6,8 +6,8 @@
 //! a callback that blocks is not deaf.
 //!
 //! Invariants: one at a time is at work, and never while it waits for something; what nobody could deal
-//! with is left to the supervisor's own task, which is woken; a supervisor that is gone is nobody's
-//! work any more.
+//! with is left to the supervisor's own task, which is woken; a supervisor that is gone, or was killed, is
+//! nobody's work any more: the ends of its children would be taken for theirs.
 
 use std::any::Any;
 use std::panic::resume_unwind;
@@ -40,6 +40,8 @@ pub(crate) struct Household {
     pub(crate) doom: Arc<Doom>,
     /// Everything the supervisor knows, while there is one.
     office: Mutex<Option<State>>,
+    /// Set when the supervisor ends in order, which is work.
+    ends_in_order: AtomicBool,
     /// Where the supervisor and all keepers run.
     runtime: Handle,
     _token: Token,
@@ -66,6 +68,7 @@ impl Household {
             ledger,
             doom,
             office: Mutex::new(None),
+            ends_in_order: AtomicBool::new(false),
             runtime: Handle::current(),
             _token: token,
         });
@@ -76,6 +79,17 @@ impl Household {
     /// Opens the office: the supervisor is there from now on.
     pub(crate) fn open(&self, state: State) {
         *lock(&self.office) = Some(state);
+    }
+
+    /// From now on the supervisor's actor is at its end, but not the supervisor.
+    pub(crate) fn note_orderly_end(&self) {
+        self.ends_in_order.store(true, Ordering::SeqCst);
+    }
+
+    /// It was killed, or is about to be, or its actor has not yet begun to end in order.
+    fn is_dead(&self) -> bool {
+        let ends = self.doom.has_come() || self.inbox.is_nobodys();
+        ends && !self.ends_in_order.load(Ordering::SeqCst)
     }
 
     /// Closes it for good. Waits for whoever is at work.
@@ -95,6 +109,13 @@ impl Household {
     /// # Panics
     /// When reading panicked, here or in a keeper's task: the supervisor is what fails.
     pub(crate) fn attend(&self, reader: Reader, limit: u32) -> Attended {
+        if self.is_dead() {
+            // The kill is on its way.
+            return Attended {
+                more: false,
+                ended: false,
+            };
+        }
         let (attended, fault) = {
             let mut office = lock(&self.office);
             let Some(state) = office.as_mut() else {
@@ -129,8 +150,11 @@ impl Household {
         }
     }
 
-    /// Unless somebody else is at work.
+    /// Unless somebody else is at work, or nobody is to be.
     fn enter(&self) -> Option<MutexGuard<'_, Option<State>>> {
+        if self.is_dead() {
+            return None;
+        }
         match self.office.try_lock() {
             Ok(office) => Some(office),
             Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
@@ -223,6 +247,10 @@ impl Doom {
         }
     }
 
+    fn has_come(&self) -> bool {
+        self.come.load(Ordering::SeqCst)
+    }
+
     pub(crate) fn enrol(self: &Arc<Self>, record: &Arc<Record>) -> Enrolment {
         Enrolment {
             at: lock(&self.enrolled).insert(record.clone()),
@@ -243,7 +271,7 @@ pub(crate) struct Enrolment {
 
 impl Enrolment {
     pub(crate) fn has_come(&self) -> bool {
-        self.doom.come.load(Ordering::SeqCst)
+        self.doom.has_come()
     }
 
     pub(crate) fn note_reported(&mut self) {

@@ -12,9 +12,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
-use ractor::{ActorCell, ActorRef};
+use ractor::{ActorCell, ActorRef, ActorStatus};
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use crate::exit::ExitReason;
 use crate::handle::SupervisorRef;
 use crate::id::{ChildId, Generation};
 use crate::policy::Strategy;
@@ -68,9 +69,25 @@ pub(crate) enum Letter {
 }
 
 impl Letter {
-    /// Whether what it tells may be completed by ractor's event.
-    fn wants_text(&self) -> bool {
-        matches!(self, Self::Exited { obituary, .. } if obituary.wants_text())
+    /// Whether only the supervisor's own task may read it: what it tells may be completed by ractor's event; or
+    /// it may be what a kill of the supervisor does to its children, whom ractor kills, and to whom it
+    /// links nobody any more, before anybody else can see that there was one.
+    fn is_the_supervisors(&self) -> bool {
+        match self {
+            Self::Exited {
+                parting, obituary, ..
+            } => {
+                let killed = matches!(*obituary.reason, ExitReason::Killed);
+                obituary.wants_text() || killed && *parting == Parting::Graceful
+            }
+            Self::Refused { refusal, .. } => matches!(refusal, Refusal::Failed(_)),
+            Self::Boot
+            | Self::Started { .. }
+            | Self::Tick
+            | Self::Shutdown { .. }
+            | Self::Describe(_)
+            | Self::Call(_) => false,
+        }
     }
 }
 
@@ -203,6 +220,11 @@ impl Inbox {
         self.bell.rung.load(Ordering::SeqCst)
     }
 
+    /// Whether the supervisor's actor has ended, or begun to.
+    pub(crate) fn is_nobodys(&self) -> bool {
+        self.supervisor.get_status() >= ActorStatus::Stopping
+    }
+
     /// The supervisor looks.
     pub(crate) fn answer(&self) {
         self.bell.rung.store(false, Ordering::SeqCst);
@@ -255,7 +277,7 @@ impl Letters {
 
     /// Whether a keeper's report has to wait its turn.
     pub(crate) fn defers(&self, report: &Letter) -> bool {
-        self.is_deferred() || !self.reports.is_empty() || report.wants_text()
+        self.is_deferred() || !self.reports.is_empty() || report.is_the_supervisors()
     }
 
     /// Whether there is something that a keeper has to leave to the supervisor.
@@ -280,7 +302,7 @@ impl Letters {
             Reader::Keeper if self.deferred.is_some() => None,
             Reader::Keeper => {
                 let report = self.reports.try_recv().ok()?;
-                if report.wants_text() {
+                if report.is_the_supervisors() {
                     self.deferred = Some(report);
                     return None;
                 }

@@ -229,6 +229,7 @@ impl Actor for Supervisor {
         tenure: &mut Tenure,
     ) -> Result<(), ActorProcessingErr> {
         let household = &tenure.household;
+        household.note_orderly_end();
         household.with(|state| {
             if !state.ended {
                 let text = state.text.clone();
