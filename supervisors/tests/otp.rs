@@ -2,7 +2,9 @@
 //!
 //! A script is a supervisor's flags, its children, and what is done to them: ends of every kind,
 //! starts that fail or are ignored, calls at rest and calls between two attempts to restart, ends
-//! that come together, time that passes. Each script is run on OTP's `supervisor` (`otp/oracle.erl`)
+//! that come together, time that passes, lists of children that are checked and may make no sense. Those for
+//! `simple_one_for_one` (`otp/simple.rs`) have one template in place of children, and are run on a dynamic
+//! supervisor on our side (`otp/dynamic.rs`). Each script is run on OTP's `supervisor` (`otp/oracle.erl`)
 //! and on ours (`otp/ours.rs`); after each step both write down which children were started and
 //! ended, in which order and how, what was answered, what `which_children` and `count_children`
 //! say, and whether the supervisor lives. The lines must be the same to the letter, except for what
@@ -30,6 +32,13 @@
 //! | children end together in different ways | they are seen in the order in which they ended | an end is seen once nothing of the child is left, which takes longer after a kill | left out: they end alike |
 //! | a restart was long ago | the window has a grain of a second | it is exact | time stands still or passes by more than window and grain |
 //! | a supervisor's own start | its `init` may fail or ignore | the closure of `ChildSpec::supervisor_with` may, that of a root has none | left out; see `tree/made.rs` |
+//! | a dynamic child that has ended is terminated, or its spec asked for | `ok` and the template, as of any dead process | `NotFound` | told apart |
+//! | a dynamic child ignores its restart | it is kept as a process `undefined`, counted as active, that nobody can name | it is forgotten, as one that ignores its start | left out |
+//! | children of a dynamic supervisor are counted | there is one spec; one that is terminated while it restarts is missing from the active ones for ever, which can be -1 | each child has its own spec; as many are active as run | theirs are counted by `which_children` |
+//! | `which_children` of a dynamic supervisor | pids, in no order | keys, newest first | by name |
+//! | `restart_child`, `delete_child` of a dynamic supervisor | `simple_one_for_one` | a `DynamicRef` has no such call: nobody is listed who does not run or restart | left out |
+//! | a dynamic supervisor has an `auto_shutdown` | is taken | is refused, as in Elixir | left out |
+//! | `which_child` | not in OTP 25 | as in later ones | left out |
 //! | a child ends with `{shutdown, Term}` | as with `shutdown` | a stop with a text | same class, as are all errors and panics |
 //!
 //! Everything else is the same, among it what is easily got wrong: a group restart revives finished
@@ -42,7 +51,7 @@
 //! # To run it
 //!
 //! Needs `erl` and `erlc` (Debian's `erlang-base`); without them it says so and passes.
-//! `OTP_SEED` (the first seed), `OTP_SCRIPTS` (how many; each has the next seed), `OTP_SHOW` (how
+//! `OTP_SEED` (the first seed), `OTP_SCRIPTS` and `OTP_SIMPLE` (how many of either kind; each has the next seed), `OTP_SHOW` (how
 //! many differences are printed) and `OTP_SHRINK` (for how many seconds each is made smaller) in the
 //! environment override the defaults. A difference is printed with its seed.
 //!
@@ -55,12 +64,16 @@
 
 #[path = "otp/compare.rs"]
 mod compare;
+#[path = "otp/dynamic.rs"]
+mod dynamic;
 #[path = "otp/ours.rs"]
 mod ours;
 #[path = "otp/real.rs"]
 mod real;
 #[path = "otp/script.rs"]
 mod script;
+#[path = "otp/simple.rs"]
+mod simple;
 #[path = "otp/term.rs"]
 mod term;
 #[path = "otp/world.rs"]
@@ -81,6 +94,16 @@ const TRIES: usize = 10;
 /// OTP-TMP-02, and section 6.
 #[test]
 fn our_supervisor_does_what_otp_does() {
+    run(number("OTP_SCRIPTS", 500), Script::from_seed);
+}
+
+/// OTP-START-06, 12, OTP-STOP-03, 05, OTP-STRAT-10, 15, OTP-ADM-08, OTP-COUNT-01, 02.
+#[test]
+fn our_dynamic_supervisor_does_what_simple_one_for_one_does() {
+    run(number("OTP_SIMPLE", 250), Script::simple_from_seed);
+}
+
+fn run(count: u64, make: fn(u64) -> Script) {
     let otp = match Otp::find() {
         Ok(otp) => otp,
         Err(missing) => {
@@ -92,8 +115,7 @@ fn our_supervisor_does_what_otp_does() {
     };
     world::expect_crashes();
     let seed = number("OTP_SEED", 20_250_101);
-    let count = number("OTP_SCRIPTS", 500);
-    let scripts: Vec<Script> = (seed..seed + count).map(Script::from_seed).collect();
+    let scripts: Vec<Script> = (seed..seed + count).map(make).collect();
     let (differences, compared) = compare(&otp, &scripts);
     let differ = differences.len();
     println!("{compared} of {count} scripts compared, {differ} differ");

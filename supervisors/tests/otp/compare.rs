@@ -5,10 +5,11 @@
 
 use std::collections::HashSet;
 
-use crate::script::{Script, Step};
+use crate::script::{Call, Script, Step};
 
 /// The first line that differs.
 pub(crate) fn differs(script: &Script, otp: &[String], ours: &[String]) -> Option<usize> {
+    let lines = otp;
     for at in 0..otp.len().max(ours.len()) {
         let (Some(otp), Some(ours)) = (otp.get(at), ours.get(at)) else {
             return Some(at);
@@ -28,9 +29,14 @@ pub(crate) fn differs(script: &Script, otp: &[String], ours: &[String]) -> Optio
         }
         otp.bury_orphans();
         otp.call_restarting_started(&ours);
+        let step = script.steps.get(at);
+        let before = at.checked_sub(1).and_then(|at| lines.get(at));
+        if script.is_simple() && asks_about_the_dead(step, before) {
+            otp.find_only_the_living(&ours);
+        }
         let single = script.flags.strategy == "one_for_one";
-        let several = matches!(script.steps.get(at), Some(Step::Together(_)));
-        if single && (several || !ours.answers.is_empty()) {
+        let several = matches!(step, Some(Step::Together(_)));
+        if script.is_simple() || single && (several || !ours.answers.is_empty()) {
             otp.order_by_child();
             ours.order_by_child();
         }
@@ -39,6 +45,21 @@ pub(crate) fn differs(script: &Script, otp: &[String], ours: &[String]) -> Optio
         }
     }
     None
+}
+
+/// Whether a call is about a dynamic child that had ended before.
+fn asks_about_the_dead(step: Option<&Step>, before: Option<&String>) -> bool {
+    let Some(Step::On(path, Call::Terminate(id) | Call::Spec(id))) = step else {
+        return false;
+    };
+    let standing = before.and_then(|line| line.rsplit('|').next());
+    let there = |standing: &str| {
+        let named = standing.split_whitespace();
+        named
+            .filter_map(|word| word.split_once('='))
+            .any(|(name, _)| name == *id)
+    };
+    path.is_empty() && !standing.is_some_and(there)
 }
 
 #[derive(PartialEq)]
@@ -131,6 +152,13 @@ impl<'a> Line<'a> {
             if otp.ends_with("=already_present") && ours.ends_with("=already_started") {
                 *otp = ours;
             }
+        }
+    }
+
+    /// Any process that is dead counts as a child that has ended.
+    fn find_only_the_living(&mut self, ours: &Self) {
+        if ours.head.ends_with(" not_found ") {
+            self.head = ours.head;
         }
     }
 

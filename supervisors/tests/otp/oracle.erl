@@ -3,7 +3,9 @@
 %% One process per script, all at once, so that their waits overlap. What happened is read from a
 %% trace of the supervisor process itself: the ends it received and the starts it made, in its order.
 -module(oracle).
--export([main/1, init/1, start/4]).
+%%
+%% The children of a simple_one_for_one supervisor are told apart by the name that start_child gives each.
+-export([main/1, init/1, start/4, start_one/4]).
 
 %% A script that took longer than this between two advances of the clock is not to be compared: its
 %% restarts may have left the window. Keep it a second below the period.
@@ -32,6 +34,8 @@ run({script, N, Flags, Children, Steps}) ->
     put(paths, #{}),
     put(answers, []),
     put(phase, erlang:monotonic_time(millisecond)),
+    put(number, N),
+    element(1, Flags) =:= simple_one_for_one andalso ets:insert(plans, {{N, simple}, true}),
     Lines = steps(Steps, 0, undefined, {Tree, Flags, Children}),
     [io_lib:format("script ~b~n", [N]), [[Line, "\n"] || Line <- Lines], "end\n"].
 
@@ -83,8 +87,15 @@ step(stop, Root, _) ->
 step({on, Path, Call}, Root, {Tree, _, _}) ->
     case pid_of(Root, Path) of
         none -> {"none", Root};
-        Pid -> {answer(Call, call(Pid, request(Call, Tree, Path))), Root}
-    end.
+        Pid -> {ask_for(Pid, Call, request(Call, Tree, Path)), Root}
+    end;
+step({check, Auto, Children}, Root, {Tree, _, _}) ->
+    Specs = [spec(Tree, [], Child) || Child <- Children],
+    {checked(supervisor:check_childspecs(Specs, Auto)), Root}.
+
+checked(ok) -> "ok";
+checked({error, {duplicate_child_name, Id}}) -> ["duplicate ", atom_to_list(Id)];
+checked({error, {bad_combination, _}}) -> "significant".
 
 advance() ->
     receive after ?ADVANCE -> ok end,
@@ -117,9 +128,22 @@ in_queue(Root, Pid) ->
 
 %% --- calls --------------------------------------------------------------------------------------
 
-%% The requests behind supervisor's functions of the same names.
-request({start_child, Child}, Tree, Path) -> {start_child, spec(Tree, Path, Child)};
-request(Call, _, _) -> Call.
+%% The requests behind supervisor's functions of the same names; none about a dynamic child that never was.
+request(Call, {_, N} = Tree, Path) -> request(Call, Tree, Path, Path =:= [] andalso simple(N)).
+
+request({start_child, Child}, _, _, true) -> {start_child, [element(1, Child)]};
+request({Call, Id}, {_, N}, _, true) ->
+    case ets:lookup(plans, {pid, N, [Id]}) of
+        [{_, Pid}] -> {Call, Pid};
+        [] -> none
+    end;
+request({start_child, Child}, Tree, Path, false) -> {start_child, spec(Tree, Path, Child)};
+request(Call, _, _, false) -> Call.
+
+simple(N) -> ets:member(plans, {N, simple}).
+
+ask_for(_, _, none) -> "none";
+ask_for(Pid, Call, Request) -> answer(Call, call(Pid, Request)).
 
 call(Pid, Request) ->
     try gen_server:call(Pid, Request, infinity) catch exit:_ -> gone end.
@@ -158,10 +182,15 @@ init({{Driver, _} = Tree, Path, {Strategy, Intensity, Auto}, Children}) ->
     Flags = #{strategy => Strategy, intensity => Intensity, period => ?PERIOD, auto_shutdown => Auto},
     {ok, {Flags, [spec(Tree, Path, Child) || Child <- Children]}}.
 
-spec(Tree, Path, {Id, Restart, Significant, Shutdown, Kind, Manner}) ->
+spec({_, N} = Tree, Path, {Id, Restart, Significant, Shutdown, Kind, Manner}) ->
     Type = case Kind of worker -> worker; _ -> supervisor end,
-    #{id => Id, start => {?MODULE, start, [Tree, Path ++ [Id], Kind, Manner]}, restart => Restart,
-      significant => Significant, shutdown => Shutdown, type => Type}.
+    Start = case Path =:= [] andalso simple(N) of
+        true -> {?MODULE, start_one, [Tree, Kind, Manner]};
+        false -> {?MODULE, start, [Tree, Path ++ [Id], Kind, Manner]}
+    end,
+    #{id => Id, start => Start, restart => Restart, significant => Significant, shutdown => Shutdown, type => Type}.
+
+start_one(Tree, Kind, Manner, Name) -> start(Tree, [Name], Kind, Manner).
 
 %% Runs in the supervisor.
 start({Driver, N} = Tree, Path, Kind, Manner) ->
@@ -256,9 +285,18 @@ is_settled({_, Pid, worker, _}) -> is_process_alive(Pid).
 
 pid_of(Pid, []) -> Pid;
 pid_of(Pid, [Id | Rest]) ->
-    case lists:keyfind(Id, 1, call(Pid, which_children)) of
+    case lists:keyfind(Id, 1, named(call(Pid, which_children))) of
         {_, Child, _, _} when is_pid(Child) -> pid_of(Child, Rest);
         _ -> none
+    end.
+
+%% Dynamic children by the names they were given, in that order.
+named(Children) ->
+    Names = [{Pid, Name} || [Pid, Name] <- ets:match(plans, {{pid, get(number), ['$2']}, '$1'})],
+    Name = fun(Pid) -> proplists:get_value(Pid, Names, undefined) end,
+    case lists:all(fun({Id, _, _, _}) -> Id =:= undefined end, Children) of
+        true -> lists:sort([{Name(Pid), Pid, Type, Modules} || {_, Pid, Type, Modules} <- Children]);
+        false -> Children
     end.
 
 %% What the supervisors saw since the last step, each in its order.
@@ -321,9 +359,15 @@ standing(false, _) -> [" ended ", class(get(ended))];
 standing(true, Root) -> children(Root, []).
 
 children(Pid, Path) ->
-    Children = call(Pid, which_children),
+    Children = named(call(Pid, which_children)),
     Path =:= [] andalso put(last, Children),
-    [{specs, S}, {active, A}, {supervisors, Sups}, {workers, W}] = call(Pid, count_children),
+    [{specs, Specs}, {active, Active}, {supervisors, Sups}, {workers, W}] = call(Pid, count_children),
+    %% There is one spec for all dynamic children, and one that is terminated while it restarts is taken off the
+    %% active ones for ever.
+    {S, A} = case Path =:= [] andalso simple(get(number)) of
+        true -> {Sups + W, length([up || {_, Child, _, _} <- Children, is_pid(Child)])};
+        false -> {Specs, Active}
+    end,
     [io_lib:format(" ~s[~b ~b ~b ~b]", [join(Path), S, A, Sups, W]),
      [[" ", join(Path ++ [Id]), case Child of undefined -> "=undefined"; restarting -> "=restarting"; _ -> "=running" end]
       || {Id, Child, _, _} <- Children],

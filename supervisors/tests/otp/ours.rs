@@ -7,15 +7,16 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use mainstay_supervisors::{
-    ChildId, ChildKind, DeleteChildError, LookupError, NodeStatus, Restart, RestartChildError,
-    Shutdown, ShutdownPlan, StartChildError, StartFailure, Started, SupervisorRef,
-    TerminateChildError,
+    ChildKind, DeleteChildError, LookupError, NodeStatus, Restart, RestartChildError, Shutdown,
+    ShutdownPlan, SpecError, SpecInfo, StartChildError, StartFailure, Started, SupervisorRef,
+    SupervisorSpec, TerminateChildError,
 };
 use ractor::{ActorCell, ActorRef};
 use tokio::time::sleep;
 
-use crate::script::{Call, End, Limit, Script, Step};
-use crate::world::{Finish, PERIOD, World, class, join, observer, spec, supervisor};
+use crate::dynamic;
+use crate::script::{Call, Child, End, Flags, Limit, Script, Step};
+use crate::world::{Finish, PERIOD, World, class, join, observer, plain, spec, supervisor};
 
 /// Longer than a failed restart waits.
 const TICK: Duration = Duration::from_millis(5);
@@ -43,7 +44,7 @@ async fn lines(script: &Script) -> Vec<String> {
                 world.plans.lock().unwrap().insert(path.join("/"), outcomes);
                 "ok".to_owned()
             }
-            Step::Boot => match supervisor(&world, script.flags, &script.children, "")
+            Step::Boot => match root(&world, script)
                 .name("root")
                 .observe(observer(&world))
                 .start()
@@ -75,6 +76,7 @@ async fn lines(script: &Script) -> Vec<String> {
                 finish(found, &ends).await
             }
             Step::On(path, call) => answer(&world, path, call).await,
+            Step::Check(auto_shutdown, children) => check(&world, auto_shutdown, children),
             Step::Stop => {
                 if let Some(root) = world.root() {
                     root.shutdown(ShutdownPlan::within(PERIOD)).await;
@@ -104,7 +106,7 @@ async fn lines(script: &Script) -> Vec<String> {
             if root.which_children().await.is_err() {
                 ended = Some(class(&*root.wait().await));
             } else {
-                children(root, "", &mut line).await;
+                children(root, "", script.is_simple(), &mut line).await;
             }
         } else if ended.is_none() {
             line += " -";
@@ -123,6 +125,31 @@ async fn lines(script: &Script) -> Vec<String> {
         root.shutdown(ShutdownPlan::within(PERIOD)).await;
     }
     lines
+}
+
+fn root(world: &Arc<World>, script: &Script) -> SupervisorSpec {
+    if script.is_simple() {
+        dynamic::supervisor(world, script.flags)
+    } else {
+        supervisor(world, script.flags, &script.children, "")
+    }
+}
+
+/// What is wrong with such children.
+fn check(world: &Arc<World>, auto_shutdown: &'static str, children: &[Child]) -> String {
+    let flags = Flags {
+        strategy: "one_for_one",
+        intensity: 1,
+        auto_shutdown,
+    };
+    match supervisor(world, flags, children, "").check() {
+        Ok(()) => "ok".to_owned(),
+        Err(SpecError::DuplicateId { child }) => format!("duplicate {child}"),
+        Err(SpecError::SignificantPermanent { .. } | SpecError::SignificantNever { .. }) => {
+            "significant".to_owned()
+        }
+        Err(other) => other.to_string(),
+    }
 }
 
 /// Under rest_for_one the earlier child ends first.
@@ -154,7 +181,8 @@ type Process = (ActorCell, Option<SupervisorRef>);
 pub(crate) async fn find(world: &World, path: &[&str]) -> Option<Process> {
     let (id, within) = path.split_last()?;
     let supervisor = world.supervisor(within).await?;
-    let child = supervisor.which_child(&ChildId::from(*id)).await.ok()?;
+    let id = world.id(within, id)?;
+    let child = supervisor.which_child(&id).await.ok()?;
     Some((child.cell?, child.supervisor))
 }
 
@@ -181,16 +209,16 @@ pub(crate) async fn answer(world: &Arc<World>, within: &[&str], call: &Call) -> 
     let Some(supervisor) = world.supervisor(within).await else {
         return "none".to_owned();
     };
-    let started = |started: Started| match started {
-        Started::Up { .. } => "ok",
-        Started::Ignored => "ignored",
-        _ => "strange",
-    };
+    if within.is_empty()
+        && let Some(jobs) = world.jobs()
+    {
+        return dynamic::answer(world, &jobs, call).await;
+    }
     let text = match call {
         Call::Start(child) => {
             let spec = spec(world, child, &within.join("/"));
             match supervisor.start_child(spec).await {
-                Ok(up) => started(up),
+                Ok(up) => started(&up),
                 Err(StartChildError::AlreadyStarted { .. }) => "already_started",
                 Err(StartChildError::AlreadyPresent { .. }) => "already_present",
                 Err(StartChildError::Failed { .. }) => "failed",
@@ -206,7 +234,7 @@ pub(crate) async fn answer(world: &Arc<World>, within: &[&str], call: &Call) -> 
             Err(_) => "strange",
         },
         Call::Restart(id) => match supervisor.restart_child(&(*id).into()).await {
-            Ok(up) => started(up),
+            Ok(up) => started(&up),
             Err(RestartChildError::NotFound { .. }) => "not_found",
             Err(RestartChildError::Running { .. }) => "running",
             Err(RestartChildError::Restarting { .. }) => "restarting",
@@ -223,31 +251,40 @@ pub(crate) async fn answer(world: &Arc<World>, within: &[&str], call: &Call) -> 
             Err(_) => "strange",
         },
         Call::Spec(id) => match supervisor.child_spec(&(*id).into()).await {
-            Ok(spec) => {
-                let restart = match spec.restart {
-                    Restart::Permanent => "permanent",
-                    Restart::Transient => "transient",
-                    Restart::Temporary => "temporary",
-                };
-                let shutdown = match spec.shutdown {
-                    Shutdown::Kill => Limit::Kill,
-                    Shutdown::Infinite => Limit::Infinite,
-                    Shutdown::Timeout(limit) => {
-                        Limit::Millis(u64::try_from(limit.as_millis()).unwrap())
-                    }
-                    other => panic!("no script says {other:?}"),
-                };
-                let kind = match spec.kind {
-                    ChildKind::Worker => "worker",
-                    ChildKind::Supervisor => "supervisor",
-                };
-                return format!("{restart} {} {shutdown} {kind}", spec.significant);
-            }
+            Ok(spec) => return described(&spec),
             Err(LookupError::NotFound { .. }) => "not_found",
             Err(_) => "gone",
         },
     };
     text.to_owned()
+}
+
+pub(crate) fn started(started: &Started) -> &'static str {
+    match started {
+        Started::Up { .. } => "ok",
+        Started::Ignored => "ignored",
+        _ => "strange",
+    }
+}
+
+/// As OTP's driver writes a spec.
+pub(crate) fn described(spec: &SpecInfo) -> String {
+    let restart = match spec.restart {
+        Restart::Permanent => "permanent",
+        Restart::Transient => "transient",
+        Restart::Temporary => "temporary",
+    };
+    let shutdown = match spec.shutdown {
+        Shutdown::Kill => Limit::Kill,
+        Shutdown::Infinite => Limit::Infinite,
+        Shutdown::Timeout(limit) => Limit::Millis(u64::try_from(limit.as_millis()).unwrap()),
+        other => panic!("no script says {other:?}"),
+    };
+    let kind = match spec.kind {
+        ChildKind::Worker => "worker",
+        ChildKind::Supervisor => "supervisor",
+    };
+    format!("{restart} {} {shutdown} {kind}", spec.significant)
 }
 
 /// Whether nothing is under way.
@@ -270,9 +307,13 @@ async fn settled(supervisor: &SupervisorRef) -> bool {
     true
 }
 
-async fn children(supervisor: &SupervisorRef, path: &str, line: &mut String) {
+async fn children(supervisor: &SupervisorRef, path: &str, is_dynamic: bool, line: &mut String) {
     let counts = supervisor.count_children().await.unwrap();
-    let children = supervisor.which_children().await.unwrap();
+    let mut children = supervisor.which_children().await.unwrap();
+    if is_dynamic {
+        // OTP has no order for them, nor numbers.
+        children.sort_by(|one, other| plain(&one.id).cmp(plain(&other.id)));
+    }
     *line += &format!(
         " {path}[{} {} {} {}]",
         counts.specs, counts.active, counts.supervisors, counts.workers
@@ -283,11 +324,17 @@ async fn children(supervisor: &SupervisorRef, path: &str, line: &mut String) {
             NodeStatus::Idle => "undefined",
             _ => "restarting",
         };
-        *line += &format!(" {}={status}", join(path, child.id.as_str()));
+        *line += &format!(" {}={status}", join(path, plain(&child.id)));
     }
     for child in &children {
         if let Some(below) = &child.supervisor {
-            Box::pin(self::children(below, &join(path, child.id.as_str()), line)).await;
+            Box::pin(self::children(
+                below,
+                &join(path, plain(&child.id)),
+                false,
+                line,
+            ))
+            .await;
         }
     }
 }

@@ -34,8 +34,10 @@ impl Otp {
             }
         }
         let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/otp/oracle.erl");
+        static FOUND: AtomicU32 = AtomicU32::new(0);
+        let own = FOUND.fetch_add(1, Ordering::SeqCst);
         let directory =
-            PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("otp-{}", process::id()));
+            PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("otp-{}-{own}", process::id()));
         fs::create_dir_all(&directory).expect("cargo's directory can be written");
         let compiled = Command::new("erlc")
             .args(["-Werror", "-o"])

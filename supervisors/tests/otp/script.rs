@@ -13,6 +13,8 @@ const WORKERS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 const SUPERVISORS: [&str; 2] = ["s", "t"];
 /// How long a stubborn child may take; its end costs this.
 const SHORT: u64 = 20;
+/// The strategy of dynamic supervisors.
+pub(crate) const SIMPLE: &str = "simple_one_for_one";
 /// How long others may take, so long that they never need it.
 const LONG: u64 = 30_000;
 
@@ -79,6 +81,8 @@ pub(crate) enum Step {
     /// Workers end before the supervisor looks.
     Together(Vec<(&'static str, End)>),
     On(Path, Call),
+    /// Whether children make sense under an `auto_shutdown`; asks nobody.
+    Check(&'static str, Vec<Child>),
     Stop,
 }
 
@@ -148,6 +152,11 @@ impl Script {
         }
     }
 
+    /// Whether it is for a dynamic supervisor, whose one child is a template.
+    pub(crate) fn is_simple(&self) -> bool {
+        self.flags.strategy == SIMPLE
+    }
+
     /// The term that the driver reads; `number` names it in the answer.
     pub(crate) fn term(&self, number: usize) -> String {
         let numbered = Self {
@@ -175,6 +184,9 @@ impl Script {
                     }
                 }
             }
+        }
+        if self.is_simple() {
+            return found;
         }
         for at in 0..self.children.len() {
             let mut less = self.clone();
@@ -206,7 +218,7 @@ impl Script {
     }
 }
 
-fn one<T: Copy>(rng: &mut Rng, from: &[T]) -> T {
+pub(crate) fn one<T: Copy>(rng: &mut Rng, from: &[T]) -> T {
     from[rng.usize(..from.len())]
 }
 
@@ -229,7 +241,7 @@ fn flags(rng: &mut Rng) -> Flags {
     }
 }
 
-fn child(rng: &mut Rng, within: Flags, id: &'static str, valid: bool) -> Child {
+pub(crate) fn child(rng: &mut Rng, within: Flags, id: &'static str, valid: bool) -> Child {
     let restart = one(
         rng,
         &[
@@ -319,7 +331,7 @@ fn some_path(rng: &mut Rng, children: &[Child]) -> Path {
     }
 }
 
-fn end(rng: &mut Rng, path: &[&'static str]) -> End {
+pub(crate) fn end(rng: &mut Rng, path: &[&'static str]) -> End {
     match path.last() {
         Some(id) if SUPERVISORS.contains(id) => one(rng, &[End::Shutdown, End::Killed]),
         _ => one(
@@ -379,6 +391,20 @@ fn call(rng: &mut Rng, within: Flags, children: &[Child]) -> Call {
     }
 }
 
+/// A list of children in which an id may stand twice, and a child be significant that cannot be.
+pub(crate) fn check(rng: &mut Rng) -> Step {
+    let flags = flags(rng);
+    let children = (0..rng.usize(..5)).map(|_| {
+        let id = match rng.u8(..8) {
+            0 => one(rng, &SUPERVISORS),
+            _ => one(rng, &WORKERS),
+        };
+        child(rng, flags, id, false)
+    });
+    let children = children.collect();
+    Step::Check(flags.auto_shutdown, children)
+}
+
 /// While a group restarts we let everybody wait for their turn and OTP does not: only what is about
 /// the failed child itself is the same.
 fn call_in_a_group(rng: &mut Rng, within: Flags, failed: &'static str) -> Call {
@@ -391,7 +417,7 @@ fn call_in_a_group(rng: &mut Rng, within: Flags, failed: &'static str) -> Call {
 }
 
 fn step(rng: &mut Rng, flags: Flags, children: &[Child]) -> Step {
-    match rng.u8(..20) {
+    match rng.u8(..21) {
         0..=6 => {
             let path = some_path(rng, children);
             let end = end(rng, &path);
@@ -408,6 +434,7 @@ fn step(rng: &mut Rng, flags: Flags, children: &[Child]) -> Step {
         }
         8..=10 => plan(rng, flags, children),
         11 => Step::Advance,
+        20 => check(rng),
         _ => {
             let inner = children.iter().find_map(|child| match &child.kind {
                 Kind::Supervisor(flags, below) => Some((child.id, *flags, below)),

@@ -101,6 +101,7 @@ impl fmt::Display for Step {
                 write!(f, "{{together,{}}}", list(ends))
             }
             Self::On(path, call) => write!(f, "{{on,{},{call}}}", list(path)),
+            Self::Check(auto, children) => write!(f, "{{check,{auto},{}}}", list(children)),
             Self::Stop => f.write_str("stop"),
         }
     }

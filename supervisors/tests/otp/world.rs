@@ -10,8 +10,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mainstay_supervisors::{
-    AutoShutdown, Backoff, ChildId, ChildSpec, ExitReason, Intensity, Jitter, Restart, Shutdown,
-    StartError, Strategy, SupervisorEvent, SupervisorEventKind, SupervisorRef, SupervisorSpec,
+    AutoShutdown, Backoff, ChildId, ChildKey, ChildSpec, DynamicRef, ExitReason, Intensity, Jitter,
+    Restart, Shutdown, StartError, Strategy, SupervisorEvent, SupervisorEventKind, SupervisorRef,
+    SupervisorSpec,
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::task::JoinHandle;
@@ -49,6 +50,10 @@ pub(crate) struct World {
     /// differs on purpose, so none shall.
     pub(crate) relieved: AtomicBool,
     pub(crate) root: Mutex<Option<SupervisorRef>>,
+    /// The root, when it is a dynamic supervisor.
+    pub(crate) jobs: Mutex<Option<DynamicRef>>,
+    /// Its children, by the names they were started with.
+    pub(crate) keys: Mutex<HashMap<&'static str, ChildKey>>,
 }
 
 impl World {
@@ -56,15 +61,28 @@ impl World {
         self.root.lock().unwrap().clone()
     }
 
+    pub(crate) fn jobs(&self) -> Option<DynamicRef> {
+        self.jobs.lock().unwrap().clone()
+    }
+
+    pub(crate) fn key(&self, name: &str) -> Option<ChildKey> {
+        self.keys.lock().unwrap().get(name).cloned()
+    }
+
+    /// The id by which a supervisor knows a child; none for a dynamic one that never was.
+    pub(crate) fn id(&self, within: &[&str], name: &str) -> Option<ChildId> {
+        if within.is_empty() && self.jobs().is_some() {
+            return Some(self.key(name)?.id().clone());
+        }
+        Some(name.into())
+    }
+
     /// The supervisor at a path.
     pub(crate) async fn supervisor(&self, path: &[&str]) -> Option<SupervisorRef> {
         let mut found = self.root()?;
-        for id in path {
-            found = found
-                .which_child(&ChildId::from(*id))
-                .await
-                .ok()?
-                .supervisor?;
+        for (depth, name) in path.iter().enumerate() {
+            let id = self.id(&path[..depth], name)?;
+            found = found.which_child(&id).await.ok()?.supervisor?;
         }
         Some(found)
     }
@@ -148,6 +166,12 @@ pub(crate) fn join(within: &str, id: &str) -> String {
     }
 }
 
+/// An id without the number that a dynamic supervisor gives.
+pub(crate) fn plain(id: &ChildId) -> &str {
+    let id = id.as_str();
+    id.split_once('-').map_or(id, |(name, _)| name)
+}
+
 pub(crate) fn observer(world: &Arc<World>) -> impl Fn(&SupervisorEvent) + Send + Sync + 'static {
     // The world knows the supervisor, but does not keep its spec alive: this is no circle.
     let world = world.clone();
@@ -160,9 +184,9 @@ pub(crate) fn observer(world: &Arc<World>) -> impl Fn(&SupervisorEvent) + Send +
             .as_str()
             .split('/')
             .skip(1)
-            .map(String::from)
+            .map(|id| plain(&id.into()).to_owned())
             .collect();
-        let path = join(&within.join("/"), child.as_str());
+        let path = join(&within.join("/"), plain(child));
         let said = match &event.kind {
             SupervisorEventKind::ChildStarted { .. }
             | SupervisorEventKind::ChildRestarted { .. } => format!("+{path}"),
@@ -177,7 +201,7 @@ pub(crate) fn observer(world: &Arc<World>) -> impl Fn(&SupervisorEvent) + Send +
             && let Some(then) = world.meanwhile.lock().unwrap().remove(&path)
             && world.root().is_some()
         {
-            if matches!(then, Outcome::FailThen(Call::Terminate(id)) if id == child.as_str()) {
+            if matches!(then, Outcome::FailThen(Call::Terminate(id)) if id == plain(child)) {
                 world.relieved.store(true, Ordering::SeqCst);
             }
             let asked = world.clone();
