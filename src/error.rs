@@ -77,12 +77,12 @@ impl CloseReason {
 }
 
 impl CloseReason {
-    /// Whether it says that we were too fast: HTTP 429, or close code 1008 (RFC 6455, section 7.4.1).
+    /// Whether it says that we were too fast: HTTP 429 or 418, or close code 1008 (RFC 6455, section 7.4.1).
     pub(crate) fn is_rate_limit(&self) -> bool {
         match self {
             Self::NotOpened(error) => matches!(
                 &**error,
-                ConnectError::Refused { response } if response.status == http::StatusCode::TOO_MANY_REQUESTS
+                ConnectError::Refused { response } if matches!(response.status.as_u16(), 418 | 429)
             ),
             Self::Peer { code, .. } => *code == Some(1008),
             Self::NotEstablished { .. }

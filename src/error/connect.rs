@@ -178,11 +178,24 @@ impl HttpResponse {
         }
     }
 
-    /// How long the server asks us to wait (RFC 9110, section 10.2.3), if it says so in seconds.
+    /// How long the server asks us to wait (RFC 9110, section 10.2.3): in seconds, or as a date, which is held
+    /// against the server's own `Date`, since its clock need not be ours. A date without one, or one that has
+    /// passed, asks for nothing.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
-        let value = self.headers.get(http::header::RETRY_AFTER)?.to_str().ok()?;
-        value.trim().parse().ok().map(Duration::from_secs)
+        let value = self.text(&http::header::RETRY_AFTER)?;
+        if let Ok(seconds) = value.parse() {
+            return Some(Duration::from_secs(seconds));
+        }
+        let date = |text| httpdate::parse_http_date(text).ok();
+        let until = date(value)?;
+        until
+            .duration_since(date(self.text(&http::header::DATE)?)?)
+            .ok()
+    }
+
+    fn text(&self, name: &http::HeaderName) -> Option<&str> {
+        Some(self.headers.get(name)?.to_str().ok()?.trim())
     }
 }
 
@@ -288,15 +301,15 @@ impl ConnectError {
     /// Whether another attempt can help.
     ///
     /// A certificate that is not accepted and the HTTP answers 400, 401, 403, 404, 405, 410, 426 and
-    /// redirections stay as they are until a person changes something; 429 and the 5xx pass, after
-    /// `Retry-After` where the server sent one.
+    /// redirections stay as they are until a person changes something; 429, 418 (how Binance says that it has
+    /// banned an address for a while) and the 5xx pass, after `Retry-After` where the server sent one.
     #[must_use]
     pub fn recovery(&self) -> Recovery {
         match self {
             Self::Config { source } => source.recovery(),
             Self::Certificate { .. } => Recovery::Stop,
             Self::Refused { response } => match response.status.as_u16() {
-                408 | 425 | 429 | 500..=599 => response
+                408 | 418 | 425 | 429 | 500..=599 => response
                     .retry_after()
                     .map_or(Recovery::Retry, Recovery::RetryAfter),
                 _ => Recovery::Stop,
@@ -326,6 +339,30 @@ mod tests {
         ConnectError::Refused {
             response: Box::new(response),
         }
+    }
+
+    #[test]
+    fn a_date_to_retry_after_is_held_against_the_servers_own() {
+        let said = |retry_after: &'static str, date: Option<&'static str>| {
+            let mut headers = http::HeaderMap::new();
+            let header = http::HeaderValue::from_static;
+            headers.insert(http::header::RETRY_AFTER, header(retry_after));
+            if let Some(date) = date {
+                headers.insert(http::header::DATE, header(date));
+            }
+            let status = http::StatusCode::TOO_MANY_REQUESTS;
+            HttpResponse::new(status, headers, bytes::Bytes::new()).retry_after()
+        };
+        let (now, later) = (
+            "Wed, 21 Oct 2026 07:28:00 GMT",
+            "Wed, 21 Oct 2026 07:29:30 GMT",
+        );
+        assert_eq!(said(later, Some(now)), Some(Duration::from_secs(90)));
+        assert_eq!(said(now, Some(later)), None, "it has passed");
+        assert_eq!(said(later, None), None, "by which clock?");
+        assert_eq!(said(later, Some("now")), None);
+        assert_eq!(said("soon", Some(now)), None);
+        assert_eq!(said(" 7 ", None), Some(Duration::from_secs(7)));
     }
 
     #[test]
@@ -391,6 +428,7 @@ mod tests {
             (refused(405, None), Recovery::Stop),
             (refused(408, None), Recovery::Retry),
             (refused(410, None), Recovery::Stop),
+            (refused(418, Some("60")), wait(60)),
             (refused(425, None), Recovery::Retry),
             (refused(426, None), Recovery::Stop),
             (refused(429, None), Recovery::Retry),

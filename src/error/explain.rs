@@ -270,7 +270,7 @@ fn refused(status: u16) -> Entry {
             Category::Authentication,
             "check the credentials in headers or query, and what they are allowed to do",
         ),
-        429 => Entry::new(
+        418 | 429 => Entry::new(
             "upgrade-rate-limited",
             Category::RateLimit,
             "connect less often: fewer sessions, a longer backoff.min, or a later start",

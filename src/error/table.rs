@@ -40,10 +40,10 @@ fn refused(status: u16) -> Recovery {
 
 #[test]
 fn every_http_status_is_treated_as_the_table_says() {
-    let passing = "HTTP 408, 425, 429, 500-599";
+    let passing = "HTTP 408, 418, 425, 429, 500-599";
     for status in (100..=599).filter(|status| *status != 101) {
         let row = match status {
-            408 | 425 | 429 | 500..=599 => passing,
+            408 | 418 | 425 | 429 | 500..=599 => passing,
             _ => "HTTP, any other",
         };
         assert_eq!(word(refused(status)), published(row), "{status}");

@@ -62,7 +62,7 @@ fn every_connect_error() -> Vec<ConnectError> {
         },
     ];
     let statuses = [
-        200, 301, 400, 401, 403, 404, 407, 408, 410, 425, 426, 429, 500, 503,
+        200, 301, 400, 401, 403, 404, 407, 408, 410, 418, 425, 426, 429, 500, 503,
     ];
     all.extend(statuses.map(refused_with));
     let phases = [
