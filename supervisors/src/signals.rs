@@ -52,9 +52,10 @@
 //!   [abandoned](ShutdownReport::abandoned), `main` would not return: call [`Outcome::exit`].
 //! - Signals that come faster than they are heard are one, as always on unix.
 //!
-//! Invariants: signals are counted on a thread of their own, so that neither a start that hangs nor
-//! handlers that block every worker can keep the third from ending the process (a log that blocks whoever writes to
-//! it can: each stage is logged first); nothing but a signal exits the process. Deliberately absent: SIGHUP and SIGQUIT, which keep their default action.
+//! Invariants: signals are counted on a thread of their own, so that neither a start that hangs, nor handlers that
+//! block every worker, nor a log that blocks whoever writes to it can keep the third from ending the process: it
+//! exits 250 ms after the signal was heard at the latest (what C's `atexit` handlers do is their own affair); nothing
+//! but a signal exits the process. Deliberately absent: SIGHUP and SIGQUIT, which keep their default action.
 
 mod listener;
 

@@ -10,17 +10,25 @@
 //!
 //! Apart from what acts upon them, which runs on the program's own runtime and may be stuck.
 //!
-//! Invariants: a stage is told before it is logged; the thread waits for nothing but signals and
-//! whoever takes the log.
+//! Invariants: a stage is told before it is logged; the thread that listens runs nobody else's code and waits for
+//! nothing but signals, and at the exit for the log, [`LAST_WORD`] at most. So what is logged is logged by
+//! another thread, which a subscriber may hold up for ever.
 
 use std::io;
-use std::panic::catch_unwind;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::Signal;
+use crate::exit::contained;
+
+/// How long an exit may wait until it is logged.
+const LAST_WORD: Duration = Duration::from_millis(250);
+/// There are no more than three signals that change something.
+const LINES: usize = 4;
 
 /// How urgent the end has become.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +70,7 @@ impl Stage {
 
 /// Listens on a thread of its own, which lives as long as the process, as tokio's handlers do.
 pub(super) fn listen(stage: Arc<watch::Sender<Stage>>) -> io::Result<()> {
+    let log = Log::open()?;
     let (ready, readiness) = std::sync::mpsc::channel();
     let listening = move || {
         let (runtime, mut arrivals) = match open() {
@@ -73,7 +82,7 @@ pub(super) fn listen(stage: Arc<watch::Sender<Stage>>) -> io::Result<()> {
         runtime.block_on(async {
             loop {
                 let signal = arrivals.next().await;
-                heed(&stage, signal);
+                heed(&stage, signal, &log);
             }
         });
     };
@@ -84,26 +93,75 @@ pub(super) fn listen(stage: Arc<watch::Sender<Stage>>) -> io::Result<()> {
 }
 
 /// The tree hears of it first, then the log.
-fn heed(stage: &watch::Sender<Stage>, signal: Signal) {
+fn heed(stage: &watch::Sender<Stage>, signal: Signal, log: &Log) {
     let mut next = None;
     stage.send_if_modified(|stage| {
         next = stage.on_signal(signal);
         *stage = next.unwrap_or(*stage);
         next.is_some()
     });
-    let step = next.map_or("exit at once", Stage::name);
-    // A subscriber that panics must not leave the process deaf.
-    let _ = catch_unwind(|| match next {
-        Some(Stage::Quiet | Stage::Stopping(_)) => {
-            tracing::info!(target: "supervisors", %signal, "signal: {step}");
-        }
-        Some(Stage::Killing(_) | Stage::Over) => {
-            tracing::warn!(target: "supervisors", %signal, "signal: {step}");
-        }
-        None => tracing::error!(target: "supervisors", %signal, "signal: {step}"),
-    });
+    let logged = log.say(next, signal);
     if next.is_none() {
+        // Neither answer changes anything: it is time.
+        let _ = logged.recv_timeout(LAST_WORD);
         std::process::exit(signal.code().into());
+    }
+}
+
+/// What came of a signal, and who waits until that is logged.
+struct Entry {
+    /// `None`: the process exits.
+    next: Option<Stage>,
+    signal: Signal,
+    logged: SyncSender<()>,
+}
+
+/// The way to the thread that logs.
+struct Log(SyncSender<Entry>);
+
+impl Log {
+    fn open() -> io::Result<Self> {
+        let (entries, taken) = sync_channel(LINES);
+        let logging = move || write(&taken);
+        thread::Builder::new()
+            .name("signals-log".to_owned())
+            .spawn(logging)?;
+        Ok(Self(entries))
+    }
+
+    /// Waits for nobody. What is yielded hears when it is logged, or that it will not be.
+    fn say(&self, next: Option<Stage>, signal: Signal) -> Receiver<()> {
+        let (logged, done) = sync_channel(1);
+        // Full only when something holds the log up, and then it would not be read either.
+        let _ = self.0.try_send(Entry {
+            next,
+            signal,
+            logged,
+        });
+        done
+    }
+}
+
+fn write(entries: &Receiver<Entry>) {
+    for Entry {
+        next,
+        signal,
+        logged,
+    } in entries
+    {
+        let step = next.map_or("exit at once", Stage::name);
+        // A subscriber that panics must not end the log.
+        contained(|| match next {
+            Some(Stage::Quiet | Stage::Stopping(_)) => {
+                tracing::info!(target: "supervisors", %signal, "signal: {step}");
+            }
+            Some(Stage::Killing(_) | Stage::Over) => {
+                tracing::warn!(target: "supervisors", %signal, "signal: {step}");
+            }
+            None => tracing::error!(target: "supervisors", %signal, "signal: {step}"),
+        });
+        // Only an exit waits for it.
+        let _ = logged.try_send(());
     }
 }
 

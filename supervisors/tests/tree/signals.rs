@@ -7,8 +7,8 @@
 use std::fmt::Debug;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
 
 use mainstay_supervisors::signals::{self, InstallError, Outcome, Signals};
 use mainstay_supervisors::{
@@ -140,6 +140,35 @@ impl tracing::Subscriber for Printer {
     fn exit(&self, _: &tracing::span::Id) {}
 }
 
+/// Blocks whoever logs, for good, once it has said so.
+struct Clogged;
+
+impl tracing::Subscriber for Clogged {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        event.record(&mut Print);
+        say("blocked");
+        loop {
+            std::thread::park();
+        }
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
 struct Print;
 
 impl Visit for Print {
@@ -171,7 +200,10 @@ fn the_program() {
     let Ok(scenario) = std::env::var(SCENARIO) else {
         return;
     };
-    tracing::subscriber::set_global_default(Printer).unwrap();
+    match scenario.as_str() {
+        "clogged" => tracing::subscriber::set_global_default(Clogged).unwrap(),
+        _ => tracing::subscriber::set_global_default(Printer).unwrap(),
+    }
     // One thread for everything, so that a handler that blocks blocks all.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -213,6 +245,13 @@ async fn play(scenario: &str) -> Outcome {
             let signals = Signals::install().unwrap();
             let tree = spec.start().await.unwrap();
             address.cast(Tell::Block).unwrap();
+            signals.run(tree, plan).await
+        }
+        "clogged" => {
+            let signals = Signals::install().unwrap();
+            say("up");
+            // Blocked by its first event.
+            let tree = pair(Duration::ZERO).start().await.unwrap();
             signals.run(tree, plan).await
         }
         "early" => {
@@ -412,6 +451,28 @@ fn the_third_signal_ends_the_process_at_once() {
         );
         assert_eq!(code, Some(expected));
     }
+}
+
+/// On a real clock: the tree is blocked where it starts, and the log at the first signal.
+#[test]
+fn a_log_that_blocks_for_ever_does_not_hold_the_exit_up() {
+    let mut program = Program::start("clogged");
+    program.until("up").until("blocked");
+    program
+        .signal("TERM")
+        .until("signal: shutdown")
+        .until("blocked");
+    // The log is silent from here on, so nothing tells whether two signals were heard or one.
+    let began = Instant::now();
+    let moment = Duration::from_millis(50);
+    while let Err(RecvTimeoutError::Timeout) = program.lines.recv_timeout(moment) {
+        assert!(began.elapsed() < LIMIT, "it does not exit");
+        program.signal("INT");
+    }
+    let (code, _) = program.end();
+    assert_eq!(code, Some(130));
+    // Two signals, each heard within moments, and 250 ms for the last word; the rest is for a busy machine.
+    assert!(began.elapsed() < LIMIT / 12, "{:?}", began.elapsed());
 }
 
 /// On a real clock.
