@@ -159,6 +159,7 @@ fn of_running_supervisors() -> Vec<Line> {
                 partition: 7,
                 source: TerminateChildError::Crowded { child: child(), waiting: 5 },
             }, [7];
+            ResizeError::Busy { .. } => ResizeError::Busy { asked: 5, waited: SEVEN }, [5, "7s"];
             ResizeError::SupervisorEnded(_) => ended().into(), [above()];
         }
         NoPartitions {

@@ -32,13 +32,15 @@
 //!
 //! Invariants: a key goes to the same partition in every process as long as the number of partitions is
 //! the same; there are never more partitions than the spec says; a restart of the supervisor brings all
-//! of them back; nothing waits to be routed.
+//! of them back, also while somebody resizes what was there before; nothing waits to be routed.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use ractor::{Actor, Message};
+use ractor::{Actor, ActorId, Message};
+use tokio::time::timeout;
 
 use crate::address::Address;
 use crate::admin::{ChildInfo, Counts, RestartChildError, SupervisorEnded, TerminateChildError};
@@ -47,8 +49,12 @@ use crate::event::SupervisorEvent;
 use crate::handle::SupervisorRef;
 use crate::id::ChildId;
 use crate::policy::{Intensity, OnExhausted, Restart, Strategy};
+use crate::runtime::record::lock;
 use crate::seat::{Seat, SupervisorAddress};
 use crate::spec::{ChildSpec, SpecError, StartContext, StartError, SupervisorSpec};
+
+/// How long a resize waits for its turn.
+const TURN: Duration = Duration::from_secs(5);
 
 type Make<T> = Arc<dyn Fn(usize) -> (ChildSpec, T) + Send + Sync>;
 
@@ -181,15 +187,15 @@ impl<T: Clone + Send + Sync + 'static> PartitionSpec<T> {
             shared: Arc::new(Routing {
                 targets,
                 active: AtomicUsize::new(self.partitions),
+                incarnation: Mutex::new(None),
                 address: SupervisorAddress::new(),
                 resizing: tokio::sync::Mutex::new(()),
             }),
         };
-        let mut spec = self
-            .spec
-            .children(children)
-            .address(&partitions.shared.address);
+        let mut spec = self.spec.children(children);
+        // First, so that who finds a supervisor at the address may change how many there are.
         spec.seats.push(partitions.shared.clone());
+        let spec = spec.address(&partitions.shared.address);
         spec.check()?;
         Ok((spec, partitions))
     }
@@ -209,15 +215,31 @@ fn partition_id(partition: usize) -> ChildId {
 
 struct Routing<T> {
     targets: Vec<T>,
-    /// How many of them keys are routed to.
+    /// How many of them keys are routed to. Written under the lock of the next.
     active: AtomicUsize,
+    /// Whose number that is: of the last supervisor that came up.
+    incarnation: Mutex<Option<ActorId>>,
     address: SupervisorAddress,
     resizing: tokio::sync::Mutex<()>,
 }
 
+impl<T> Routing<T> {
+    /// Routes to so many, unless that supervisor is no longer the one.
+    fn route_to(&self, active: usize, of: &SupervisorRef) -> Result<(), SupervisorEnded> {
+        let incarnation = lock(&self.incarnation);
+        if *incarnation != Some(of.cell().get_id()) {
+            return Err(SupervisorEnded::of(of.path()));
+        }
+        self.active.store(active, Ordering::SeqCst);
+        Ok(())
+    }
+}
+
 impl<T: Send + Sync> Seat for Routing<T> {
     /// A new incarnation has started everybody.
-    fn up(&self, _: &SupervisorRef) {
+    fn up(&self, supervisor: &SupervisorRef) {
+        let mut incarnation = lock(&self.incarnation);
+        *incarnation = Some(supervisor.cell().get_id());
         self.active.store(self.targets.len(), Ordering::SeqCst);
     }
 
@@ -258,6 +280,16 @@ pub enum ResizeError {
         partition: usize,
         /// Why.
         source: TerminateChildError,
+    },
+    /// Another resize has not come to its end, and nothing was done.
+    #[error(
+        "a resize to {asked} waited {waited:?} for another one to end; ask again, or give partitions a limit to stop and to start"
+    )]
+    Busy {
+        /// What was asked for.
+        asked: usize,
+        /// How long it waited for its turn.
+        waited: Duration,
     },
     /// No supervisor is up, or it ended meanwhile.
     #[error(transparent)]
@@ -333,7 +365,8 @@ impl<T: Clone> Partitions<T> {
 
     /// Has so many partitions from now on, and tells how many there were. Those beyond are no longer
     /// routed to and then ended, the last one first; those that are missing are started. Keys go to other
-    /// partitions than before. Resizes take turns.
+    /// partitions than before. Resizes take turns, for which one waits 5 s at most; what it does then takes as
+    /// long as all that it ends and starts. When the supervisor is restarted meanwhile, all partitions are back.
     ///
     /// Dropped midway, partitions that were not ended yet go on without being routed to, until the next
     /// resize.
@@ -348,12 +381,15 @@ impl<T: Clone> Partitions<T> {
                 allowed,
             });
         }
-        let _turn = self.shared.resizing.lock().await;
+        let Ok(_turn) = timeout(TURN, self.shared.resizing.lock()).await else {
+            return Err(ResizeError::Busy {
+                asked: partitions,
+                waited: TURN,
+            });
+        };
         let supervisor = self.supervisor()?;
         let before = self.len();
-        if partitions < before {
-            self.shared.active.store(partitions, Ordering::SeqCst);
-        }
+        self.shared.route_to(partitions.min(before), &supervisor)?;
         for partition in (partitions..allowed).rev() {
             match supervisor.terminate_child(&partition_id(partition)).await {
                 Ok(()) | Err(TerminateChildError::NotFound { .. }) => {}
@@ -367,7 +403,7 @@ impl<T: Clone> Partitions<T> {
             match supervisor.restart_child(&partition_id(partition)).await {
                 Ok(_)
                 | Err(RestartChildError::Running { .. } | RestartChildError::Restarting { .. }) => {
-                    self.shared.active.store(partition + 1, Ordering::SeqCst);
+                    self.shared.route_to(partition + 1, &supervisor)?;
                 }
                 Err(RestartChildError::ShuttingDown(ended)) => return Err(ended.into()),
                 Err(source) => return Err(ResizeError::Failed { partition, source }),

@@ -47,6 +47,8 @@ mod partitions;
 mod questions;
 #[path = "tree/reconfigure.rs"]
 mod reconfigure;
+#[path = "tree/resizes.rs"]
+mod resizes;
 #[path = "tree/restarts.rs"]
 mod restarts;
 #[path = "tree/shutdown.rs"]
