@@ -296,25 +296,32 @@ impl<M: fmt::Debug> Traced<M> {
         if !spans::hears_messages() {
             return (message, Span::none());
         }
-        let mut kind = Kind(String::new());
-        // Ends with an error behind the first word.
-        let _ = write!(kind, "{message:?}");
-        let span = spans::message(plane.reporter.name(), actor, &kind.0);
+        let span = spans::message(plane.reporter.name(), actor, Kind(&message));
         span.follows_from(&sender);
         (message, span)
     }
 }
 
 /// The first word of a debug text: a variant's name, and nothing that is in it.
-struct Kind(String);
+struct Kind<'m, M>(&'m M);
 
-impl fmt::Write for Kind {
+impl<M: fmt::Debug> fmt::Display for Kind<'_, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Ends with an error behind the first word.
+        let _ = write!(FirstWord(f), "{:?}", self.0);
+        Ok(())
+    }
+}
+
+struct FirstWord<'w, 'f>(&'w mut fmt::Formatter<'f>);
+
+impl fmt::Write for FirstWord<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for letter in text.chars() {
             if !letter.is_alphanumeric() {
                 return Err(fmt::Error);
             }
-            self.0.push(letter);
+            self.0.write_char(letter)?;
         }
         Ok(())
     }
