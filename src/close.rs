@@ -93,6 +93,25 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
+    /// Every [`CloseReason::label`].
+    #[cfg(any(feature = "otel", feature = "prometheus"))]
+    pub(crate) const LABELS: [&str; 14] = [
+        "peer_closed",
+        "local",
+        "reconnect",
+        "hook",
+        "eof",
+        "reset",
+        "io",
+        "protocol",
+        "too_big",
+        "silent",
+        "write_stalled",
+        "not_opened",
+        "not_established",
+        "actor_ended",
+    ];
+
     /// A short, constant word for tables and metric labels.
     #[must_use]
     pub fn label(&self) -> &'static str {
@@ -235,6 +254,18 @@ pub enum GapCause {
 }
 
 impl GapCause {
+    /// Every [`GapCause::label`] that is not a [`CloseReason::label`].
+    #[cfg(any(feature = "otel", feature = "prometheus"))]
+    pub(crate) const LABELS: [&str; 7] = [
+        "actor_restarted",
+        "authorization_lost",
+        "subscription_lost",
+        "lagged",
+        "undecodable",
+        "state_missing",
+        "sequence_break",
+    ];
+
     /// A short, constant word for tables and metric labels.
     #[must_use]
     pub fn label(&self) -> &'static str {
@@ -267,5 +298,24 @@ impl fmt::Display for GapCause {
                 write!(f, "sequence broken: expected {expected}, found {found}")
             }
         }
+    }
+}
+
+#[cfg(all(test, any(feature = "otel", feature = "prometheus")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lists_of_labels_have_every_label() {
+        let labels = include_str!("close.rs").split("pub fn label").skip(1);
+        let mut labels = labels.map(|text| {
+            let body = text.split("\n    }\n").next().unwrap_or_default();
+            let words = body.split("=> \"").skip(1);
+            words
+                .filter_map(|rest| rest.split('"').next())
+                .collect::<std::collections::BTreeSet<_>>()
+        });
+        assert_eq!(labels.next(), Some(CloseReason::LABELS.into()));
+        assert_eq!(labels.next(), Some(GapCause::LABELS.into()));
     }
 }

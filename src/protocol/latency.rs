@@ -3,8 +3,9 @@
 //! Apart from the counters because an average hides what hurts; here the 99th percentile is kept. A
 //! [`LatencyHistogram`] knows all times, [`LatencyStats`] also the latest ones exactly.
 //!
-//! Invariants: three significant digits from 1 µs to 60 s; what is longer counts as 60 s, what is
-//! shorter as 1 µs; memory is taken with the first record and grows with the longest time seen.
+//! Invariants: three significant digits from 1 µs to 60 s, or to what [`LatencyHistogram::up_to`] was given; what is
+//! longer counts as that, what is shorter as 1 µs; memory is taken with the first record and grows with the longest
+//! time seen.
 //! Absent on purpose: a clock, decay.
 
 use std::collections::VecDeque;
@@ -17,10 +18,12 @@ use serde::Serialize;
 use super::serial;
 
 /// Times recorded so far.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct LatencyHistogram {
     /// Set by the first record: most sessions keep several of these and fill few.
     microseconds: Option<Histogram<u64>>,
+    /// In microseconds.
+    longest: u64,
 }
 
 /// What a [`LatencyHistogram`] says. All zero if nothing was recorded.
@@ -53,9 +56,20 @@ impl LatencyHistogram {
         Self::default()
     }
 
+    /// An empty histogram for times up to `longest`, which is a day at most.
+    #[must_use]
+    pub fn up_to(longest: Duration) -> Self {
+        let longest = longest.clamp(SHORTEST, DAY);
+        Self {
+            longest: longest.as_micros() as u64,
+            ..Self::default()
+        }
+    }
+
     /// Counts one time.
     pub fn record(&mut self, time: Duration) {
-        let microseconds = time.as_micros().clamp(SHORTEST, LONGEST) as u64;
+        let shortest = SHORTEST.as_micros();
+        let microseconds = time.as_micros().clamp(shortest, self.longest.into()) as u64;
         let histogram = self.allocated();
         // Only `record` grows the histogram; it refuses nothing below the limit that was applied.
         if histogram.record(microseconds).is_err() {
@@ -63,13 +77,28 @@ impl LatencyHistogram {
         }
     }
 
-    /// Adds all that `other` has counted.
+    /// Adds all that `other` has counted, and its longest time.
     pub fn merge(&mut self, other: &Self) {
+        self.longest = self.longest.max(other.longest);
         if let Some(theirs) = &other.microseconds {
             self.allocated()
                 .add(theirs)
-                .expect("every histogram here resizes itself up to the same longest time");
+                .expect("every histogram here resizes itself up to a day");
         }
+    }
+
+    /// What was recorded since `earlier`, a clone of this one or what was merged into it: each time with its number.
+    pub fn since(&self, earlier: &Self) -> impl Iterator<Item = (Duration, u64)> {
+        let recorded = self.microseconds.iter().flat_map(Histogram::iter_recorded);
+        recorded.filter_map(|step| {
+            let value = step.value_iterated_to();
+            // Asked for a value beyond its range, a histogram tells its last one's count.
+            let before = earlier.microseconds.as_ref();
+            let before = before.filter(|earlier| value <= earlier.max());
+            let before = before.map_or(0, |earlier| earlier.count_at(value));
+            let count = step.count_at_value().saturating_sub(before);
+            (count > 0).then(|| (Duration::from_micros(value), count))
+        })
     }
 
     /// The counts at a glance.
@@ -96,6 +125,16 @@ impl LatencyHistogram {
     fn allocated(&mut self) -> &mut Histogram<u64> {
         self.microseconds
             .get_or_insert_with(|| Histogram::new(3).expect("three digits are within the limits"))
+    }
+}
+
+impl Default for LatencyHistogram {
+    /// For times up to a minute.
+    fn default() -> Self {
+        Self {
+            microseconds: None,
+            longest: LONGEST.as_micros() as u64,
+        }
     }
 }
 
@@ -203,6 +242,12 @@ impl LatencyStats {
         self.all.summary()
     }
 
+    /// The histogram of all times.
+    #[must_use]
+    pub fn histogram(&self) -> &LatencyHistogram {
+        &self.all
+    }
+
     fn sorted(&self) -> Vec<Duration> {
         let mut sorted: Vec<_> = self.recent.iter().copied().collect();
         sorted.sort_unstable();
@@ -226,8 +271,9 @@ impl Default for LatencyStats {
     }
 }
 
-const SHORTEST: u128 = 1;
-const LONGEST: u128 = 60_000_000;
+const SHORTEST: Duration = Duration::from_micros(1);
+const LONGEST: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 #[cfg(test)]
 mod tests {
@@ -261,6 +307,21 @@ mod tests {
             summary.max >= limit && summary.max < limit + limit / 1000,
             "{summary}"
         );
+    }
+
+    #[test]
+    fn a_histogram_for_longer_times_knows_an_hour() {
+        let (hour, day) = (Duration::from_secs(3600), Duration::from_secs(24 * 3600));
+        let mut histogram = LatencyHistogram::up_to(day);
+        histogram.record(hour);
+        let max = histogram.summary().max;
+        assert!(max >= hour && max - hour <= hour / 1000, "{max:?}");
+        histogram.record(Duration::MAX);
+        let max = histogram.summary().max;
+        assert!(max >= day && max - day <= day / 1000, "{max:?}");
+        let mut short = recorded(&[Duration::from_millis(1)]);
+        short.merge(&histogram);
+        assert_eq!(short.summary().max, max, "merged, it reaches as far");
     }
 
     fn stats(max_size: usize, micros: &[u64]) -> LatencyStats {
@@ -331,6 +392,29 @@ mod tests {
             prop_assert!(min <= p50 && p50 <= p90 && p90 <= p99 && p99 <= max);
             let longest = times.iter().max().copied().unwrap_or_default();
             prop_assert!(max >= longest && max - longest <= longest / 1000);
+        }
+
+        #[test]
+        fn what_came_since_and_what_was_before_are_all(
+            before in prop::collection::vec(1_u64..100_000_000, 0..50),
+            after in prop::collection::vec(1_u64..100_000_000, 0..50),
+        ) {
+            let times = |micros: &[u64]| -> Vec<Duration> {
+                micros.iter().copied().map(Duration::from_micros).collect()
+            };
+            let earlier = recorded(&times(&before));
+            let mut later = earlier.clone();
+            for time in times(&after) {
+                later.record(time);
+            }
+            let mut again = earlier.clone();
+            for (time, count) in later.since(&earlier) {
+                for _ in 0..count {
+                    again.record(time);
+                }
+            }
+            prop_assert_eq!(again.summary(), later.summary());
+            prop_assert_eq!(later.since(&later.clone()).count(), 0);
         }
 
         #[test]

@@ -119,7 +119,7 @@ pub(crate) struct Plane {
     /// What is open of spans about the connection.
     pub(crate) spans: Spans,
     pub(crate) routes: Routes,
-    pub(crate) counters: Counters,
+    pub(crate) counters: Arc<Counters>,
     /// Those who wait for the answer to a call.
     pub(crate) callers: Callers,
     /// The recording, if the session is recorded.
@@ -191,10 +191,11 @@ impl Plane {
         hooks: Hooks,
     ) -> Arc<Self> {
         let observers = Observers::default();
+        let counters = Arc::new(Counters::new(config.latency_window));
         Arc::new_cyclic(|plane| Self {
-            spans: Spans::new(config),
+            spans: Spans::new(config, &counters),
             routes: Routes::default(),
-            counters: Counters::new(config.latency_window),
+            counters,
             callers: Callers::default(),
             tape: config
                 .record
@@ -366,9 +367,11 @@ impl Plane {
         let number = epoch.as_u64();
         self.report_state("live", Some(epoch));
         if let Some(since) = down_since {
+            let down = now.saturating_duration_since(since);
+            self.counters.outage(down);
             self.report(&TelemetryEvent::Reconnected {
                 epoch: number,
-                down: now.saturating_duration_since(since),
+                down,
             });
         }
         let table = self.routes.snapshot();

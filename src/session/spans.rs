@@ -8,11 +8,12 @@
 //! kept of spans that no subscriber wants.
 
 use std::fmt::{self, Write};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tracing::Span;
 
 use super::plane::Plane;
+use super::statistics::{Counters, Fate};
 use crate::config::Config;
 use crate::error::RequestError;
 use crate::protocol::continuity::Epoch;
@@ -23,6 +24,7 @@ use crate::telemetry::spans::{self, Parent, Stage};
 pub(crate) struct Spans {
     host: String,
     port: u16,
+    counters: Arc<Counters>,
     open: Mutex<Open>,
 }
 
@@ -48,11 +50,12 @@ struct Attempt {
 }
 
 impl Spans {
-    /// None yet.
-    pub(crate) fn new(config: &Config) -> Self {
+    /// None yet. What becomes of requests is counted too.
+    pub(crate) fn new(config: &Config, counters: &Arc<Counters>) -> Self {
         Self {
             host: config.endpoint.host().to_owned(),
             port: config.endpoint.port(),
+            counters: Arc::clone(counters),
             open: Mutex::default(),
         }
     }
@@ -60,7 +63,11 @@ impl Spans {
     /// A request of the user's, or of the session's own with what it is part of.
     pub(crate) fn request(&self, parent: Parent, method: &str) -> Request {
         let span = spans::request(parent, method, &self.host, self.port);
-        Request { span, told: false }
+        Request {
+            span,
+            counters: Arc::clone(&self.counters),
+            told: false,
+        }
     }
 
     /// A live session has lost its connection, or is about to. Yields the outage's span, also when it
@@ -217,6 +224,7 @@ impl Spans {
 #[derive(Debug)]
 pub(crate) struct Request {
     span: Span,
+    counters: Arc<Counters>,
     told: bool,
 }
 
@@ -229,44 +237,48 @@ impl Request {
     /// The request has ended so.
     pub(crate) fn end<T>(mut self, outcome: &Result<T, RequestError>) {
         self.told = true;
+        let fate = match outcome {
+            Ok(_) => Fate::Answered,
+            Err(error) => fate(error),
+        };
+        self.counters.fate(fate);
         if self.span.is_disabled() {
             return;
         }
-        let fate = match outcome {
-            Ok(_) => "answered",
-            Err(error) => self.fail(error),
-        };
-        self.span.record("fate", fate);
+        if let Err(error) = outcome {
+            self.fail(error);
+        }
+        self.span.record("fate", fate.label());
     }
 
-    fn fail(&self, error: &RequestError) -> &'static str {
+    fn fail(&self, error: &RequestError) {
         match error {
             RequestError::Answered { error, .. } => {
                 let code = error.code.to_string();
                 self.span.record("rpc.response.status_code", &*code);
                 spans::failed(&self.span, &code);
-                "answered"
             }
-            RequestError::Undecodable { .. } => {
-                spans::failed(&self.span, error.explain().code);
-                "answered"
-            }
-            RequestError::NotSent { .. } | RequestError::Unencodable { .. } => {
-                spans::failed(&self.span, error.explain().code);
-                "not_sent"
-            }
-            RequestError::Unknown { .. } => {
-                spans::failed(&self.span, error.explain().code);
-                "unknown"
-            }
+            RequestError::Undecodable { .. }
+            | RequestError::NotSent { .. }
+            | RequestError::Unencodable { .. }
+            | RequestError::Unknown { .. } => spans::failed(&self.span, error.explain().code),
         }
+    }
+}
+
+fn fate(error: &RequestError) -> Fate {
+    match error {
+        RequestError::Answered { .. } | RequestError::Undecodable { .. } => Fate::Answered,
+        RequestError::NotSent { .. } | RequestError::Unencodable { .. } => Fate::NotSent,
+        RequestError::Unknown { .. } => Fate::Unknown,
     }
 }
 
 impl Drop for Request {
     fn drop(&mut self) {
         if !self.told {
-            self.span.record("fate", "given_up");
+            self.counters.fate(Fate::GivenUp);
+            self.span.record("fate", Fate::GivenUp.label());
         }
     }
 }

@@ -194,6 +194,12 @@ impl<M: Message> Subscription<M> {
             } => self.judge(M::from_frame(payload), epoch, received),
             Item::Gap(gap) => {
                 self.sequence.reset();
+                let (counters, cause) = (&self.plane.counters, gap.cause.label());
+                counters.lost(cause, gap.missed.unwrap_or_default());
+                if let GapCause::Lagged = gap.cause {
+                    // Made by the queue itself, and so by nobody who counts.
+                    counters.gap(cause, 1);
+                }
                 // A gap within a gap: the one that is open goes on.
                 match self.broken_since.take() {
                     None => Some(Event::Gap(gap)),
@@ -287,6 +293,8 @@ impl<M: Message> Subscription<M> {
     /// A loss after which the stream goes on at once.
     fn lost(&mut self, cause: GapCause, epoch: Epoch, at: Instant, missed: Option<u64>) {
         self.count(&cause);
+        let counters = &self.plane.counters;
+        counters.lost(cause.label(), missed.unwrap_or_default());
         if self.broken_since.is_some() {
             // A loss within a gap: the one that is open covers it, and only its end ends it.
             return;

@@ -27,7 +27,6 @@ use mainstay_supervisors::{
     Strategy, SupervisorEvent, SupervisorEventKind, SupervisorSpec, Verdict,
 };
 
-use super::Sink;
 use super::adapter::{Adapter, AdapterArguments, AdapterEvent, AdapterMessage};
 use super::client::{Client, ClientArguments, ClientEvent, ClientMessage};
 use super::connection::{Control, ControlSink};
@@ -45,6 +44,7 @@ use super::tape::Tape;
 use super::transport::{
     Transport, TransportArguments, TransportEnd, TransportEvent, TransportMessage,
 };
+use super::{Sink, clock};
 use crate::close::{CloseReason, GapCause};
 use crate::config::{Config, Reconnect, ReconnectOwner};
 use crate::error::Recovery;
@@ -60,7 +60,7 @@ const RESTARTS: Intensity = Intensity {
 /// The same for the connection's subtree. Intensities of nested supervisors multiply, so it is small.
 const INNER_RESTARTS: Intensity = Intensity {
     max_restarts: 2,
-    within: Duration::from_secs(60),
+    within: RESTARTS.within,
 };
 
 /// The longest wait for a Recorder that fails again and again.
@@ -374,7 +374,8 @@ fn judge(reason: &ExitReason, reconnect: &Reconnect, hooks: Option<&Hooked>) -> 
     }
 }
 
-/// Hears of the whole tree: announces the gap before a failing actor's siblings are stopped, and counts restarts.
+/// Hears of the whole tree: announces the gap before a failing actor's siblings are stopped, counts restarts, and
+/// keeps what the supervisors say of their intensities.
 fn observer(
     plane: &Arc<Plane>,
     config: &Arc<Config>,
@@ -382,10 +383,25 @@ fn observer(
     let plane = Arc::clone(plane);
     let owner = config.reconnect.owner;
     move |event| {
-        let Some(child) = &event.child else { return };
+        let Some(child) = &event.child else {
+            if let SupervisorEventKind::Ready = event.kind {
+                plane.counters.supervised(event.path.as_str());
+            }
+            return;
+        };
         match &event.kind {
+            SupervisorEventKind::RestartPlanned {
+                counted: true,
+                window,
+                ..
+            } => {
+                let (path, within) = (event.path.as_str(), RESTARTS.within);
+                let now = clock::now();
+                plane.counters.booked(path, *window, within, now);
+            }
             SupervisorEventKind::ChildExited { reason, .. } => {
-                let lost = reason.downcast_ref::<TransportEnd>().is_some();
+                let end = reason.downcast_ref::<TransportEnd>();
+                let lost = end.is_some();
                 // These are replaced without the connection being touched.
                 let takes_the_connection =
                     !matches!(child.as_str(), "heartbeat_manager" | "recorder");
@@ -395,12 +411,13 @@ fn observer(
                         reason: reason.to_string(),
                     });
                 }
-                match (owner, child.as_str()) {
-                    (ReconnectOwner::Client, "transport") if lost => {
-                        plane.counters.reconnect_by_client();
+                let cause = end.map(|end| end.reason.label());
+                match (owner, child.as_str(), cause) {
+                    (ReconnectOwner::Client, "transport", Some(cause)) => {
+                        plane.counters.reconnect_by_client(cause);
                     }
-                    (ReconnectOwner::Adapter, "connection") if lost => {
-                        plane.counters.reconnect_by_adapter();
+                    (ReconnectOwner::Adapter, "connection", Some(cause)) => {
+                        plane.counters.reconnect_by_adapter(cause);
                     }
                     _ => {}
                 }

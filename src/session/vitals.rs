@@ -13,6 +13,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Session;
+use super::plane::Plane;
 use crate::protocol::continuity::Epoch;
 use crate::protocol::subscriptions::{ChannelState, ChannelStatus};
 
@@ -112,26 +113,22 @@ impl HeartbeatHealth {
     }
 }
 
-impl Session {
-    /// What the session holds now: requests, channels, subscriptions and their queues. It looks into the queue of
-    /// each subscription, so ask every second rather than for every message.
-    #[must_use]
-    #[doc(alias = "get_state_metrics")]
-    pub fn state_metrics(&self) -> StateMetrics {
-        let plane = &self.shared.plane;
-        let line = plane.line();
-        let (channels, confirmed) = plane.ledger().counts();
+impl Plane {
+    /// What [`Session::state_metrics`] says.
+    pub(crate) fn state_metrics(&self) -> StateMetrics {
+        let line = self.line();
+        let (channels, confirmed) = self.ledger().counts();
         let mut metrics = StateMetrics {
-            pending_requests: plane.in_flight.load(Ordering::Relaxed),
+            pending_requests: self.in_flight.load(Ordering::Relaxed),
             queued_requests: line.as_ref().map_or(0, |line| line.queued()),
             channels,
             // Void with the connection, also while the manager has yet to hear of its end.
             confirmed_channels: line.as_ref().map_or(0, |_| confirmed),
-            connect_attempts: plane.attempts.load(Ordering::Relaxed),
-            control_backlog: plane.control_backlog.load(Ordering::Relaxed),
+            connect_attempts: self.attempts.load(Ordering::Relaxed),
+            control_backlog: self.control_backlog.load(Ordering::Relaxed),
             ..StateMetrics::default()
         };
-        for subscriber in plane.routes.snapshot().all() {
+        for subscriber in self.routes.snapshot().all() {
             if subscriber.is_gone() {
                 continue;
             }
@@ -141,6 +138,16 @@ impl Session {
             metrics.queued_bytes += bytes;
         }
         metrics
+    }
+}
+
+impl Session {
+    /// What the session holds now: requests, channels, subscriptions and their queues. It looks into the queue of
+    /// each subscription, so ask every second rather than for every message.
+    #[must_use]
+    #[doc(alias = "get_state_metrics")]
+    pub fn state_metrics(&self) -> StateMetrics {
+        self.shared.plane.state_metrics()
     }
 
     /// The channels that the user wants, each once, sorted by name: those that are asked for again on the next
