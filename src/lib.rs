@@ -40,7 +40,9 @@
 //! | 4 | [`pool`] | many sessions behind one door, and a registry of sessions |
 //! | 5 | [`inspect`] | a whole program at a glance, and answers for probes |
 //! | 6 | `console` (feature `console-server`) | a running program shows itself over a local socket |
+//! | 6 | `instruments` (features `otel`, `prometheus`) | what is measured of all sessions: one table |
 //! | – | `otel` (feature `otel`) | spans, logs and metrics for an OpenTelemetry collector |
+//! | – | `prometheus` (feature `prometheus`) | the metrics on a page, to be scraped |
 //! | – | `testing` (feature `testing`) | scripted server and venue simulators |
 
 pub mod adapters;
@@ -53,10 +55,14 @@ pub mod error;
 pub mod frame;
 pub mod hooks;
 pub mod inspect;
+#[cfg(any(feature = "otel", feature = "prometheus"))]
+pub mod instruments;
 #[cfg(feature = "otel")]
 pub mod otel;
 pub mod platform;
 pub mod pool;
+#[cfg(feature = "prometheus")]
+pub mod prometheus;
 pub mod protocol;
 pub mod replay;
 pub mod session;

@@ -19,6 +19,9 @@
 //! | environment variable | meaning | who reads it |
 //! |---|---|---|
 //! | `OTEL_SDK_DISABLED` | `true`: nothing is set up, all of this does nothing | here |
+//! | `OTEL_TRACES_EXPORTER`, `OTEL_LOGS_EXPORTER` | `otlp` (default) or `none` | here |
+//! | `OTEL_METRICS_EXPORTER` | `otlp` (default), `prometheus` (feature of that name), both with a comma between, or `none` | here |
+//! | `OTEL_EXPORTER_PROMETHEUS_HOST`, `_PORT` | where metrics wait to be scraped; `127.0.0.1`, 9464 | here |
 //! | `OTEL_EXPORTER_OTLP_ENDPOINT` | where the collector is; `http://localhost:4318`, or `:4317` for gRPC | here |
 //! | `OTEL_EXPORTER_OTLP_PROTOCOL` | `http/protobuf` (default) or `grpc` | here |
 //! | `OTEL_EXPORTER_OTLP_TIMEOUT` | milliseconds for one batch; 10000 | here |
@@ -27,7 +30,9 @@
 //! | `OTEL_SERVICE_NAME` | `service.name` of all that is sent | the SDK |
 //! | `OTEL_RESOURCE_ATTRIBUTES` | `name=value,…` of all that is sent | checked here, read by the SDK |
 //! | `OTEL_TRACES_SAMPLER`, `OTEL_TRACES_SAMPLER_ARG` | which traces are kept; all | checked here, read by the SDK |
-//! | `OTEL_BSP_*`, `OTEL_BLRP_*`, `OTEL_METRIC_EXPORT_INTERVAL` | sizes and delays of batches | the SDK |
+//! | `OTEL_METRIC_EXPORT_INTERVAL` | milliseconds between two exports of metrics; 60000 | checked here, read by the SDK |
+//! | `OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE` | `cumulative` (default), `delta` or `lowmemory` | the exporter |
+//! | `OTEL_BSP_*`, `OTEL_BLRP_*` | sizes and delays of batches | the SDK |
 //!
 //! `ENDPOINT`, `PROTOCOL`, `TIMEOUT`, `INSECURE` and `HEADERS` may also be set for one signal, as in
 //! `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`, which is then taken as it is, without `/v1/traces` behind it. Nothing
@@ -160,7 +165,7 @@ impl Otel {
         Ok(guard)
     }
 
-    /// Sets up the three providers and makes them OpenTelemetry's global ones, where it has such; the layer is
+    /// Sets up a provider for each signal that is exported, with the metrics of [`instruments`](crate::instruments), and makes them OpenTelemetry's global ones, where it has such; the layer is
     /// yours to put into a subscriber. No connection is waited for: a collector may come later.
     ///
     /// # Errors
@@ -188,7 +193,9 @@ impl Otel {
             resource = resource.with_service_name(service);
         }
         let providers = Providers::start(&settings, &self.tls, resource.build())?;
-        global::set_tracer_provider(providers.traces.clone());
+        if let Some(traces) = &providers.traces {
+            global::set_tracer_provider(traces.clone());
+        }
         global::set_meter_provider(providers.metrics.clone());
         Ok(OtelGuard {
             providers: Some(providers),
@@ -217,6 +224,14 @@ impl OtelGuard {
         self.providers.is_some()
     }
 
+    /// Where the metrics wait to be scraped, at `/metrics`; nowhere unless `OTEL_METRICS_EXPORTER` says `prometheus`.
+    #[cfg(feature = "prometheus")]
+    #[must_use]
+    pub fn scrape_address(&self) -> Option<std::net::SocketAddr> {
+        let server = self.providers.as_ref()?.scraped.as_ref()?;
+        Some(server.address())
+    }
+
     /// Spans and records of `tracing`, for a subscriber of your own. A record made within a span bears its trace id.
     ///
     /// ```no_run
@@ -236,26 +251,28 @@ impl OtelGuard {
     where
         S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
     {
-        let (spans, logs) = (self.spans, self.logs);
         let providers = self.providers.as_ref();
-        let of_spans = providers.map(|providers| {
-            let wanted = move |metadata: &Metadata<'_>| {
-                let finest = if metadata.is_span() { spans } else { logs };
-                *metadata.level() <= finest
-                    && !is_internal(metadata.target())
-                    && !(metadata.is_span() && is_lifelong(metadata.target()))
-            };
-            tracing_opentelemetry::layer()
-                .with_tracer(providers.traces.tracer("mainstay"))
-                .with_filter(FilterFn::new(wanted).with_max_level_hint(spans.max(logs)))
-        });
-        let of_logs = providers.map(|providers| {
-            let wanted = move |metadata: &Metadata<'_>| {
-                metadata.is_event() && *metadata.level() <= logs && !is_internal(metadata.target())
-            };
-            OpenTelemetryTracingBridge::new(&providers.logs)
-                .with_filter(FilterFn::new(wanted).with_max_level_hint(logs))
-        });
+        let traces = providers.and_then(|one| one.traces.as_ref());
+        let records = providers.and_then(|one| one.logs.as_ref());
+        let spans = traces.map_or(LevelFilter::OFF, |_| self.spans);
+        let logs = records.map_or(LevelFilter::OFF, |_| self.logs);
+        // Upon a registry two layers together hint what the outer one does, so each says what both want.
+        let finest = spans.max(logs);
+        let wanted = move |metadata: &Metadata<'_>| {
+            let finest = if metadata.is_span() { spans } else { logs };
+            *metadata.level() <= finest
+                && !is_internal(metadata.target())
+                && !(metadata.is_span() && is_lifelong(metadata.target()))
+        };
+        let of_spans = traces
+            .map(|traces| tracing_opentelemetry::layer().with_tracer(traces.tracer("mainstay")))
+            .with_filter(FilterFn::new(wanted).with_max_level_hint(finest));
+        let wanted = move |metadata: &Metadata<'_>| {
+            metadata.is_event() && *metadata.level() <= logs && !is_internal(metadata.target())
+        };
+        let of_logs = records
+            .map(OpenTelemetryTracingBridge::new)
+            .with_filter(FilterFn::new(wanted).with_max_level_hint(finest));
         Layer::and_then(of_spans, of_logs)
     }
 
@@ -308,9 +325,11 @@ impl fmt::Debug for OtelGuard {
 
 /// The three, and the thread behind them.
 struct Providers {
-    traces: SdkTracerProvider,
-    logs: SdkLoggerProvider,
+    traces: Option<SdkTracerProvider>,
+    logs: Option<SdkLoggerProvider>,
     metrics: SdkMeterProvider,
+    #[cfg(feature = "prometheus")]
+    scraped: Option<crate::prometheus::Server>,
     /// Ends when the last of them has: the batches in flight need it.
     engine: Arc<Engine>,
 }
@@ -318,10 +337,22 @@ struct Providers {
 impl Providers {
     fn start(settings: &Settings, tls: &Tls, resource: Resource) -> Result<Self, OtelError> {
         let engine = Engine::start().map_err(OtelError::Thread)?;
+        let readers = SdkMeterProvider::builder().with_resource(resource.clone());
+        #[cfg(feature = "prometheus")]
+        let (readers, scraped) = match settings.scrape {
+            false => (readers, None),
+            true => {
+                let (reader, server) =
+                    crate::prometheus::listen(None).map_err(OtelError::Prometheus)?;
+                (readers.with_reader(reader), Some(server))
+            }
+        };
         Ok(Self {
             traces: export::traces(settings, tls, &engine, resource.clone())?,
-            logs: export::logs(settings, tls, &engine, resource.clone())?,
-            metrics: export::metrics(settings, tls, &engine, resource)?,
+            logs: export::logs(settings, tls, &engine, resource)?,
+            metrics: export::metrics(settings, tls, &engine, readers)?,
+            #[cfg(feature = "prometheus")]
+            scraped,
             engine: Arc::new(engine),
         })
     }
@@ -335,15 +366,16 @@ impl Providers {
             logs,
             metrics,
             engine,
+            ..
         } = self;
         let ends: [(Signal, Box<dyn FnOnce() -> OTelSdkResult + Send>); 3] = [
             (
                 Signal::Traces,
-                Box::new(move || traces.shutdown_with_timeout(within)),
+                Box::new(move || traces.map_or(Ok(()), |one| one.shutdown_with_timeout(within))),
             ),
             (
                 Signal::Logs,
-                Box::new(move || logs.shutdown_with_timeout(within)),
+                Box::new(move || logs.map_or(Ok(()), |one| one.shutdown_with_timeout(within))),
             ),
             (
                 Signal::Metrics,

@@ -33,6 +33,8 @@ pub(crate) mod probe;
 mod recorder;
 pub(crate) mod reporter;
 mod request;
+#[cfg(any(feature = "otel", feature = "prometheus"))]
+pub(crate) mod roster;
 mod routes;
 mod send;
 pub(crate) mod sharing;

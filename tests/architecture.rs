@@ -50,7 +50,12 @@ const FLOORS: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
-    ("otel", &["config", "connector", "error"]),
+    ("instruments", &["protocol", "session"]),
+    ("prometheus", &["instruments"]),
+    (
+        "otel",
+        &["config", "connector", "error", "instruments", "prometheus"],
+    ),
     ("inspect", &["pool", "protocol", "session"]),
     ("console", &["inspect", "session"]),
     // Binaries see what a user sees.
@@ -239,10 +244,11 @@ fn the_session_reads_the_clock_in_one_place() {
 #[test]
 fn only_the_transports_own_files_touch_a_socket() {
     for (path, text) in sources("src") {
-        // Those of the live view are local ones, and the export speaks to a collector: no session's.
+        // Those of the live view are local ones, the export speaks to a collector, the page to Prometheus: no session's.
         let other = path == "src/console/place.rs"
             || path.starts_with("src/bin/")
-            || path == "src/otel/line.rs";
+            || path == "src/otel/line.rs"
+            || path == "src/prometheus/server.rs";
         let socket =
             path.starts_with("src/session/dial") || path.starts_with("src/testing") || other;
         if !socket && !path.contains("/tests") {
@@ -250,6 +256,17 @@ fn only_the_transports_own_files_touch_a_socket() {
                 !code(&text).contains("TcpStream"),
                 "{path} touches a socket"
             );
+        }
+    }
+}
+
+#[test]
+fn only_those_that_export_name_opentelemetry() {
+    for (path, text) in sources("src") {
+        let exports = ["instruments", "otel", "prometheus"];
+        if !module(&path).is_some_and(|module| exports.contains(&module)) {
+            let named = code(&text).contains("opentelemetry");
+            assert!(!named, "{path} measures where frames pass");
         }
     }
 }

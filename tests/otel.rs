@@ -1,4 +1,4 @@
-//! What a collector receives of a program that lives through a loss, over both protocols.
+//! What a collector receives of a program that lives through losses, over both protocols.
 //!
 //! The receiver here is OpenTelemetry's: services and messages as they are generated from its definitions; of
 //! HTTP only the reading is ours. The program is `program` below, in a process of its own, since it is told
@@ -9,6 +9,12 @@
     reason = "what is allowed in tests is not yet in their helpers"
 )]
 
+#[path = "otel/life.rs"]
+mod life;
+#[path = "otel/measured.rs"]
+mod measured;
+#[path = "otel/outage.rs"]
+mod outage;
 #[path = "otel/program.rs"]
 mod program;
 #[path = "otel/python.rs"]
@@ -146,6 +152,8 @@ fn assert_the_loss_is_told(received: &Received) {
     assert_eq!(within.trace_id, root.trace_id, "told within the span");
     assert_eq!(within.span_id, root.span_id, "told within the span");
     assert!(counted > 0, "the collector's count of gaps");
+    measured::assert_every_metric_has_a_value(received);
+    outage::assert_the_outage_is_one_trace(received);
     assert!(
         received.keys.len() >= 3 && received.keys.iter().all(|key| key == KEY),
         "the header came with every batch: {:?}",

@@ -41,6 +41,10 @@ pub enum OtelError {
         #[source]
         source: opentelemetry_otlp::ExporterBuildError,
     },
+    /// `OTEL_METRICS_EXPORTER` asks for a page to be scraped, which there cannot be.
+    #[cfg(feature = "prometheus")]
+    #[error("there is no page for Prometheus, which OTEL_METRICS_EXPORTER asks for")]
+    Prometheus(#[source] crate::prometheus::PrometheusError),
     /// The system has no thread for the export.
     #[error("no thread for the export; raise the limit of the process")]
     Thread(#[source] std::io::Error),

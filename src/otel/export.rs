@@ -1,21 +1,23 @@
-//! The three exporters, each with its provider.
+//! The three exporters, each with its provider; and the instruments of the last.
 //!
 //! Apart because they differ in nothing but their types, which OpenTelemetry gives no common trait.
 //!
 //! Invariant: each has a connection of its own, so that one that is stuck holds up no other.
 
+use opentelemetry::metrics::MeterProvider as _;
 use opentelemetry_otlp::{
     LogExporter, MetricExporter, SpanExporter, WithExportConfig, WithHttpConfig, WithTonicConfig,
 };
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::logs::SdkLoggerProvider;
-use opentelemetry_sdk::metrics::SdkMeterProvider;
+use opentelemetry_sdk::metrics::{MeterProviderBuilder, SdkMeterProvider};
 use opentelemetry_sdk::trace::SdkTracerProvider;
 
 use super::line::{Dial, Engine};
 use super::settings::{Destination, Protocol, Settings};
 use super::{OtelError, Signal};
 use crate::config::Tls;
+use crate::instruments;
 
 /// An exporter of this type to this destination.
 macro_rules! exporter {
@@ -48,12 +50,17 @@ pub(super) fn traces(
     tls: &Tls,
     engine: &Engine,
     resource: Resource,
-) -> Result<SdkTracerProvider, OtelError> {
-    let exporter = exporter!(SpanExporter, Signal::Traces, &settings.traces, tls, engine);
-    Ok(SdkTracerProvider::builder()
-        .with_resource(resource)
-        .with_batch_exporter(exporter)
-        .build())
+) -> Result<Option<SdkTracerProvider>, OtelError> {
+    let Some(to) = &settings.traces else {
+        return Ok(None);
+    };
+    let exporter = exporter!(SpanExporter, Signal::Traces, to, tls, engine);
+    Ok(Some(
+        SdkTracerProvider::builder()
+            .with_resource(resource)
+            .with_batch_exporter(exporter)
+            .build(),
+    ))
 }
 
 pub(super) fn logs(
@@ -61,31 +68,34 @@ pub(super) fn logs(
     tls: &Tls,
     engine: &Engine,
     resource: Resource,
-) -> Result<SdkLoggerProvider, OtelError> {
-    let exporter = exporter!(LogExporter, Signal::Logs, &settings.logs, tls, engine);
-    Ok(SdkLoggerProvider::builder()
-        .with_resource(resource)
-        .with_batch_exporter(exporter)
-        .build())
+) -> Result<Option<SdkLoggerProvider>, OtelError> {
+    let Some(to) = &settings.logs else {
+        return Ok(None);
+    };
+    let exporter = exporter!(LogExporter, Signal::Logs, to, tls, engine);
+    Ok(Some(
+        SdkLoggerProvider::builder()
+            .with_resource(resource)
+            .with_batch_exporter(exporter)
+            .build(),
+    ))
 }
 
 pub(super) fn metrics(
     settings: &Settings,
     tls: &Tls,
     engine: &Engine,
-    resource: Resource,
+    readers: MeterProviderBuilder,
 ) -> Result<SdkMeterProvider, OtelError> {
-    let exporter = exporter!(
-        MetricExporter,
-        Signal::Metrics,
-        &settings.metrics,
-        tls,
-        engine
-    );
-    Ok(SdkMeterProvider::builder()
-        .with_resource(resource)
-        .with_periodic_exporter(exporter)
-        .build())
+    let provider = match &settings.metrics {
+        None => readers.build(),
+        Some(to) => {
+            let exporter = exporter!(MetricExporter, Signal::Metrics, to, tls, engine);
+            readers.with_periodic_exporter(exporter).build()
+        }
+    };
+    instruments::register(&provider.meter("mainstay"));
+    Ok(provider)
 }
 
 /// How to reach it; over TLS if its url says so.

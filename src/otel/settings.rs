@@ -66,12 +66,14 @@ pub(super) struct Destination {
     pub(super) timeout: Duration,
 }
 
-/// All that is needed here; the rest is checked, and read by the SDK.
+/// All that is needed here; the rest is checked, and read by the SDK. A signal that is not exported has no destination.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Settings {
-    pub(super) traces: Destination,
-    pub(super) logs: Destination,
-    pub(super) metrics: Destination,
+    pub(super) traces: Option<Destination>,
+    pub(super) logs: Option<Destination>,
+    pub(super) metrics: Option<Destination>,
+    /// Whether metrics wait to be scraped, too.
+    pub(super) scrape: bool,
 }
 
 impl Settings {
@@ -96,10 +98,19 @@ impl Settings {
                 !name.is_empty()
             })?;
         }
+        reading.check_interval()?;
+        let (traces, _) = reading.exporters(Signal::Traces)?;
+        let (logs, _) = reading.exporters(Signal::Logs)?;
+        let (metrics, scrape) = reading.exporters(Signal::Metrics)?;
+        let to = |signal: Signal, wanted: bool| {
+            let destination = wanted.then(|| reading.destination(signal));
+            destination.transpose()
+        };
         Ok(Some(Self {
-            traces: reading.destination(Signal::Traces)?,
-            logs: reading.destination(Signal::Logs)?,
-            metrics: reading.destination(Signal::Metrics)?,
+            traces: to(Signal::Traces, traces)?,
+            logs: to(Signal::Logs, logs)?,
+            metrics: to(Signal::Metrics, metrics)?,
+            scrape,
         }))
     }
 }
@@ -111,6 +122,50 @@ struct Reading<'r> {
 }
 
 impl Reading<'_> {
+    /// Whether the signal leaves by OTLP, and whether it can be scraped.
+    fn exporters(&self, signal: Signal) -> Result<(bool, bool), OtelError> {
+        let variable = format!("OTEL_{}_EXPORTER", signal.word().to_uppercase());
+        let Some(value) = (self.variable)(&variable) else {
+            return Ok((true, false));
+        };
+        let (mut otlp, mut scrape, mut none) = (false, false, false);
+        for word in value.split(',').map(str::trim) {
+            match word {
+                "otlp" => otlp = true,
+                "none" => none = true,
+                "prometheus" if signal == Signal::Metrics => scrape = true,
+                _ => {
+                    let may = match signal {
+                        Signal::Metrics => {
+                            "write otlp, prometheus, both with a comma between, or none"
+                        }
+                        Signal::Traces | Signal::Logs => "write otlp or none",
+                    };
+                    return Err(whole(variable, value).refused(may));
+                }
+            }
+        }
+        if none && (otlp || scrape) {
+            return Err(whole(variable, value).refused("write none alone"));
+        }
+        if scrape && cfg!(not(feature = "prometheus")) {
+            let remedy = "switch on the feature `prometheus` of mainstay";
+            return Err(whole(variable, value).refused(remedy));
+        }
+        Ok((otlp, scrape))
+    }
+
+    fn check_interval(&self) -> Result<(), OtelError> {
+        let variable = "OTEL_METRIC_EXPORT_INTERVAL";
+        match (self.variable)(variable) {
+            Some(value) if !value.parse().is_ok_and(|millis: u64| millis > 0) => {
+                let remedy = "write a whole number of milliseconds, at least 1";
+                Err(whole(variable.to_owned(), value).refused(remedy))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
     fn destination(&self, signal: Signal) -> Result<Destination, OtelError> {
         let protocol = self.protocol(signal)?;
         let timeout = match self.find(signal, "TIMEOUT") {
@@ -207,11 +262,7 @@ impl Reading<'_> {
 
     fn check_sampler(&self) -> Result<(), OtelError> {
         let find = |variable: &str| {
-            (self.variable)(variable).map(|value| Found {
-                variable: variable.to_owned(),
-                value,
-                whole: true,
-            })
+            (self.variable)(variable).map(|value| whole(variable.to_owned(), value))
         };
         let Some(sampler) = find("OTEL_TRACES_SAMPLER") else {
             return Ok(());
@@ -250,6 +301,15 @@ impl Reading<'_> {
                     whole,
                 })
             })
+    }
+}
+
+/// A variable that is not one of [`OTLP`].
+fn whole(variable: String, value: String) -> Found {
+    Found {
+        variable,
+        value,
+        whole: true,
     }
 }
 
@@ -319,15 +379,17 @@ mod tests {
     #[test]
     fn without_any_variable_the_collector_is_on_this_machine() {
         let settings = settings(&[]);
-        assert_eq!(
-            settings.traces.url.as_str(),
-            "http://localhost:4318/v1/traces"
-        );
-        assert_eq!(settings.logs.protocol, Protocol::Http);
+        let url = |to: &Option<Destination>| to.as_ref().map(|to| to.url.to_string());
+        let traces = url(&settings.traces).expect("exported");
+        assert_eq!(traces, "http://localhost:4318/v1/traces");
+        let logs = settings.logs.expect("exported");
+        assert_eq!(logs.protocol, Protocol::Http);
+        assert!(!settings.scrape);
         let grpc = super::Settings::read(None, Some(Protocol::Grpc), &|_| None)
             .expect("right")
             .expect("enabled");
-        assert_eq!(grpc.metrics.url.as_str(), "http://localhost:4317/");
+        let metrics = url(&grpc.metrics).expect("exported");
+        assert_eq!(metrics, "http://localhost:4317/");
     }
 
     #[test]
@@ -339,12 +401,32 @@ mod tests {
             ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "m.example:4317"),
             ("OTEL_EXPORTER_OTLP_METRICS_INSECURE", "true"),
         ]);
-        assert_eq!(
-            settings.traces.url.as_str(),
-            "https://c.example/otlp/v1/traces"
-        );
-        assert_eq!(settings.logs.url.as_str(), "http://l.example:9/in");
-        assert_eq!(settings.metrics.url.as_str(), "http://m.example:4317/");
+        for (to, url) in [
+            (settings.traces, "https://c.example/otlp/v1/traces"),
+            (settings.logs, "http://l.example:9/in"),
+            (settings.metrics, "http://m.example:4317/"),
+        ] {
+            assert_eq!(to.expect("exported").url.as_str(), url);
+        }
+    }
+
+    #[test]
+    fn each_signal_goes_where_its_exporter_says() {
+        let of = |traces, metrics| {
+            let found = settings(&[
+                ("OTEL_TRACES_EXPORTER", traces),
+                ("OTEL_METRICS_EXPORTER", metrics),
+            ]);
+            let (traces, metrics) = (found.traces.is_some(), found.metrics.is_some());
+            (traces, metrics, found.scrape)
+        };
+        assert_eq!(of("none", "otlp"), (false, true, false));
+        assert_eq!(of("otlp", "none"), (true, false, false));
+        #[cfg(feature = "prometheus")]
+        {
+            assert_eq!(of("otlp", "prometheus"), (true, false, true));
+            assert_eq!(of("otlp", "otlp, prometheus"), (true, true, true));
+        }
     }
 
     #[test]
@@ -361,6 +443,10 @@ mod tests {
             ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json", "http/protobuf"),
             ("OTEL_EXPORTER_OTLP_TIMEOUT", "soon", "milliseconds"),
             ("OTEL_EXPORTER_OTLP_LOGS_TIMEOUT", "0", "milliseconds"),
+            ("OTEL_METRIC_EXPORT_INTERVAL", "often", "milliseconds"),
+            ("OTEL_METRICS_EXPORTER", "console", "prometheus"),
+            ("OTEL_METRICS_EXPORTER", "none,otlp", "none alone"),
+            ("OTEL_TRACES_EXPORTER", "prometheus", "otlp"),
             ("OTEL_RESOURCE_ATTRIBUTES", "a=1,b", "number 2"),
             ("OTEL_TRACES_SAMPLER", "xray", "always_on"),
             (

@@ -152,6 +152,12 @@ impl Gate {
         gate.with(|shared| shared.limiter = Some(limiter))
     }
 
+    /// The name that its events bear.
+    #[cfg(any(feature = "otel", feature = "prometheus"))]
+    pub(crate) fn name(&self) -> &Arc<str> {
+        &self.shared.name
+    }
+
     /// How it stands.
     #[must_use]
     pub fn status(&self) -> GateStatus {

@@ -156,6 +156,12 @@ impl Limiter {
         }
     }
 
+    /// The name that its events bear.
+    #[cfg(any(feature = "otel", feature = "prometheus"))]
+    pub(crate) fn name(&self) -> &Arc<str> {
+        self.shared.reporter.shared_name()
+    }
+
     /// The limits that it keeps to.
     #[must_use]
     pub fn limits(&self) -> &RateLimits {

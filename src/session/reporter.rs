@@ -34,6 +34,12 @@ impl Reporter {
         &self.session
     }
 
+    /// The same, to be kept.
+    #[cfg(any(feature = "otel", feature = "prometheus"))]
+    pub(crate) fn shared_name(&self) -> &Arc<str> {
+        &self.session
+    }
+
     /// Tells everybody.
     pub(crate) fn report(&self, event: &TelemetryEvent<'_>) {
         event.record(&self.session);

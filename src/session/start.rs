@@ -188,6 +188,8 @@ impl Session {
             Some(Gate::checked(&name, config.collectors.clone(), limits))
         });
         let plane = Plane::new(reporter, &config, limiter, gate, hooks);
+        #[cfg(any(feature = "otel", feature = "prometheus"))]
+        super::roster::enter(&plane, config.reconnect.owner);
         let addresses = Addresses::new(with_adapter, config.record.is_some());
         let tree = tree::session(&plane, &platform, &config, &addresses);
         let shared = Shared {

@@ -1,18 +1,16 @@
-//! The program that is watched: a session that lives through one loss.
+//! The program that is watched: one that lives, and is told everything by its environment.
 //!
 //! In a file of its own because it runs in another process than the tests, started by them.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay::adapters::deribit::{self, Deribit, Interval};
 use mainstay::otel::Otel;
-use mainstay::supervisors::Backoff;
 use mainstay::telemetry::{Collector, TelemetryEvent};
-use mainstay::testing::deribit::{DeribitSimulator, Fault};
-use mainstay::{Config, Event, Session};
 use opentelemetry::metrics::Counter;
 use tracing::Instrument;
+
+use super::life;
 
 /// The variable without which it does nothing, should anybody run all that is ignored.
 pub(crate) const SWITCH: &str = "MAINSTAY_OTEL_PROGRAM";
@@ -45,48 +43,17 @@ async fn program() {
     let gaps = opentelemetry::global::meter("quoter")
         .u64_counter(GAPS)
         .build();
-    live(Arc::new(Gaps(gaps)))
-        .instrument(tracing::info_span!("a day at the venue"))
-        .await;
-    if let Err(error) = otel.shutdown(Duration::from_secs(10)).await {
+    let day = async {
+        let life = life::live(Arc::new(Gaps(gaps))).await;
+        tracing::info!("live again");
+        life
+    };
+    let day = day.instrument(tracing::info_span!("a day at the venue"));
+    let life = day.await;
+    // Before the end, so that what waits is seen to wait.
+    let sent = otel.shutdown(Duration::from_secs(10)).await;
+    life.end().await;
+    if let Err(error) = sent {
         panic!("{error}");
     }
-}
-
-async fn live(gaps: Arc<dyn Collector>) {
-    let venue = DeribitSimulator::builder()
-        .tick_interval(Duration::from_millis(10))
-        .start()
-        .await
-        .expect("a venue");
-    let config = Config::builder(venue.url())
-        .backoff(Backoff::new(
-            Duration::from_millis(5),
-            Duration::from_millis(50),
-        ))
-        .collector(gaps)
-        .build()
-        .expect("a valid configuration");
-    let session = Session::start(Deribit::new(), config)
-        .await
-        .expect("a session");
-    let mut ticker = session
-        .subscribe(deribit::ticker("BTC-PERPETUAL", Interval::Ms100))
-        .await
-        .expect("a subscription");
-    let mut cut = false;
-    loop {
-        match ticker.next().await.expect("a subscription that goes on") {
-            Event::Data(_) if !cut => {
-                venue.inject(Fault::TcpReset);
-                cut = true;
-            }
-            Event::Resynced(_) if cut => break,
-            Event::Ended(reason) => panic!("ended: {reason}"),
-            _ => {}
-        }
-    }
-    tracing::info!("live again");
-    session.shutdown().await;
-    venue.stop().await;
 }

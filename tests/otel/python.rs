@@ -7,6 +7,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Stdio};
 
+use mainstay::instruments::TABLE;
 use serde_json::Value;
 
 use super::{SERVICE, program, run, said};
@@ -61,6 +62,7 @@ async fn a_receiver_in_python_receives_the_same() {
     receiver.wait().expect("its end");
     let came: Value = serde_json::from_str(&came).expect("JSON");
     let list = |name: &str| came[name].as_array().expect("a list").clone();
+    // What stands beside a name: a trace id, or how many points it has.
     let trace = |list: &[Value], name: &str| {
         let found = list.iter().find(|pair| pair[0] == name);
         found.unwrap_or_else(|| panic!("no {name} in {came}"))[1].clone()
@@ -71,5 +73,9 @@ async fn a_receiver_in_python_receives_the_same() {
     );
     let of_span = trace(&list("spans"), program::SPAN);
     assert_eq!(trace(&list("records"), program::RECORD), of_span);
-    assert!(list("metrics").contains(&program::GAPS.into()), "{came}");
+    let points = |name: &str| trace(&list("metrics"), name).as_u64();
+    assert!(points(program::GAPS) > Some(0), "{came}");
+    for row in TABLE {
+        assert!(points(row.name()) > Some(0), "{} in {came}", row.name());
+    }
 }

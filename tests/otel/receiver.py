@@ -19,6 +19,10 @@ def service(resource):
     came["services"] += [a.value.string_value for a in resource.attributes if a.key == "service.name"]
 
 
+def points(metric):
+    return len(getattr(metric, metric.WhichOneof("data")).data_points)
+
+
 class Traces(trace_grpc.TraceServiceServicer):
     def Export(self, request, context):
         for one in request.resource_spans:
@@ -39,7 +43,7 @@ class Metrics(metrics_grpc.MetricsServiceServicer):
     def Export(self, request, context):
         for one in request.resource_metrics:
             service(one.resource)
-            came["metrics"] += [metric.name for scope in one.scope_metrics for metric in scope.metrics]
+            came["metrics"] += [[m.name, points(m)] for scope in one.scope_metrics for m in scope.metrics]
         return metrics.ExportMetricsServiceResponse()
 
 
