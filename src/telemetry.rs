@@ -29,8 +29,9 @@
 //! | `mainstay::heartbeat` | warn | `missed` | `epoch` `quiet_us` |
 //! | `mainstay::request` | debug | `tracked` | `epoch` `id` `method` `in_flight` (`limit_us`) |
 //! | `mainstay::request` | debug | `resolved` | `epoch` `id` `in_flight` `round_trip_us` |
-//! | `mainstay::request` | warn | `timed out` | `id` `method` `limit_us` |
-//! | `mainstay::request` | warn | `lost` | `epoch` `count` `cause` |
+//! | `mainstay::request` | debug | `answered late` | `epoch` `id` `in_flight` `round_trip_us` |
+//! | `mainstay::request` | warn | `timed out` | `id` `method` `limit_us` `in_flight` |
+//! | `mainstay::request` | warn | `lost` | `epoch` `count` `ids` `cause` |
 //! | `mainstay::subscription` | debug | `added` | `channel` `count` |
 //! | `mainstay::subscription` | debug | `removed` | `channel` `count` |
 //! | `mainstay::subscription` | info | `restored` | `epoch` `count` `channels` |

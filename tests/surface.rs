@@ -5,6 +5,8 @@
 
 #[path = "surface/batch.rs"]
 mod batch;
+#[path = "surface/given_up.rs"]
+mod given_up;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

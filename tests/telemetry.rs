@@ -163,6 +163,26 @@ async fn until_resynced(subscription: &mut Subscription<Frame>) {
     }
 }
 
+/// A session whose peer answers when nobody waits any more.
+async fn late_answers_tell(ear: &Arc<Ear>) {
+    let server = ScriptedServer::builder().script(Script::new());
+    let server = server.start().await.expect("a server");
+    let config = Config::builder(server.url())
+        .collector(ear.clone())
+        .build()
+        .expect("valid");
+    let session = Session::start(Bazaar, config).await.expect("a session");
+    let mut peer = server.next_connection().await.expect("a connection");
+    let call = session.call(Call::bare("slow"), Duration::from_millis(250));
+    call.await.expect_err("no answer in time");
+    let request = peer.recv_text().await.expect("a request");
+    let request: serde_json::Value = serde_json::from_str(&request).expect("json");
+    let answer = json!({ "jsonrpc": "2.0", "id": request["id"], "result": "ok" });
+    peer.send_json(answer).await.expect("an open connection");
+    ear.hears("mainstay::request", "answered late").await;
+    session.shutdown().await;
+}
+
 /// A session with a limit of one request in 250 milliseconds, at which one may wait.
 async fn limits_tell(ear: &Arc<Ear>) {
     let answer = |text: &str| {
@@ -370,6 +390,7 @@ async fn every_event_of_the_table_happens_and_every_event_that_happens_is_in_the
         .await;
     session.shutdown().await;
     assert!(server.failures().is_empty(), "{:?}", server.failures());
+    late_answers_tell(&ear).await;
     limits_tell(&ear).await;
     pools_tell(&ear).await;
     gates_tell(&ear).await;

@@ -23,9 +23,8 @@ use crate::protocol::continuity::Epoch;
 use crate::telemetry::spans::Parent;
 
 impl Session {
-    /// How many calls of the user's wait for an answer, or for their turn under a limit. Unlike
-    /// [`StateMetrics::pending_requests`](crate::StateMetrics::pending_requests), those that were given up are
-    /// not among them.
+    /// How many calls of the user's wait for an answer, or for their turn under a limit. Those that were given
+    /// up are not among them.
     #[must_use]
     pub fn pending(&self) -> usize {
         self.shared.plane.callers.count()

@@ -155,7 +155,7 @@ impl<W: Wire> Connection<W> {
             control,
             limits,
             outbound,
-            pending: Pending::new(),
+            pending: Pending::new(&plane.given_up),
             sorter: Sorter::new(&plane.routes),
             tally: Tally::default(),
             sent: (0, 0),
@@ -324,10 +324,10 @@ impl<W: Wire> Connection<W> {
         self.guard.reason = Some(reason.clone());
         self.publish_sent();
         let lost = self.pending.lose_all(reason);
-        if lost > 0 {
+        if !lost.is_empty() {
             self.plane.report(&TelemetryEvent::RequestsLost {
                 epoch: self.guard.epoch.as_u64(),
-                count: lost,
+                ids: &lost,
                 cause: reason.label(),
             });
         }

@@ -5,10 +5,10 @@
 //! to the socket, *unknown* if one was.
 //!
 //! Invariants: the queue is bounded; a port resolves exactly once; a request whose caller has gone is
-//! not written.
+//! not written; one that was written before its caller went is counted as given up until it resolves.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -184,6 +184,8 @@ struct Progress {
     id: AtomicU64,
     /// In microseconds; zero if nobody has set one.
     limit: AtomicU64,
+    /// Where it is counted if its caller goes before the answer. Set before it is written; frames have none.
+    given_up: OnceLock<Arc<AtomicUsize>>,
 }
 
 /// In a queue of ours.
@@ -192,17 +194,54 @@ const QUEUED: u8 = 0;
 const WRITTEN: u8 = 1;
 /// Taken back by its caller; it will not be written.
 const WITHDRAWN: u8 = 2;
+/// Written, and its caller has gone.
+const GIVEN_UP: u8 = 3;
+/// Written, and its fate is known.
+const RESOLVED: u8 = 4;
 
 impl Progress {
     /// From queued to `next`. Exactly one of writing and withdrawing succeeds.
     fn leave_queue(&self, next: u8) -> bool {
+        self.move_on(QUEUED, next)
+    }
+
+    fn move_on(&self, from: u8, to: u8) -> bool {
         self.stage
-            .compare_exchange(QUEUED, next, Ordering::AcqRel, Ordering::Acquire)
+            .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
     }
 
     fn is_written(&self) -> bool {
-        self.stage.load(Ordering::Acquire) == WRITTEN
+        let stage = self.stage.load(Ordering::Acquire);
+        matches!(stage, WRITTEN | GIVEN_UP | RESOLVED)
+    }
+
+    /// Its caller has gone. Whether it had been written.
+    fn give_up(&self) -> bool {
+        if self.leave_queue(WITHDRAWN) {
+            return false;
+        }
+        if let Some(counted) = self.given_up.get()
+            && self.stage.load(Ordering::Acquire) == WRITTEN
+        {
+            // Counted first, so that it is never taken off before it was put there.
+            counted.fetch_add(1, Ordering::AcqRel);
+            if !self.move_on(WRITTEN, GIVEN_UP) {
+                counted.fetch_sub(1, Ordering::AcqRel);
+            }
+        }
+        self.is_written()
+    }
+
+    /// Its fate is known. Whether its caller had gone before that.
+    fn resolve(&self) -> bool {
+        if self.move_on(WRITTEN, RESOLVED) || !self.move_on(GIVEN_UP, RESOLVED) {
+            return false;
+        }
+        if let Some(counted) = self.given_up.get() {
+            counted.fetch_sub(1, Ordering::AcqRel);
+        }
+        true
     }
 }
 
@@ -249,6 +288,15 @@ impl ReplyPort {
         self.progress.leave_queue(WRITTEN)
     }
 
+    /// [`Self::begin_writing`] for a request, which is counted in `given_up` from the moment at which its caller
+    /// goes to the moment at which its fate is known.
+    #[must_use]
+    pub(crate) fn begin_waiting(&self, given_up: &Arc<AtomicUsize>) -> bool {
+        // Set once: a port is written once.
+        let _ = self.progress.given_up.set(Arc::clone(given_up));
+        self.begin_writing()
+    }
+
     /// The request has its id.
     pub(crate) fn identify(&self, id: u64) {
         self.progress.id.store(id, Ordering::Relaxed);
@@ -265,9 +313,9 @@ impl ReplyPort {
         self.sender.as_ref().is_none_or(oneshot::Sender::is_closed)
     }
 
-    /// The answer came.
-    pub(crate) fn answer(mut self, frame: Frame) {
-        self.tell(Fate::Answered(frame));
+    /// The answer came. Whether it came late: when its caller had gone.
+    pub(crate) fn answer(mut self, frame: Frame) -> bool {
+        self.tell(Fate::Answered(frame))
     }
 
     /// The frame left.
@@ -289,11 +337,15 @@ impl ReplyPort {
         });
     }
 
-    fn tell(&mut self, fate: Fate) {
-        if let Some(sender) = self.sender.take() {
-            // A caller that has gone away does not want to know.
-            let _ = sender.send(fate);
-        }
+    /// Whether its caller had given up what was written.
+    fn tell(&mut self, fate: Fate) -> bool {
+        let Some(sender) = self.sender.take() else {
+            return false;
+        };
+        let late = self.progress.resolve();
+        // A caller that has gone away does not want to know.
+        let _ = sender.send(fate);
+        late
     }
 }
 
@@ -334,9 +386,9 @@ impl Reply {
     /// Takes it back at the deadline: `Some` with the fate if that is known after all, else whether it
     /// had been written.
     pub(crate) fn give_up(&mut self) -> Result<Fate, bool> {
-        let withdrawn = self.progress.leave_queue(WITHDRAWN);
+        let written = self.progress.give_up();
         self.receiver.close();
-        self.receiver.try_recv().map_err(|_| !withdrawn)
+        self.receiver.try_recv().map_err(|_| written)
     }
 }
 
@@ -347,7 +399,7 @@ impl Drop for Reply {
                 .record("jsonrpc.request.id", &*self.id().to_string());
         }
         // If it has been written, it has been; nobody asks any more.
-        let _ = self.progress.leave_queue(WITHDRAWN);
+        let _ = self.progress.give_up();
     }
 }
 
@@ -388,6 +440,34 @@ mod tests {
         let (port, mut reply) = ReplyPort::new();
         assert!(port.begin_writing());
         assert!(matches!(reply.give_up(), Err(true)), "written");
+    }
+
+    #[test]
+    fn what_was_written_and_given_up_is_counted_until_its_fate_is_known() {
+        let given_up = Arc::new(AtomicUsize::new(0));
+        let counted = || given_up.load(Ordering::Relaxed);
+        let waiting = || {
+            let (port, reply) = ReplyPort::new();
+            assert!(port.begin_waiting(&given_up));
+            (port, reply)
+        };
+        let (in_time, reply) = waiting();
+        assert!(!in_time.answer(Frame::text("{}")), "in time");
+        drop(reply);
+        assert_eq!(counted(), 0);
+
+        let (late, mut reply) = waiting();
+        assert!(matches!(reply.give_up(), Err(true)));
+        drop(reply);
+        assert_eq!(counted(), 1);
+        assert!(late.answer(Frame::text("{}")), "late");
+        assert_eq!(counted(), 0);
+
+        let (lost, reply) = waiting();
+        drop(reply);
+        assert_eq!(counted(), 1);
+        drop(lost);
+        assert_eq!(counted(), 0);
     }
 
     #[test]

@@ -42,6 +42,8 @@ pub struct Metrics {
     pub requests_sent: u64,
     /// Requests answered.
     pub requests_resolved: u64,
+    /// Requests answered when their callers had gone.
+    pub requests_answered_late: u64,
     /// Requests written and not answered in time.
     pub requests_timed_out: u64,
     /// Requests written whose connection ended before the answer.
@@ -105,6 +107,7 @@ impl Metrics {
             ("bytes_received", self.bytes_received),
             ("requests_sent", self.requests_sent),
             ("requests_resolved", self.requests_resolved),
+            ("requests_answered_late", self.requests_answered_late),
             ("requests_timed_out", self.requests_timed_out),
             ("requests_lost", self.requests_lost),
             ("subscriptions_added", self.subscriptions_added),
@@ -246,8 +249,9 @@ impl Rare {
                 counted.requests_resolved += 1;
                 self.latency.record(round_trip);
             }
+            TelemetryEvent::RequestAnsweredLate { .. } => counted.requests_answered_late += 1,
             TelemetryEvent::RequestTimedOut { .. } => counted.requests_timed_out += 1,
-            TelemetryEvent::RequestsLost { count, .. } => counted.requests_lost += count as u64,
+            TelemetryEvent::RequestsLost { ids, .. } => counted.requests_lost += ids.len() as u64,
             TelemetryEvent::SubscriptionAdded { .. } => counted.subscriptions_added += 1,
             TelemetryEvent::SubscriptionRemoved { .. } => counted.subscriptions_removed += 1,
             TelemetryEvent::SubscriptionsRestored { channels, .. } => {

@@ -3,8 +3,11 @@
 //! A slab, since the ids are ours: the low bits of an id are the place, the high bits a number that is
 //! never used again, so that a late or doubled answer cannot reach a younger request.
 //!
-//! Invariants: each id is answered at most once; ids stay below 2^53, which every JSON peer can hold.
+//! Invariants: each id is answered at most once; ids stay below 2^53, which every JSON peer can hold; a request whose
+//! caller has gone keeps its place, by which its late answer is known, and is not counted among those that wait.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use slab::Slab;
@@ -30,14 +33,28 @@ struct Waiting {
 pub(crate) struct Pending {
     slots: Slab<Waiting>,
     serial: u64,
+    /// How many of them were given up by their callers.
+    given_up: Arc<AtomicUsize>,
+}
+
+/// What an answer has come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answered {
+    /// Its caller has it, so long after the request.
+    InTime(Duration),
+    /// Its caller had gone, for want of an answer in time or otherwise.
+    Late(Duration),
+    /// Nobody had asked under this id, or it was answered before.
+    Unknown,
 }
 
 impl Pending {
-    /// None in flight.
-    pub(crate) fn new() -> Self {
+    /// None in flight; those that their callers give up are counted in `given_up`.
+    pub(crate) fn new(given_up: &Arc<AtomicUsize>) -> Self {
         Self {
             slots: Slab::new(),
             serial: 0,
+            given_up: Arc::clone(given_up),
         }
     }
 
@@ -47,6 +64,12 @@ impl Pending {
             self.slots.retain(|_, waiting| !waiting.port.is_abandoned());
         }
         self.slots.len() < CAPACITY
+    }
+
+    /// Whether this request may be written; `false` if its caller has withdrawn it.
+    #[must_use]
+    pub(crate) fn begin(&self, port: &ReplyPort) -> bool {
+        port.begin_waiting(&self.given_up)
     }
 
     /// Takes a port in and returns the id of its request.
@@ -63,32 +86,44 @@ impl Pending {
         id
     }
 
-    /// How many wait.
+    /// How many are written and not answered, whether or not their callers still wait.
     pub(crate) fn len(&self) -> usize {
         self.slots.len()
     }
 
-    /// Hands the answer to its caller, and says how long that took. `None` if nobody had asked.
-    pub(crate) fn answer(&mut self, id: u64, frame: Frame, now: Instant) -> Option<Duration> {
+    /// How many callers wait.
+    pub(crate) fn waiting(&self) -> usize {
+        let given_up = self.given_up.load(Ordering::Acquire);
+        self.slots.len().saturating_sub(given_up)
+    }
+
+    /// Hands the answer to its caller, if that still waits.
+    pub(crate) fn answer(&mut self, id: u64, frame: Frame, now: Instant) -> Answered {
         let place = (id & (CAPACITY as u64 - 1)) as usize;
         let serial = id >> PLACE_BITS;
         match self.slots.get(place) {
             Some(waiting) if waiting.serial == serial => {
                 let waiting = self.slots.remove(place);
-                waiting.port.answer(frame);
-                Some(now.saturating_duration_since(waiting.since))
+                let round_trip = now.saturating_duration_since(waiting.since);
+                match waiting.port.answer(frame) {
+                    false => Answered::InTime(round_trip),
+                    true => Answered::Late(round_trip),
+                }
             }
-            _ => None,
+            _ => Answered::Unknown,
         }
     }
 
-    /// The connection ended: everybody is told. How many had still waited.
-    pub(crate) fn lose_all(&mut self, reason: &CloseReason) -> usize {
-        let mut lost = 0;
-        for waiting in self.slots.drain() {
-            lost += usize::from(!waiting.port.is_abandoned());
+    /// The connection ended: everybody is told. The ids of those that had still waited, in the order of asking.
+    pub(crate) fn lose_all(&mut self, reason: &CloseReason) -> Vec<u64> {
+        let mut lost = Vec::new();
+        for (place, waiting) in std::mem::take(&mut self.slots) {
+            if !waiting.port.is_abandoned() {
+                lost.push((waiting.serial << PLACE_BITS) | place as u64);
+            }
             waiting.port.lost(reason);
         }
+        lost.sort_unstable();
         lost
     }
 }
@@ -102,62 +137,101 @@ mod tests {
         Instant::now()
     }
 
+    fn pending() -> Pending {
+        Pending::new(&Arc::default())
+    }
+
     fn answer() -> Frame {
         Frame::text("{}")
     }
 
+    fn in_time(answered: Answered) -> bool {
+        matches!(answered, Answered::InTime(_))
+    }
+
+    /// One that is written.
+    fn ask(requests: &mut Pending) -> (u64, super::super::line::Reply) {
+        let (port, reply) = ReplyPort::new();
+        assert!(requests.begin(&port));
+        (requests.insert(port, now()), reply)
+    }
+
     #[test]
     fn an_answer_reaches_its_caller_once() {
-        let mut pending = Pending::new();
+        let mut requests = pending();
         let (port, mut reply) = ReplyPort::new();
-        let id = pending.insert(port, now());
-        assert!(pending.answer(id, answer(), now()).is_some());
+        let id = requests.insert(port, now());
+        assert!(in_time(requests.answer(id, answer(), now())));
         assert!(matches!(reply.give_up(), Ok(Fate::Answered(_))));
-        assert!(pending.answer(id, answer(), now()).is_none());
+        assert_eq!(requests.answer(id, answer(), now()), Answered::Unknown);
     }
 
     #[test]
     fn a_late_answer_does_not_reach_the_next_request_in_the_same_place() {
-        let mut pending = Pending::new();
+        let mut requests = pending();
         let (port, _reply) = ReplyPort::new();
-        let first = pending.insert(port, now());
-        assert!(pending.answer(first, answer(), now()).is_some());
+        let first = requests.insert(port, now());
+        assert!(in_time(requests.answer(first, answer(), now())));
         let (port, _reply) = ReplyPort::new();
-        let second = pending.insert(port, now());
+        let second = requests.insert(port, now());
         assert_ne!(first, second);
-        assert!(pending.answer(first, answer(), now()).is_none());
-        assert_eq!(pending.slots.len(), 1, "the younger request still waits");
-        assert!(pending.answer(second, answer(), now()).is_some());
+        assert_eq!(requests.answer(first, answer(), now()), Answered::Unknown);
+        assert_eq!(requests.slots.len(), 1, "the younger request still waits");
+        assert!(in_time(requests.answer(second, answer(), now())));
     }
 
     #[test]
     fn an_id_that_nobody_asked_under_is_not_an_answer() {
-        let mut pending = Pending::new();
+        let mut requests = pending();
         for id in [0, 1, u64::MAX, 1 << 53] {
-            assert!(pending.answer(id, answer(), now()).is_none());
+            assert_eq!(requests.answer(id, answer(), now()), Answered::Unknown);
         }
     }
 
     #[test]
     fn ids_stay_below_two_to_the_fifty_three() {
-        let mut pending = Pending {
-            slots: Slab::new(),
-            serial: SERIAL_LIMIT - 2,
-        };
+        let mut requests = pending();
+        requests.serial = SERIAL_LIMIT - 2;
         for _ in 0..4 {
             let (port, reply) = ReplyPort::new();
             drop(reply);
-            assert!(pending.insert(port, now()) < 1 << 53);
+            assert!(requests.insert(port, now()) < 1 << 53);
         }
     }
 
     #[test]
+    fn whoever_has_given_up_waits_no_more_and_its_answer_is_known_to_be_late() {
+        let mut requests = pending();
+        let (first, mut reply) = ask(&mut requests);
+        let (second, _waits) = ask(&mut requests);
+        assert_eq!(requests.waiting(), 2);
+        assert!(matches!(reply.give_up(), Err(true)), "written");
+        assert_eq!((requests.waiting(), requests.len()), (1, 2));
+        let late = requests.answer(first, answer(), now());
+        assert!(matches!(late, Answered::Late(_)), "{late:?}");
+        assert_eq!((requests.waiting(), requests.len()), (1, 1));
+        assert_eq!(requests.answer(first, answer(), now()), Answered::Unknown);
+        assert!(in_time(requests.answer(second, answer(), now())));
+        assert_eq!(requests.waiting(), 0);
+    }
+
+    #[test]
+    fn the_end_of_the_connection_names_those_who_still_waited() {
+        let mut requests = pending();
+        let (_, gone) = ask(&mut requests);
+        let (id, _waits) = ask(&mut requests);
+        drop(gone);
+        assert_eq!(requests.lose_all(&CloseReason::Eof), [id]);
+        assert_eq!(requests.waiting(), 0);
+    }
+
+    #[test]
     fn the_end_of_the_connection_tells_everybody() {
-        let mut pending = Pending::new();
+        let mut requests = pending();
         let (port, mut reply) = ReplyPort::new();
         assert!(port.begin_writing());
-        pending.insert(port, now());
-        assert_eq!(pending.lose_all(&CloseReason::Eof), 1);
+        requests.insert(port, now());
+        assert_eq!(requests.lose_all(&CloseReason::Eof).len(), 1);
         assert!(matches!(
             reply.give_up(),
             Ok(Fate::Lost {
@@ -165,6 +239,6 @@ mod tests {
                 reason: Some(CloseReason::Eof)
             })
         ));
-        assert!(pending.slots.is_empty());
+        assert!(requests.slots.is_empty());
     }
 }

@@ -138,6 +138,8 @@ pub(crate) struct Plane {
     pub(crate) control_backlog: AtomicUsize,
     /// Requests written and not answered; published by the connection, once for a batch of answers.
     pub(crate) in_flight: AtomicUsize,
+    /// Those of them whose callers have gone, raised by these and lowered when their fate is known.
+    pub(crate) given_up: Arc<AtomicUsize>,
     /// What the user wants and what of it is confirmed. The SubscriptionManager's, who alone changes it.
     ledger: Mutex<Ledger>,
     /// Attempts to connect since the session was last live.
@@ -209,6 +211,7 @@ impl Plane {
             socket: Arc::new(Semaphore::new(1)),
             control_backlog: AtomicUsize::new(0),
             in_flight: AtomicUsize::new(0),
+            given_up: Arc::default(),
             ledger: Mutex::default(),
             attempts: AtomicU32::new(0),
             health: Mutex::default(),
@@ -302,6 +305,14 @@ impl Plane {
     /// Follows the number of the latest step.
     pub(crate) fn watch_steps(&self) -> watch::Receiver<u64> {
         self.steps.subscribe()
+    }
+
+    /// Callers that wait for the answer to what was written on the open connection.
+    pub(crate) fn waiting(&self) -> usize {
+        let given_up = self.given_up.load(Ordering::Acquire);
+        self.in_flight
+            .load(Ordering::Relaxed)
+            .saturating_sub(given_up)
     }
 
     /// Follows the first end.

@@ -249,6 +249,7 @@ pub(crate) async fn wait(
                         id,
                         method: &method,
                         limit,
+                        in_flight: plane.waiting(),
                     });
                 }
                 let cause = UnknownCause::Deadline(limit);

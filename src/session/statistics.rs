@@ -29,6 +29,8 @@ pub struct Statistics {
     pub delivered: u64,
     /// Frames for which nobody had asked: answers under unknown ids, channels without a subscriber.
     pub unwanted: u64,
+    /// Answers to requests that had been given up by then, at their deadlines or because their futures were dropped.
+    pub late: u64,
     /// Control frames and heartbeats shed because the actors could not keep up.
     pub control_shed: u64,
     /// Gaps announced, by the cause's label; one for each subscription that was told.
@@ -95,6 +97,7 @@ pub(crate) struct Counters {
     pub(crate) frames_out: AtomicU64,
     pub(crate) delivered: AtomicU64,
     pub(crate) unwanted: AtomicU64,
+    pub(crate) late: AtomicU64,
     pub(crate) control_shed: AtomicU64,
     pub(crate) opened: AtomicU64,
     /// In the order of [`Fate::ALL`].
@@ -257,6 +260,7 @@ impl Counters {
             frames_out: read(&self.frames_out),
             delivered: read(&self.delivered),
             unwanted: read(&self.unwanted),
+            late: read(&self.late),
             control_shed: read(&self.control_shed),
             gaps: rare.gaps.clone(),
             lost: rare.lost.clone(),

@@ -21,8 +21,8 @@ use crate::protocol::subscriptions::{ChannelState, ChannelStatus};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StateMetrics {
-    /// Requests written on the open connection and not answered. One whose caller has gone counts until its
-    /// answer comes or the connection ends.
+    /// Requests written on the open connection whose callers wait for the answer. One that was given up, at its
+    /// deadline or because its future was dropped, is not among them.
     pub pending_requests: usize,
     /// Requests and frames that wait for the connection to write them.
     pub queued_requests: usize,
@@ -119,7 +119,7 @@ impl Plane {
         let line = self.line();
         let (channels, confirmed) = self.ledger().counts();
         let mut metrics = StateMetrics {
-            pending_requests: self.in_flight.load(Ordering::Relaxed),
+            pending_requests: self.waiting(),
             queued_requests: line.as_ref().map_or(0, |line| line.queued()),
             channels,
             // Void with the connection, also while the manager has yet to hear of its end.

@@ -136,14 +136,21 @@ fn after(kind: &Kind<'_>) -> Option<Kind<'static>> {
             in_flight,
             round_trip: TIME,
         },
-        Kind::RequestResolved { .. } => Kind::RequestTimedOut {
+        Kind::RequestResolved { .. } => Kind::RequestAnsweredLate {
+            epoch,
+            id,
+            in_flight,
+            round_trip: TIME,
+        },
+        Kind::RequestAnsweredLate { .. } => Kind::RequestTimedOut {
             id,
             method,
             limit: TIME,
+            in_flight,
         },
         Kind::RequestTimedOut { .. } => Kind::RequestsLost {
             epoch,
-            count,
+            ids: &[65_536, 131_073],
             cause,
         },
         Kind::RequestsLost { .. } => Kind::SubscriptionAdded { channel, count },

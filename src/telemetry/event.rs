@@ -82,16 +82,24 @@ pub enum TelemetryEvent<'a> {
         in_flight: usize,
         round_trip: Duration,
     },
-    /// A request that was written has not been answered within its limit.
+    /// A request was answered, `round_trip` after it was written, when its caller had gone.
+    RequestAnsweredLate {
+        epoch: u64,
+        id: u64,
+        in_flight: usize,
+        round_trip: Duration,
+    },
+    /// A request that was written has not been answered within its limit; `in_flight` others still wait.
     RequestTimedOut {
         id: u64,
         method: &'a str,
         limit: Duration,
+        in_flight: usize,
     },
-    /// The connection ended before `count` requests were answered.
+    /// The connection ended before these requests were answered, by their ids.
     RequestsLost {
         epoch: u64,
-        count: usize,
+        ids: &'a [u64],
         cause: &'static str,
     },
     /// The user wants one channel more; `count` in all.
@@ -202,6 +210,7 @@ impl TelemetryEvent<'_> {
             Self::HeartbeatMissed { .. } => "missed",
             Self::RequestTracked { .. } => "tracked",
             Self::RequestResolved { .. } => "resolved",
+            Self::RequestAnsweredLate { .. } => "answered late",
             Self::RequestTimedOut { .. } => "timed out",
             Self::RequestsLost { .. } => "lost",
             Self::SubscriptionAdded { .. } => "added",
@@ -244,6 +253,7 @@ impl TelemetryEvent<'_> {
             }
             Self::RequestTracked { .. }
             | Self::RequestResolved { .. }
+            | Self::RequestAnsweredLate { .. }
             | Self::RequestTimedOut { .. }
             | Self::RequestsLost { .. } => super::REQUEST,
             Self::SubscriptionAdded { .. }
@@ -423,24 +433,41 @@ impl TelemetryEvent<'_> {
                 in_flight = in_flight,
                 round_trip_us = micros(round_trip),
             ),
-            Self::RequestTimedOut { id, method, limit } => record!(
+            Self::RequestAnsweredLate {
+                epoch,
+                id,
+                in_flight,
+                round_trip,
+            } => record!(
+                debug,
+                REQUEST,
+                "answered late",
+                epoch = epoch,
+                id = id,
+                in_flight = in_flight,
+                round_trip_us = micros(round_trip),
+            ),
+            Self::RequestTimedOut {
+                id,
+                method,
+                limit,
+                in_flight,
+            } => record!(
                 warn,
                 REQUEST,
                 "timed out",
                 id = id,
                 method = method,
                 limit_us = micros(limit),
+                in_flight = in_flight,
             ),
-            Self::RequestsLost {
-                epoch,
-                count,
-                cause,
-            } => record!(
+            Self::RequestsLost { epoch, ids, cause } => record!(
                 warn,
                 REQUEST,
                 "lost",
                 epoch = epoch,
-                count = count,
+                count = ids.len(),
+                ids = tracing::field::display(List(ids)),
                 cause = cause
             ),
             Self::SubscriptionAdded { channel, count } => {
@@ -467,7 +494,7 @@ impl TelemetryEvent<'_> {
                 "restored",
                 epoch = epoch,
                 count = channels.len(),
-                channels = tracing::field::display(Names(channels)),
+                channels = tracing::field::display(List(channels)),
             ),
             Self::RestorationFailed { epoch, channel } => record!(
                 warn,
@@ -624,18 +651,24 @@ impl TelemetryEvent<'_> {
     }
 }
 
-/// Names in a row.
-struct Names<'a>(&'a [Arc<str>]);
+/// Names or ids in a row; of very many the first.
+struct List<'a, T>(&'a [T]);
 
-impl fmt::Display for Names<'_> {
+impl<T: fmt::Display> fmt::Display for List<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, name) in self.0.iter().enumerate() {
+        for (index, name) in self.0.iter().take(LISTED).enumerate() {
             let comma = if index == 0 { "" } else { ", " };
             write!(f, "{comma}{name}")?;
         }
-        Ok(())
+        match self.0.len().saturating_sub(LISTED) {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
     }
 }
+
+/// So many names or ids stand in one record; the event has all of them.
+const LISTED: usize = 1000;
 
 fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)

@@ -56,6 +56,30 @@ async fn a_session_with_requests_in_flight_is_spared() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn requests_that_were_given_up_cost_a_session_nothing() {
+    let a = mute().await;
+    let pool = pool_of(PoolSpec::new(), &[&a]).await;
+    let session = pool.session("a").expect("it was added");
+    let limit = Duration::from_millis(20);
+    let slow = || session.call(mainstay::platform::Call::bare("slow"), limit);
+    let four = futures_util::future::join4(slow(), slow(), slow(), slow());
+    let during = async {
+        in_time(async {
+            while session.state_metrics().pending_requests < 4 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        score(&pool, "a")
+    };
+    let (ends, during) = tokio::join!(four, during);
+    assert_eq!(during, Some(60), "four wait");
+    assert!(ends.0.and(ends.1).and(ends.2).and(ends.3).is_err());
+    assert_eq!(session.state_metrics().pending_requests, 0);
+    assert_eq!(score(&pool, "a"), Some(100));
+}
+
+#[tokio::test(start_paused = true)]
 async fn among_equals_each_has_its_turn() {
     let servers = [named("a").await, named("b").await, named("c").await];
     let [a, b, c] = &servers;

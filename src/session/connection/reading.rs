@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::super::clock;
+use super::super::pending::Answered;
 use super::super::place::{self, Place, place};
 use super::super::wire::Wire;
 use super::{Connection, Control};
@@ -118,15 +119,27 @@ impl<W: Wire> Connection<W> {
     }
 
     pub(super) fn answer(&mut self, id: u64, frame: Frame) -> bool {
-        let Some(round_trip) = self.pending.answer(id, frame, clock::now()) else {
-            return false;
-        };
-        self.plane.report(&TelemetryEvent::RequestResolved {
-            epoch: self.guard.epoch.as_u64(),
-            id,
-            in_flight: self.pending.len(),
-            round_trip,
-        });
+        let answered = self.pending.answer(id, frame, clock::now());
+        let epoch = self.guard.epoch.as_u64();
+        let in_flight = self.pending.waiting();
+        match answered {
+            Answered::InTime(round_trip) => self.plane.report(&TelemetryEvent::RequestResolved {
+                epoch,
+                id,
+                in_flight,
+                round_trip,
+            }),
+            Answered::Late(round_trip) => {
+                self.plane.counters.late.fetch_add(1, Ordering::Relaxed);
+                self.plane.report(&TelemetryEvent::RequestAnsweredLate {
+                    epoch,
+                    id,
+                    in_flight,
+                    round_trip,
+                });
+            }
+            Answered::Unknown => return false,
+        }
         true
     }
 

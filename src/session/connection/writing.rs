@@ -122,7 +122,7 @@ impl<W: Wire> Connection<W> {
     /// Takes in a request that is about to be written, and gives it its id; `None` if it is not to be.
     pub(super) fn track(&mut self, call: &Call, port: ReplyPort) -> Option<u64> {
         // Dropping the port says "not sent".
-        if !self.pending.has_room() || !port.begin_writing() {
+        if !self.pending.has_room() || !self.pending.begin(&port) {
             return None;
         }
         let limit = port.limit();
@@ -132,7 +132,7 @@ impl<W: Wire> Connection<W> {
             epoch: self.guard.epoch.as_u64(),
             id,
             method: call.method(),
-            in_flight: self.pending.len(),
+            in_flight: self.pending.waiting(),
             limit,
         });
         Some(id)
