@@ -61,6 +61,7 @@ async fn a_platforms_defaults_lie_beneath_what_the_user_says() {
         liveness: LivenessSettings {
             quiet: Some(Duration::from_secs(40)),
             grace: Some(Duration::from_secs(41)),
+            ..LivenessSettings::default()
         },
         ..Settings::default()
     });

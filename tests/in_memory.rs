@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use mainstay::close::{CloseReason, GapCause};
-use mainstay::config::{ConfigBuilder, ReconnectOwner, Tls};
+use mainstay::config::{ConfigBuilder, Liveness, ReconnectOwner, Tls};
 use mainstay::error::ConnectError;
 use mainstay::supervisors::Backoff;
-use mainstay::testing::{Disconnect, Script, ScriptedServer, ScriptedServerBuilder};
+use mainstay::testing::{
+    Disconnect, ReceivedKind, Script, ScriptedServer, ScriptedServerBuilder,
+};
 use mainstay::{Client, Config, Event, Frame, Session, SessionState};
 use tokio::time::Instant;
 
@@ -123,6 +125,41 @@ async fn a_half_open_connection_in_memory_is_noticed_after_the_configured_time()
     let liveness = session.config().liveness;
     let patience = liveness.quiet + liveness.grace;
     assert!(began.elapsed() <= patience + Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_heartbeats_no_ping_is_written_and_silence_is_no_loss() {
+    let server = start(ScriptedServer::builder().script(Script::new())).await;
+    let config = config(&server).liveness(Liveness::off());
+    let session = connect(config).await;
+    let mut messages = session.messages();
+    let peer = server.next_connection().await.expect("open");
+    let day = Duration::from_secs(24 * 3600);
+    let silent = tokio::time::timeout(day, messages.next()).await;
+    silent.expect_err("nothing happens in a day");
+    assert!(session.state().is_live());
+    assert_eq!(session.statistics().opened, 1);
+    let health = session.heartbeat_health();
+    assert_eq!((health.active, health.pings), (false, 0));
+    assert_eq!(health.interval, Duration::ZERO);
+    peer.send_text("still here").await.expect("open");
+    assert!(matches!(messages.next().await, Some(Event::Data(_))));
+
+    // A ping of the user's own is still a ping.
+    session
+        .ping("", Duration::from_secs(1))
+        .await
+        .expect("a pong");
+    let received = server.received().into_iter();
+    let pings = received.filter(|entry| matches!(entry.kind, ReceivedKind::Ping(_)));
+    assert_eq!(pings.count(), 1, "the user's");
+
+    server.disconnect(Disconnect::GoingAway).await;
+    match messages.next().await {
+        Some(Event::Gap(gap)) => assert_eq!(gap.cause.label(), "peer_closed"),
+        other => panic!("{other:?}"),
+    }
+    assert!(matches!(messages.next().await, Some(Event::Resynced(_))));
 }
 
 #[tokio::test(start_paused = true)]

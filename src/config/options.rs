@@ -101,6 +101,11 @@ impl Default for Reconnect {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Liveness {
+    /// Whether silence is looked for at all. Default yes. Without it no ping is sent, and a connection whose peer
+    /// has vanished is noticed when something is written to it, after
+    /// [`write_timeout`](super::Config::write_timeout), or never if nothing is. Heartbeats that the venue asks for are
+    /// answered all the same.
+    pub enabled: bool,
     /// After this long without a single inbound frame a ping is sent. Default 15 s.
     pub quiet: Duration,
     /// How long the answer to that ping (or anything else) may take. Default 10 s.
@@ -111,13 +116,28 @@ impl Liveness {
     /// A ping after `quiet` without a frame, and the end after `grace` more.
     #[must_use]
     pub fn new(quiet: Duration, grace: Duration) -> Self {
-        Self { quiet, grace }
+        Self {
+            enabled: true,
+            quiet,
+            grace,
+        }
+    }
+
+    /// No pings, and silence is no loss: for peers that are silent for hours and answer no ping, and for links that
+    /// something else watches. See [`Liveness::enabled`] for what that costs.
+    #[must_use]
+    pub fn off() -> Self {
+        Self {
+            enabled: false,
+            ..Self::default()
+        }
     }
 }
 
 impl Default for Liveness {
     fn default() -> Self {
         Self {
+            enabled: true,
             quiet: Duration::from_secs(15),
             grace: Duration::from_secs(10),
         }

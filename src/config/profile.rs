@@ -90,6 +90,7 @@ impl Profile {
             liveness: LivenessSettings {
                 quiet: Some(quiet),
                 grace: Some(grace),
+                ..LivenessSettings::default()
             },
             ..Settings::default()
         }

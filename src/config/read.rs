@@ -131,7 +131,7 @@ impl<'de> Deserialize<'de> for Settings {
 }
 
 /// What the options of older clients of this family are called here.
-const FORMERLY: [(&str, &str); 10] = [
+const FORMERLY: [(&str, &str); 12] = [
     ("timeout", "limits.tcp"),
     ("connect_timeout", "limits.tcp"),
     ("retry_count", "backoff.max_attempts"),
@@ -139,6 +139,8 @@ const FORMERLY: [(&str, &str); 10] = [
     ("retry_delay", "backoff.min"),
     ("max_backoff", "backoff.max"),
     ("backoff_type", "backoff.growth"),
+    ("heartbeat", "liveness.enabled"),
+    ("heartbeat_config", "liveness.enabled"),
     ("heartbeat_interval", "liveness.quiet"),
     ("ping_interval", "liveness.quiet"),
     ("reconnect_on_error", "reconnect.automatic"),

@@ -276,6 +276,8 @@ settings! {
         parts {}
         loose {}
         options {
+            /// As [`Liveness::enabled`]. Default yes.
+            enabled: bool,
             /// As [`Liveness::quiet`]. Default 15 s.
             quiet: Duration,
             /// As [`Liveness::grace`]. Default 10 s.

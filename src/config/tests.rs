@@ -129,6 +129,7 @@ fn layers_merge_option_by_option() {
         liveness: LivenessSettings {
             quiet: Some(seconds(40)),
             grace: Some(seconds(41)),
+            ..LivenessSettings::default()
         },
         request_timeout: Some(seconds(42)),
         write_timeout: Some(seconds(43)),
@@ -163,6 +164,36 @@ fn layers_merge_option_by_option() {
     }
     assert_eq!(config.request_timeout, seconds(20));
     assert_eq!(config.liveness, Liveness::new(seconds(30), seconds(41)));
+}
+
+#[test]
+fn heartbeats_can_be_switched_off_by_any_layer_and_on_again_by_a_higher_one() {
+    assert_eq!(builder().build().unwrap().liveness, Liveness::default());
+    let off = builder().liveness(Liveness::off()).build().unwrap();
+    assert!(!off.liveness.enabled);
+    let explained = off.explain();
+    let row = explained.option("liveness.enabled").unwrap();
+    assert_eq!((row.value.as_str(), row.layer), ("false", Layer::User));
+
+    let text = r#"{ "url": "ws://localhost", "liveness": { "enabled": false } }"#;
+    let read = Config::from_json(text).unwrap();
+    assert_eq!(read.liveness, Liveness::off());
+    let errors = Config::from_json(r#"{ "url": "ws://localhost", "heartbeat": "disabled" }"#);
+    let errors = errors.expect_err("no such option");
+    let error = errors.option("heartbeat").unwrap();
+    assert!(error.remedy.contains("liveness.enabled"), "{error}");
+
+    let preset = Settings {
+        liveness: LivenessSettings {
+            enabled: Some(false),
+            ..LivenessSettings::default()
+        },
+        ..Settings::default()
+    };
+    let preset = builder().preset(preset);
+    assert!(!preset.clone().build().unwrap().liveness.enabled);
+    let on = preset.liveness(Liveness::default()).build().unwrap();
+    assert!(on.liveness.enabled);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The HeartbeatManager actor: keeps one connection honest about being alive.
 //!
 //! Its own actor because it must act while everything else is busy: it answers the venue's heartbeats,
-//! pings when nothing arrives, and reports a loss. It decides nothing about the connection; the Client
+//! pings when nothing arrives, unless the configuration switched that off, and reports a loss. It decides nothing about the connection; the Client
 //! does.
 //!
 //! Invariants: one instance per connection; a heartbeat goes out by the urgent queue, past any crowd of
@@ -10,6 +10,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::watch;
@@ -64,7 +65,7 @@ pub(crate) enum HeartbeatEvent {
         /// The connection's epoch.
         epoch: Epoch,
         /// How long.
-        quiet: std::time::Duration,
+        quiet: Duration,
     },
 }
 
@@ -91,7 +92,8 @@ pub(crate) struct HeartbeatState {
 
 struct Watched {
     epoch: Epoch,
-    liveness: Liveness,
+    /// `None` if silence is not looked for.
+    liveness: Option<Liveness>,
 }
 
 #[cfg_attr(feature = "async-trait", ractor::async_trait)]
@@ -155,9 +157,14 @@ impl HeartbeatState {
         {
             return;
         }
-        let config::Liveness { quiet, grace } = self.arguments.liveness;
-        let liveness = Liveness::new(quiet, grace, clock::now());
-        self.note(|health| *health = HeartbeatHealth::of(epoch, quiet));
+        let config::Liveness {
+            enabled,
+            quiet,
+            grace,
+        } = self.arguments.liveness;
+        let liveness = enabled.then(|| Liveness::new(quiet, grace, clock::now()));
+        let interval = if enabled { quiet } else { Duration::ZERO };
+        self.note(|health| *health = HeartbeatHealth::of(epoch, interval));
         self.watched = Some(Watched { epoch, liveness });
     }
 
@@ -165,10 +172,11 @@ impl HeartbeatState {
         let Some(watched) = &mut self.watched else {
             return;
         };
-        watched
-            .liveness
-            .on_inbound(self.arguments.plane.last_inbound());
-        match watched.liveness.on_tick(clock::now(), fastrand::u64(..)) {
+        let Some(liveness) = &mut watched.liveness else {
+            return;
+        };
+        liveness.on_inbound(self.arguments.plane.last_inbound());
+        match liveness.on_tick(clock::now(), fastrand::u64(..)) {
             LivenessAction::None => {}
             LivenessAction::Ping { payload } => {
                 let frame = Frame::Ping(bytes::Bytes::copy_from_slice(&payload));
@@ -193,7 +201,9 @@ impl HeartbeatState {
         let Some(watched) = &mut self.watched else {
             return;
         };
-        if let Some(time) = watched.liveness.on_pong(frame.payload(), clock::now()) {
+        let liveness = watched.liveness.as_mut();
+        let time = liveness.and_then(|liveness| liveness.on_pong(frame.payload(), clock::now()));
+        if let Some(time) = time {
             let plane = &self.arguments.plane;
             plane.counters.round_trip(time);
             lock(&plane.health).ponged(time, clock::now());
@@ -265,8 +275,10 @@ impl HeartbeatState {
     }
 
     fn arm(&mut self, myself: &ActorRef<Traced<HeartbeatMessage>>) {
-        self.timer = self.watched.as_ref().map(|watched| {
-            let at = tokio::time::Instant::from_std(watched.liveness.next_timeout());
+        let watched = self.watched.as_ref();
+        let liveness = watched.and_then(|watched| watched.liveness.as_ref());
+        self.timer = liveness.map(|liveness| {
+            let at = tokio::time::Instant::from_std(liveness.next_timeout());
             let myself = myself.clone();
             OwnedTask::spawn(async move {
                 tokio::time::sleep_until(at).await;

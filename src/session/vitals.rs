@@ -51,11 +51,11 @@ pub struct StateMetrics {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HeartbeatHealth {
-    /// Whether a connection is open and watched.
+    /// Whether a connection is open and watched; not where [`liveness`](crate::config::Config::liveness) is off.
     pub active: bool,
     /// The connection's epoch; [`Epoch::NONE`] before the first one.
     pub epoch: Epoch,
-    /// How long nothing may arrive before a ping is sent.
+    /// How long nothing may arrive before a ping is sent; zero where none is.
     pub interval: Duration,
     /// Pings sent.
     pub pings: u64,
@@ -197,9 +197,13 @@ impl Session {
         let health = plane.health.lock().unwrap_or_else(PoisonError::into_inner);
         let health = *health;
         let ever = health.epoch > Epoch::NONE;
+        let liveness = self.shared.config.liveness;
         HeartbeatHealth {
-            active: plane.is_open(health.epoch),
-            interval: self.shared.config.liveness.quiet,
+            active: liveness.enabled && plane.is_open(health.epoch),
+            interval: match liveness.enabled {
+                true => liveness.quiet,
+                false => Duration::ZERO,
+            },
             last_inbound: ever.then(|| plane.last_inbound()),
             ..health
         }
