@@ -90,6 +90,7 @@ pub use protocol::venue_time::VenueTime;
 pub use session::Part;
 pub use session::Session;
 pub use session::gate::{Gate, GateStatus};
+pub use session::hand_over::HandOver;
 pub use session::handshake::Handshake;
 pub use session::hooked::HookStatistics;
 pub use session::limiter::{Limiter, LimiterStatus};

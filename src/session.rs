@@ -16,6 +16,7 @@ pub(crate) mod clock;
 mod connection;
 mod dial;
 pub(crate) mod gate;
+pub(crate) mod hand_over;
 pub(crate) mod handshake;
 mod heartbeat_manager;
 pub(crate) mod hooked;

@@ -17,6 +17,7 @@
 //! |---|---|---|---|
 //! | `mainstay::session` | info | `state changed` | `state` (`epoch`) |
 //! | `mainstay::session` | info | `reconnected` | `epoch` `down_us` |
+//! | `mainstay::session` | info | `ownership received` | `owner` `streams` `waiting` `under_way_us` (`epoch`) |
 //! | `mainstay::connection` | info | `upgraded` | `host` `port` `connect_time_us` `dns_us` `tcp_us` `tls_us` `upgrade_us` |
 //! | `mainstay::connection` | info | `opened` | `epoch` |
 //! | `mainstay::connection` | warn | `closed` | `epoch` `cause` `detail` `open_us` |

@@ -7,6 +7,8 @@
 mod batch;
 #[path = "surface/given_up.rs"]
 mod given_up;
+#[path = "surface/hand_over.rs"]
+mod hand_over;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

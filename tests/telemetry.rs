@@ -163,7 +163,7 @@ async fn until_resynced(subscription: &mut Subscription<Frame>) {
     }
 }
 
-/// A session whose peer answers when nobody waits any more.
+/// A session whose peer answers when nobody waits any more, and which comes to another owner.
 async fn late_answers_tell(ear: &Arc<Ear>) {
     let server = ScriptedServer::builder().script(Script::new());
     let server = server.start().await.expect("a server");
@@ -180,6 +180,8 @@ async fn late_answers_tell(ear: &Arc<Ear>) {
     let answer = json!({ "jsonrpc": "2.0", "id": request["id"], "result": "ok" });
     peer.send_json(answer).await.expect("an open connection");
     ear.hears("mainstay::request", "answered late").await;
+    let (session, ()) = session.hand_over((), LONG).receive("heir");
+    ear.hears("mainstay::session", "ownership received").await;
     session.shutdown().await;
 }
 

@@ -28,6 +28,8 @@ pub struct Metrics {
     pub websocket_upgrades: u64,
     /// Times that a session was live again after having been down.
     pub reconnects: u64,
+    /// Times that a session has come to another owner.
+    pub ownership_received: u64,
     /// For how long the connections that have ended were open, together.
     pub connected: Duration,
     /// Frames handed to sockets.
@@ -101,6 +103,7 @@ impl Metrics {
             ("connections_not_opened", self.connections_not_opened),
             ("websocket_upgrades", self.websocket_upgrades),
             ("reconnects", self.reconnects),
+            ("ownership_received", self.ownership_received),
             ("messages_sent", self.messages_sent),
             ("messages_received", self.messages_received),
             ("bytes_sent", self.bytes_sent),
@@ -243,6 +246,7 @@ impl Rare {
             }
             TelemetryEvent::NotOpened { .. } => counted.connections_not_opened += 1,
             TelemetryEvent::Reconnected { .. } => counted.reconnects += 1,
+            TelemetryEvent::OwnershipReceived { .. } => counted.ownership_received += 1,
             TelemetryEvent::Pong { rtt, .. } => self.heartbeat.record(rtt),
             TelemetryEvent::HeartbeatMissed { .. } => counted.heartbeats_missed += 1,
             TelemetryEvent::RequestResolved { round_trip, .. } => {

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use super::clock;
 use crate::close::GapCause;
 use crate::config::{Overflow, Queue};
 use crate::error::EndReason;
@@ -30,6 +31,8 @@ pub(crate) struct Subscriber {
     /// What kind of stream it is.
     pub(crate) kind: ChannelKind,
     rule: Queue,
+    /// Whether `shared` has a time until which the reader waits whatever the rule says.
+    held: AtomicBool,
     /// Set when the consumer has gone.
     gone: AtomicBool,
     /// Gaps that the consumer found itself, in what it was given.
@@ -58,8 +61,12 @@ pub(crate) struct Look {
 struct Shared {
     queue: ContinuityQueue<Frame>,
     consumer: Option<Waker>,
-    /// The reader that waits for room under [`Overflow::Block`].
+    /// The reader that waits for room under [`Overflow::Block`], or while the consumer changes hands.
     reader: Option<Waker>,
+    /// Until when the consumer changes hands. Set by the hand-over, cleared by who receives it.
+    held_until: Option<Instant>,
+    /// The queue has room for a batch more than the rule says, until it is within the rule again.
+    widened: bool,
 }
 
 impl Subscriber {
@@ -78,12 +85,15 @@ impl Subscriber {
             channel,
             kind,
             rule,
+            held: AtomicBool::new(false),
             gone: AtomicBool::new(false),
             found: AtomicU64::new(0),
             shared: Mutex::new(Shared {
                 queue: ContinuityQueue::new(capacity, overflow, kind.restores_state),
                 consumer: None,
                 reader: None,
+                held_until: None,
+                widened: false,
             }),
         })
     }
@@ -131,21 +141,66 @@ impl Subscriber {
         self.gone.load(Ordering::Relaxed)
     }
 
-    /// How long the reader may wait for room, if the rule says that it waits at all and there is none.
-    pub(crate) fn blocks(&self) -> Option<Duration> {
-        match self.rule.overflow {
-            Overflow::Block(limit)
-                if !self.is_gone() && self.lock().queue.len() >= self.rule.capacity =>
-            {
-                Some(limit)
-            }
-            _ => None,
+    /// The consumer changes hands: until then the reader waits for room, whatever the rule says.
+    pub(crate) fn hold(&self, until: Instant) {
+        let mut shared = self.lock();
+        shared.held_until = Some(until);
+        self.held.store(true, Ordering::Relaxed);
+        if !matches!(self.rule.overflow, Overflow::Block(_)) {
+            // What one batch brings when there is no room any more.
+            shared.widened = true;
+            let wide = self.rule.capacity.saturating_add(BATCH);
+            shared.queue.set_capacity(wide);
         }
+    }
+
+    /// There is a consumer again, and the rule holds.
+    pub(crate) fn release(&self) {
+        let mut shared = self.lock();
+        shared.held_until = None;
+        self.held.store(false, Ordering::Relaxed);
+        self.narrow(&mut shared);
+        let reader = shared.reader.take();
+        drop(shared);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+
+    /// Takes the room back that [`Self::hold`] gave, once nothing stands there.
+    fn narrow(&self, shared: &mut Shared) {
+        if shared.widened
+            && shared.held_until.is_none()
+            && shared.queue.len() <= self.rule.capacity
+        {
+            shared.widened = false;
+            shared.queue.set_capacity(self.rule.capacity);
+        }
+    }
+
+    /// How long the reader may wait for room, if the rule says that it waits at all, or a hand-over does, and there
+    /// is none.
+    pub(crate) fn blocks(&self) -> Option<Duration> {
+        let rule = match self.rule.overflow {
+            Overflow::Block(limit) => Some(limit),
+            Overflow::DropOldest | Overflow::DropNewest | Overflow::Disconnect => None,
+        };
+        let held = self.held.load(Ordering::Relaxed);
+        if self.is_gone() || (rule.is_none() && !held) {
+            return None;
+        }
+        let shared = self.lock();
+        if shared.queue.len() < self.rule.capacity {
+            return None;
+        }
+        let left = |until: Instant| until.checked_duration_since(clock::now());
+        rule.max(shared.held_until.and_then(left))
     }
 
     /// Ready when the queue is below its capacity again, or nobody consumes it.
     pub(crate) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.is_gone() {
+        let waits = matches!(self.rule.overflow, Overflow::Block(_));
+        if self.is_gone() || !(waits || self.held.load(Ordering::Relaxed)) {
             return Poll::Ready(());
         }
         let mut shared = self.lock();
@@ -165,6 +220,7 @@ impl Subscriber {
     ) -> Poll<()> {
         let mut shared = self.lock();
         shared.queue.pop_many(items, limit);
+        self.narrow(&mut shared);
         if items.is_empty() && !shared.queue.is_ended() {
             match &mut shared.consumer {
                 Some(waker) => waker.clone_from(cx.waker()),

@@ -75,7 +75,21 @@ fn after(kind: &Kind<'_>) -> Option<Kind<'static>> {
             epoch: Some(1),
         },
         Kind::StateChanged { .. } => Kind::Reconnected { epoch, down: TIME },
-        Kind::Reconnected { .. } => Kind::Upgraded {
+        Kind::Reconnected { .. } => Kind::OwnershipReceived {
+            owner: "heir",
+            epoch: None,
+            streams: 1,
+            waiting: 2,
+            under_way: TIME,
+        },
+        Kind::OwnershipReceived { epoch: None, .. } => Kind::OwnershipReceived {
+            owner: "heir",
+            epoch: Some(1),
+            streams: 1,
+            waiting: 2,
+            under_way: TIME,
+        },
+        Kind::OwnershipReceived { .. } => Kind::Upgraded {
             host: "localhost",
             port: 443,
             dns: TIME,

@@ -23,6 +23,15 @@ pub enum TelemetryEvent<'a> {
     },
     /// The session is live again, after `down` without being so.
     Reconnected { epoch: u64, down: Duration },
+    /// Another owner, who calls itself `owner`, has the session, `under_way` after the one before let go of it;
+    /// `waiting` messages were kept for it in the queues of `streams` subscriptions.
+    OwnershipReceived {
+        owner: &'a str,
+        epoch: Option<u64>,
+        streams: usize,
+        waiting: usize,
+        under_way: Duration,
+    },
     /// The opening handshake has succeeded; from the first question to the name server to here it took
     /// the sum of the four phases.
     Upgraded {
@@ -199,6 +208,7 @@ impl TelemetryEvent<'_> {
         match self {
             Self::StateChanged { .. } => "state changed",
             Self::Reconnected { .. } => "reconnected",
+            Self::OwnershipReceived { .. } => "ownership received",
             Self::Upgraded { .. } => "upgraded",
             Self::Opened { .. } => "opened",
             Self::Closed { .. } => "closed",
@@ -242,7 +252,9 @@ impl TelemetryEvent<'_> {
     #[must_use]
     pub fn target(&self) -> &'static str {
         match self {
-            Self::StateChanged { .. } | Self::Reconnected { .. } => super::SESSION,
+            Self::StateChanged { .. }
+            | Self::Reconnected { .. }
+            | Self::OwnershipReceived { .. } => super::SESSION,
             Self::Upgraded { .. }
             | Self::Opened { .. }
             | Self::Closed { .. }
@@ -313,6 +325,22 @@ impl TelemetryEvent<'_> {
                     down_us = micros(down)
                 );
             }
+            Self::OwnershipReceived {
+                owner,
+                epoch,
+                streams,
+                waiting,
+                under_way,
+            } => record!(
+                info,
+                SESSION,
+                "ownership received",
+                epoch = epoch,
+                owner = owner,
+                streams = streams,
+                waiting = waiting,
+                under_way_us = micros(under_way),
+            ),
             Self::Upgraded {
                 host,
                 port,

@@ -114,6 +114,11 @@ impl<T> ContinuityQueue<T> {
         }
     }
 
+    /// From now on there is room for so many messages, at least one. What is queued already stays.
+    pub fn set_capacity(&mut self, capacity: usize) {
+        self.capacity = capacity.max(1);
+    }
+
     /// Queues data. The first data of a newer epoch says by itself that the stream goes on.
     pub fn push(&mut self, payload: T, epoch: Epoch, received: Instant) -> Pushed {
         if self.is_ended() {
