@@ -21,6 +21,7 @@ pub mod limiter;
 pub mod liveness;
 pub mod recording;
 pub mod rpc;
+pub mod secrets;
 pub mod sequence;
 pub(crate) mod serial;
 pub mod status;

@@ -37,6 +37,7 @@ mod request;
 #[cfg(any(feature = "otel", feature = "prometheus"))]
 pub(crate) mod roster;
 mod routes;
+mod secrets;
 mod send;
 pub(crate) mod sharing;
 mod spans;
@@ -349,13 +350,17 @@ impl Session {
         match platform.decode(answer.payload()) {
             Ok(Ok(result)) => Ok(result),
             Ok(Err(error)) => {
+                let error = self.shared.plane.secrets.clean_error(error);
                 request::heed(&self.shared.plane, platform, &error);
                 if platform.recovery(&error) == Recovery::Reauthenticate {
                     self.unauthorized(error.to_string());
                 }
                 Err(RequestError::Answered { method, error })
             }
-            Err(source) => Err(RequestError::Undecodable { method, source }),
+            Err(source) => {
+                let source = self.shared.plane.secrets.clean_decoding(source);
+                Err(RequestError::Undecodable { method, source })
+            }
         }
     }
 

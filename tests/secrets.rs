@@ -1,5 +1,8 @@
 //! Credentials go to the venue and nowhere else: not into a log at any level, not into a debug text.
 
+#[path = "secrets/echoes.rs"]
+mod echoes;
+
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -287,7 +287,8 @@ impl<P: Platform> AdapterState<P> {
             let platform = &self.arguments.platform;
             let question = platform.time_question();
             let tells_time = question.is_some_and(|question| question.call.method() == step);
-            if let Err(failure) = platform.accepts(step, &result) {
+            if let Err(mut failure) = platform.accepts(step, &result) {
+                failure.detail = self.arguments.plane.secrets.clean(failure.detail);
                 return self.establish.on_failure(tag, failure, now);
             }
             if tells_time {
@@ -295,13 +296,13 @@ impl<P: Platform> AdapterState<P> {
             }
         }
         if self.establish.grants(tag) {
+            self.arguments.plane.secrets.learn_grant(&result);
             return match self.arguments.platform.granted(&result) {
                 Ok(grant) => self.granted(tag, grant, now),
                 Err(error) => {
-                    let failure = Failure {
-                        detail: error.to_string(),
-                        recovery: Recovery::Retry,
-                    };
+                    let detail = self.arguments.plane.secrets.clean(error.to_string());
+                    let recovery = Recovery::Retry;
+                    let failure = Failure { detail, recovery };
                     self.establish.on_failure(tag, failure, now)
                 }
             };
@@ -336,6 +337,7 @@ impl<P: Platform> AdapterState<P> {
         match self.arguments.platform.decode(frame.payload()) {
             Ok(Ok(result)) => Ok(result),
             Ok(Err(error)) => {
+                let error = self.arguments.plane.secrets.clean_error(error);
                 let recovery = self.arguments.platform.recovery(&error);
                 request::heed(&self.arguments.plane, &*self.arguments.platform, &error);
                 Err(Failure {
@@ -344,7 +346,7 @@ impl<P: Platform> AdapterState<P> {
                 })
             }
             Err(error) => Err(Failure {
-                detail: error.to_string(),
+                detail: self.arguments.plane.secrets.clean(error.to_string()),
                 recovery: Recovery::Retry,
             }),
         }

@@ -21,6 +21,7 @@ use super::observe::{Notice, Observer, Observers};
 use super::plane::Plane;
 use super::reporter::Reporter;
 use super::request;
+use super::secrets::Known;
 use crate::close::CloseReason;
 use crate::error::{EndReason, RequestError};
 use crate::frame::Frame;
@@ -253,9 +254,10 @@ impl Hooked {
     }
 
     /// A data frame came that is no answer.
-    pub(crate) fn log_came(&self, frame: &Frame) {
+    pub(crate) fn log_came(&self, secrets: &Known, frame: &Frame) {
         if let Some(log) = &self.hooks.log {
-            self.contain("log.on_message", || log.on_message(Direction::In, frame));
+            let frame = secrets.clean_frame(frame.clone());
+            self.contain("log.on_message", || log.on_message(Direction::In, &frame));
         }
     }
 

@@ -26,6 +26,7 @@ use super::line::{Line, LineSender};
 use super::observe::{Notice, Observers};
 use super::reporter::Reporter;
 use super::routes::Routes;
+use super::secrets::Known;
 use super::send::Pings;
 use super::spans::Spans;
 use super::statistics::Counters;
@@ -122,6 +123,8 @@ pub(crate) struct Plane {
     pub(crate) counters: Arc<Counters>,
     /// Those who wait for the answer to a call.
     pub(crate) callers: Callers,
+    /// What nobody is told that a peer repeats.
+    pub(crate) secrets: Arc<Known>,
     /// The recording, if the session is recorded.
     pub(crate) tape: Option<Arc<Tape>>,
     /// What requests pass through before they are written, if there are limits.
@@ -194,6 +197,7 @@ impl Plane {
     ) -> Arc<Self> {
         let observers = Observers::default();
         let counters = Arc::new(Counters::new(config.latency_window));
+        let secrets = Arc::new(Known::of(config));
         Arc::new_cyclic(|plane| Self {
             spans: Spans::new(config, &counters),
             routes: Routes::default(),
@@ -202,7 +206,8 @@ impl Plane {
             tape: config
                 .record
                 .clone()
-                .map(|record| Tape::new(Arc::clone(&reporter), record)),
+                .map(|record| Tape::new(Arc::clone(&reporter), record, Some(&secrets))),
+            secrets,
             limiter,
             gate,
             pass: Mutex::new(None),

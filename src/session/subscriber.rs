@@ -169,9 +169,7 @@ impl Subscriber {
 
     /// Takes the room back that [`Self::hold`] gave, once nothing stands there.
     fn narrow(&self, shared: &mut Shared) {
-        if shared.widened
-            && shared.held_until.is_none()
-            && shared.queue.len() <= self.rule.capacity
+        if shared.widened && shared.held_until.is_none() && shared.queue.len() <= self.rule.capacity
         {
             shared.widened = false;
             shared.queue.set_capacity(self.rule.capacity);

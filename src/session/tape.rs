@@ -18,6 +18,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 
 use super::reporter::Reporter;
+use super::secrets::Known;
 use crate::config::Record;
 use crate::frame::Frame;
 use crate::protocol::recording::{
@@ -47,6 +48,8 @@ pub(crate) struct Tape {
     reporter: Arc<Reporter>,
     record: Record,
     redaction: Redaction,
+    /// What the session knows to be secret; `None` without a session.
+    secrets: Option<Arc<Known>>,
     queue: Mutex<Queue>,
     disk: Mutex<Disk>,
     /// Wakes the Recorder; whether it could be told. Set when the tree is described.
@@ -122,7 +125,11 @@ const LAST_WAIT: Duration = Duration::from_millis(100);
 
 impl Tape {
     /// An empty tape of the session that `reporter` tells of. The file is opened by the first flush.
-    pub(crate) fn new(reporter: Arc<Reporter>, record: Record) -> Arc<Self> {
+    pub(crate) fn new(
+        reporter: Arc<Reporter>,
+        record: Record,
+        secrets: Option<&Arc<Known>>,
+    ) -> Arc<Self> {
         let members = DEFAULT_MEMBERS
             .into_iter()
             .chain(record.members().iter().map(String::as_str));
@@ -130,6 +137,7 @@ impl Tape {
             reporter,
             redaction: Redaction::new(members, record.texts()),
             record,
+            secrets: secrets.cloned(),
             queue: Mutex::default(),
             disk: Mutex::default(),
             wake: OnceLock::new(),
@@ -250,7 +258,11 @@ impl Tape {
             let lost = Lost::of(&taken);
             for (mut entry, confidence) in taken {
                 if let Recorded::Frame(frame) = entry.recorded {
-                    entry.recorded = Recorded::Frame(self.redaction.apply(frame, confidence));
+                    let frame = self.redaction.apply(frame, confidence);
+                    entry.recorded = Recorded::Frame(match &self.secrets {
+                        Some(secrets) => secrets.clean_frame(frame),
+                        None => frame,
+                    });
                 }
                 entry.write_to(&mut disk.lines);
                 disk.lines.push(b'\n');

@@ -235,6 +235,7 @@ impl TransportState {
             let dialing = plane.spans.dialing();
             let reason = match dial(&config).instrument(dialing).await {
                 Err(error) => {
+                    let error = plane.secrets.clean_refusal(error);
                     let reason = CloseReason::NotOpened(Arc::new(error));
                     plane.not_opened(&reason);
                     reason

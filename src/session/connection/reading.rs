@@ -45,7 +45,7 @@ impl<W: Wire> Connection<W> {
             }
             Frame::Close(close) => {
                 let (code, reason) = match close {
-                    Some((code, reason)) => (Some(*code), reason.clone()),
+                    Some((code, reason)) => (Some(*code), self.plane.secrets.clean(reason.clone())),
                     None => (None, String::new()),
                 };
                 self.record_received(&frame, None);
@@ -159,7 +159,7 @@ impl<W: Wire> Connection<W> {
         };
         // An answer may hold a token, which has no place in a log.
         if matches!(place, Place::Bin(_) | Place::Heartbeat) {
-            hooks.log_came(frame);
+            hooks.log_came(&self.plane.secrets, frame);
         }
         hooks.came(&self.plane, frame)
     }

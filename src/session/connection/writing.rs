@@ -145,10 +145,9 @@ impl<W: Wire> Connection<W> {
         mark: Option<Mark>,
     ) -> Result<(), CloseReason> {
         let frame = Frame::text(self.platform.encode(id, call));
-        if let Some(hooks) = &self.hooks
-            && mark != Some(Mark::Authentication)
-            && !self.platform.confidential(call.method())
-        {
+        if mark == Some(Mark::Authentication) || self.platform.confidential(call.method()) {
+            self.plane.secrets.learn_request(call);
+        } else if let Some(hooks) = &self.hooks {
             hooks.went(&frame);
         }
         if let Some(tap) = &mut self.tap {
@@ -163,10 +162,13 @@ impl<W: Wire> Connection<W> {
         let batch = several.then(|| self.platform.encode_batch(&requests));
         if let Some(text) = batch.flatten() {
             let frame = Frame::text(text);
-            let confidential = |(_, call): &(u64, &Call)| self.platform.confidential(call.method());
-            if let Some(hooks) = &self.hooks
-                && !requests.iter().any(confidential)
-            {
+            let calls = requests.iter().map(|(_, call)| *call);
+            let mut confidential = calls.filter(|call| self.platform.confidential(call.method()));
+            if let Some(first) = confidential.next() {
+                let secrets = &self.plane.secrets;
+                secrets.learn_request(first);
+                confidential.for_each(|call| secrets.learn_request(call));
+            } else if let Some(hooks) = &self.hooks {
                 hooks.went(&frame);
             }
             if let Some(tap) = &mut self.tap {

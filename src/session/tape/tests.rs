@@ -44,7 +44,7 @@ fn texts(path: &PathBuf) -> Vec<String> {
 #[test]
 fn what_was_pushed_is_written_in_order_by_the_flush() {
     let path = path("order");
-    let tape = Tape::new(Reporter::new("s", Vec::new()), Record::to(&path));
+    let tape = Tape::new(Reporter::new("s", Vec::new()), Record::to(&path), None);
     tape.push(&mut taken(0..250));
     assert!(lines(&path).is_empty());
     tape.flush();
@@ -61,6 +61,7 @@ fn a_full_queue_sheds_counts_and_says_so_where_it_happened() {
     let tape = Tape::new(
         Reporter::new("s", Vec::new()),
         Record::to(&path).flush_at(1).bounds(10, 1 << 20),
+        None,
     );
     tape.push(&mut taken(0..15));
     tape.flush();
@@ -83,6 +84,7 @@ fn a_full_queue_is_one_of_too_many_bytes_too_but_one_large_frame_is_let_in() {
     let tape = Tape::new(
         Reporter::new("s", Vec::new()),
         Record::to(&path).flush_at(1).bounds(100, 1000),
+        None,
     );
     let large = || {
         let frame = Frame::text("x".repeat(5000));
@@ -106,6 +108,7 @@ fn the_recorder_is_woken_once_until_it_begins() {
     let tape = Tape::new(
         Reporter::new("s", Vec::new()),
         Record::to(&path).flush_at(10),
+        None,
     );
     let woken = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&woken);
@@ -125,7 +128,7 @@ fn a_disk_that_refuses_is_counted_and_what_waits_is_written_when_it_is_back() {
     let path = path("refusal");
     let folder = path.parent().unwrap();
     std::fs::remove_dir_all(folder).unwrap();
-    let tape = Tape::new(Reporter::new("s", Vec::new()), Record::to(&path));
+    let tape = Tape::new(Reporter::new("s", Vec::new()), Record::to(&path), None);
     tape.push(&mut taken(0..3));
     tape.flush();
     tape.flush();
@@ -139,7 +142,11 @@ fn a_disk_that_refuses_is_counted_and_what_waits_is_written_when_it_is_back() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_is_counted_together_with_what_it_cost() {
-    let tape = Tape::new(Reporter::new("s", Vec::new()), Record::to("/dev/full"));
+    let tape = Tape::new(
+        Reporter::new("s", Vec::new()),
+        Record::to("/dev/full"),
+        None,
+    );
     tape.push(&mut taken(0..3));
     tape.flush();
     let statistics = tape.statistics();
@@ -154,7 +161,7 @@ fn a_full_disk_is_counted_together_with_what_it_cost() {
 fn what_a_disk_has_refused_stands_in_the_file_when_it_takes_again() {
     let path = path("full");
     std::os::unix::fs::symlink("/dev/full", &path).unwrap();
-    let tape = Tape::new(Reporter::new("s", Vec::new()), Record::to(&path));
+    let tape = Tape::new(Reporter::new("s", Vec::new()), Record::to(&path), None);
     tape.push(&mut taken(0..3));
     tape.flush();
     // What was refused is refused again, and not counted again.
@@ -179,7 +186,11 @@ fn what_a_disk_has_refused_stands_in_the_file_when_it_takes_again() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_disk_that_is_full_when_the_session_ends_is_not_asked_for_ever() {
-    let tape = Tape::new(Reporter::new("s", Vec::new()), Record::to("/dev/full"));
+    let tape = Tape::new(
+        Reporter::new("s", Vec::new()),
+        Record::to("/dev/full"),
+        None,
+    );
     tape.push(&mut taken(0..3));
     tape.finish();
     tape.flush();
@@ -193,6 +204,7 @@ fn a_file_is_emptied_first_unless_it_is_to_be_appended_to() {
         let tape = Tape::new(
             Reporter::new("s", Vec::new()),
             Record::to(&path).append(append),
+            None,
         );
         tape.push(&mut taken(0..1));
         drop(tape);
@@ -206,6 +218,7 @@ fn what_waits_is_written_when_the_session_ends_and_when_the_last_owner_goes() {
     let tape = Tape::new(
         Reporter::new("s", Vec::new()),
         Record::to(&path).durable(true),
+        None,
     );
     tape.push(&mut taken(0..5));
     tape.finish();
@@ -218,7 +231,7 @@ fn what_waits_is_written_when_the_session_ends_and_when_the_last_owner_goes() {
 #[test]
 fn a_panic_in_the_middle_of_a_turn_costs_nothing_that_was_pushed() {
     let path = path("panic");
-    let tape = Tape::new(Reporter::new("s", Vec::new()), Record::to(&path));
+    let tape = Tape::new(Reporter::new("s", Vec::new()), Record::to(&path), None);
     tape.push(&mut taken(0..5));
     let held = Arc::clone(&tape);
     let panicked = std::thread::spawn(move || {
