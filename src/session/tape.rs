@@ -10,7 +10,8 @@
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -109,7 +110,7 @@ struct Disk {
     file: Option<File>,
     /// Whether the file has been opened before: then it is never emptied again.
     opened: bool,
-    /// Whether the last write broke off, perhaps in the middle of a line.
+    /// Whether the last write broke off, perhaps in the middle of a line; also one of an earlier process.
     broken: bool,
     /// Whether the last use of the file was refused, and that has been said.
     complained: bool,
@@ -404,7 +405,11 @@ impl Disk {
             true => options.append(true),
             false => options.write(true).truncate(true),
         };
-        self.file = Some(options.open(&record.path)?);
+        let file = options.open(&record.path)?;
+        if !self.opened && record.append {
+            self.broken = breaks_off(&record.path, &file);
+        }
+        self.file = Some(file);
         self.opened = true;
         Ok(())
     }
@@ -429,6 +434,23 @@ impl Disk {
         self.lines.shrink_to(1 << 20);
         Ok(written)
     }
+}
+
+/// Whether a recording ends in the middle of a line: whoever wrote it was killed. One that cannot be read may.
+fn breaks_off(path: &Path, file: &File) -> bool {
+    let Ok(metadata) = file.metadata() else {
+        return true;
+    };
+    if !metadata.is_file() || metadata.len() == 0 {
+        return false;
+    }
+    let last = File::open(path).and_then(|mut file| {
+        let mut last = [0];
+        file.seek(SeekFrom::End(-1))?;
+        file.read_exact(&mut last)?;
+        Ok(last)
+    });
+    last.map_or(true, |last| last != *b"\n")
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
