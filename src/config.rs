@@ -74,7 +74,8 @@ pub struct Config {
     pub request_timeout: Duration,
     /// How long the whole start may take. Default 30 s.
     pub start_timeout: Duration,
-    /// How long a shutdown may take in all. Default 5 s.
+    /// How long a shutdown may take in all, and how long an attempt to connect waits for the connection before it to
+    /// let go of its socket. Default 5 s.
     pub shutdown_timeout: Duration,
     /// How long written bytes may wait for a peer that does not read. Default 10 s.
     pub write_timeout: Duration,

@@ -3,14 +3,17 @@
 use std::future::Future;
 use std::time::Duration;
 
+use mainstay::close::CloseReason;
 use mainstay::config::{ConfigBuilder, Liveness, Overflow, Queue, ReconnectOwner};
-use mainstay::error::{DecodeError, RequestError};
+use mainstay::error::{ConnectError, DecodeError, Phase, RequestError};
+use mainstay::hooks::{Hooks, MessageHook, Reaction};
 use mainstay::platform::JsonRpc;
 use mainstay::protocol::sequence::Step;
 use mainstay::supervisors::Backoff;
 use mainstay::testing::{Script, ScriptedServer};
 use mainstay::{
-    Call, Channel, Client, Config, Event, Frame, Message, Session, SessionState, Subscription,
+    Call, Channel, Client, Config, Event, Frame, Message, Notice, Part, Session, SessionSpec,
+    SessionState, Subscription, Why,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -339,4 +342,69 @@ async fn a_loss_within_a_gap_belongs_to_that_gap() {
         linked(9, 10),
     ];
     assert_eq!(seen, expected);
+}
+
+/// Does not return from the frame "stop" until it is told to.
+struct Stuck {
+    entered: tokio::sync::mpsc::UnboundedSender<()>,
+    leave: std::sync::Mutex<std::sync::mpsc::Receiver<()>>,
+}
+
+impl MessageHook for Stuck {
+    fn on_frame(&self, frame: &Frame) -> Reaction {
+        if frame.as_text() == Some("stop") {
+            self.entered.send(()).expect("the test waits");
+            let leave = self.leave.lock().expect("nobody panics");
+            // A test that has failed lets go, too.
+            let _ = leave.recv();
+        }
+        Reaction::Pass
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_connection_that_does_not_let_go_of_its_socket_is_named_and_never_doubled() {
+    let server = ScriptedServer::builder().script(Script::new());
+    let server = server.start().await.expect("a server");
+    let (entered, mut inside) = tokio::sync::mpsc::unbounded_channel();
+    let (let_go, leave) = std::sync::mpsc::channel();
+    let leave = std::sync::Mutex::new(leave);
+    let hooks = Hooks::new().message(Stuck { entered, leave });
+    let config = builder(server.url()).shutdown_timeout(millis(50));
+    let config = config.build().expect("valid");
+    let spec = SessionSpec::new(|| JsonRpc).hooks(hooks);
+    let session = spec.start_with(config).await.expect("a session");
+    let mut observer = session.observe(1024);
+    let peer = server.next_connection().await.expect("a connection");
+    peer.send_text("stop").await.expect("open");
+    timeout(LONG, inside.recv()).await.expect("it blocks");
+
+    session.crash(Part::Transport);
+    let named = async {
+        loop {
+            let Some(Notice::Status(step)) = observer.next().await else {
+                continue;
+            };
+            if let Why::Closed(CloseReason::NotOpened(error)) = &step.why {
+                return error.clone();
+            }
+        }
+    };
+    let error = timeout(LONG, named).await.expect("a failed attempt");
+    let limit = millis(50);
+    assert!(
+        matches!(*error, ConnectError::Timeout { phase: Phase::Socket, limit: found } if found == limit),
+        "{error:?}"
+    );
+    assert!(error.explain().suggestion.contains("hook"), "{error}");
+    assert_eq!(server.accepted(), 1, "never two sockets");
+
+    let_go.send(()).expect("it waits");
+    let mut state = session.watch();
+    let again = state.wait_for(SessionState::is_live);
+    timeout(LONG, again)
+        .await
+        .expect("live again")
+        .expect("a session");
+    assert_eq!(server.accepted(), 2);
 }

@@ -9,7 +9,8 @@
 
 use std::time::Duration;
 
-use mainstay::config::{BreakerPolicy, ConfigBuilder, RateLimits, ReconnectOwner};
+use mainstay::config::{BreakerPolicy, ConfigBuilder, PhaseLimits, RateLimits, ReconnectOwner};
+use mainstay::error::{ConnectError, Phase, StartError};
 use mainstay::protocol::breaker::BreakerState;
 use mainstay::supervisors::{Backoff, Jitter};
 use mainstay::testing::{
@@ -116,6 +117,53 @@ async fn a_thousand_sessions_that_lose_one_server_come_back_no_faster_than_their
     assert!(fullest(&times, SECOND) <= 50, "{}", fullest(&times, SECOND));
     assert!((19..=22).contains(&took.as_secs()), "{took:?}");
     assert_eq!(gate.status().waiting, 0);
+}
+
+fn waits_at_gates(limit: Duration) -> PhaseLimits {
+    let mut limits = PhaseLimits::default();
+    limits.gate = limit;
+    limits
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_too_long_at_a_gate_is_told_what_to_do() {
+    let server = start(ScriptedServer::builder().script(Script::echo())).await;
+    let limits = RateLimits::window(1, 24 * LONG);
+    let gate = Gate::new("venue").limit(limits).expect("valid");
+    let _first = connect(config(&server), &gate).await;
+    let limit = 60 * SECOND;
+    let second = config(&server).retry_first(false);
+    let second = second.limits(waits_at_gates(limit)).build().expect("valid");
+    let began = Instant::now();
+    let error = Client::connect_sharing(second, &gate).await;
+    let error = error.expect_err("not today");
+    assert!(
+        matches!(
+            error,
+            StartError::Connect(ConnectError::Timeout { phase: Phase::Gate, limit: found })
+                if found == limit
+        ),
+        "{error:?}"
+    );
+    assert_eq!(began.elapsed().as_secs(), 60);
+    let explained = error.explain();
+    assert!(explained.suggestion.contains("limits.gate"), "{explained}");
+    assert_eq!(gate.status().waiting, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_waited_too_long_at_a_gate_stands_there_again() {
+    let server = start(ScriptedServer::builder().script(Script::echo())).await;
+    let limits = RateLimits::window(1, 600 * SECOND);
+    let gate = Gate::new("venue").limit(limits).expect("valid");
+    let _first = connect(config(&server), &gate).await;
+    let began = Instant::now();
+    let second = config(&server).limits(waits_at_gates(60 * SECOND));
+    let second = connect(second, &gate).await;
+    let took = began.elapsed().as_secs();
+    assert!((595..=605).contains(&took), "{took}");
+    assert!(second.metrics().connections_not_opened >= 9);
+    assert_eq!(arrivals(&server).len(), 2, "nobody knocked in between");
 }
 
 #[tokio::test(start_paused = true)]

@@ -58,6 +58,7 @@ fn durations(config: &Config, errors: &mut Vec<ConfigError>) {
     let limits = &config.limits;
     // The phases of opening are only ever waited for; the others are added to moments.
     let phases = [
+        ("limits.gate", Some(limits.gate)),
         ("limits.dns", Some(limits.dns)),
         ("limits.tcp", Some(limits.tcp)),
         ("limits.tls", Some(limits.tls)),

@@ -37,6 +37,9 @@ pub enum WireBackend {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PhaseLimits {
+    /// Waiting at a [`Gate`](crate::Gate) before the attempt begins. Then it has failed, and the next one stands at
+    /// the end of the queue. Default 1 h.
+    pub gate: Duration,
     /// Resolving the host name. Default 5 s.
     pub dns: Duration,
     /// The TCP handshake, for all addresses together. Default 5 s.
@@ -55,6 +58,7 @@ pub struct PhaseLimits {
 impl Default for PhaseLimits {
     fn default() -> Self {
         Self {
+            gate: Duration::from_secs(3600),
             dns: Duration::from_secs(5),
             tcp: Duration::from_secs(5),
             tls: Duration::from_secs(5),

@@ -206,6 +206,8 @@ settings! {
         parts {}
         loose {}
         options {
+            /// As [`PhaseLimits::gate`]. Default 1 h.
+            gate: Duration,
             /// As [`PhaseLimits::dns`]. Default 5 s.
             dns: Duration,
             /// As [`PhaseLimits::tcp`]. Default 5 s.

@@ -124,6 +124,11 @@ impl<'e> IntoIterator for &'e ConfigErrors {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Phase {
+    /// Waiting for the connection before this one to let go of its socket, so that there are never two. Its limit is
+    /// the configuration's [`shutdown_timeout`](crate::config::Config::shutdown_timeout).
+    Socket,
+    /// Waiting at a [`Gate`](crate::Gate).
+    Gate,
     /// Resolving the host name.
     Dns,
     /// The TCP handshake.
@@ -142,6 +147,8 @@ pub enum Phase {
 impl fmt::Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Socket => "the end of the last socket",
+            Self::Gate => "waiting at the gate",
             Self::Dns => "dns",
             Self::Tcp => "tcp",
             Self::Tls => "tls",

@@ -13,7 +13,7 @@ use std::io;
 
 use super::{
     AddError, ConfigError, ConfigErrors, ConnectError, DecodeError, DuplicateId, EndReason,
-    ErrorObject, LimitError, PoolError, Recovery, RequestError, StartError, SubscribeError,
+    ErrorObject, LimitError, Phase, PoolError, Recovery, RequestError, StartError, SubscribeError,
     UnknownCause, UnsubscribeError, WaitError, chain,
 };
 use crate::close::CloseReason;
@@ -216,9 +216,24 @@ impl ConnectError {
             Self::Timeout { phase, .. } => Entry::new(
                 "connect-timeout",
                 Timeout,
-                format!(
-                    "check that the peer can be reached; a slow path needs a longer limit for {phase}"
-                ),
+                match phase {
+                    Phase::Socket => {
+                        "look for a hook that blocks: the connection before has not let go of its socket"
+                            .to_owned()
+                    }
+                    Phase::Gate => {
+                        "look at the gate's status; allow more attempts there, or raise limits.gate"
+                            .to_owned()
+                    }
+                    Phase::Dns
+                    | Phase::Tcp
+                    | Phase::Tls
+                    | Phase::Upgrade
+                    | Phase::Auth
+                    | Phase::FirstData => format!(
+                        "check that the peer can be reached; a slow path needs a longer limit for {phase}"
+                    ),
+                },
             ),
             Self::Dns { .. } => Entry::new(
                 "connect-dns",

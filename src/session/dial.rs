@@ -153,7 +153,8 @@ pub(crate) fn fast(dialed: Dialed, config: &Config) -> FastWire<TlsOrPlain> {
     FastWire::new(stream, &leftover, config.read_buffer, config.max_message)
 }
 
-async fn within<T>(
+/// Does `work`, which is a phase of opening, within its limit.
+pub(super) async fn within<T>(
     phase: Phase,
     limit: Duration,
     work: impl Future<Output = Result<T, ConnectError>>,

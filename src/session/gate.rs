@@ -4,7 +4,7 @@
 //! it belongs to a place and not to a session: all that connect there share it. What it decides is decided by
 //! `protocol/limiter` and `protocol/breaker`.
 //!
-//! Invariants: an attempt that may not begin waits and is never lost; it waits within its Transport, so that no
+//! Invariants: an attempt that may not begin waits, for as long as its session's `limits.gate` says, and is never lost; it waits within its Transport, so that no
 //! restart is booked for it; who waits has been told of it in an event; whatever passed is told to the breaker
 //! when it ends, in whatever way.
 
@@ -37,7 +37,8 @@ use crate::telemetry::{Collector, TelemetryEvent};
 ///
 /// An attempt that may not begin is postponed. The session stays `Connecting`, an `attempt postponed` event says
 /// why, and [`Gate::status`] counts who waits; the time counts towards
-/// [`start_timeout`](crate::config::Config::start_timeout) and towards nothing else.
+/// [`start_timeout`](crate::config::Config::start_timeout) and has a limit of its own,
+/// [`PhaseLimits::gate`](crate::config::PhaseLimits::gate), after which the attempt has failed.
 ///
 /// ```
 /// use std::time::Duration;
@@ -178,8 +179,8 @@ impl Gate {
         }
     }
 
-    /// Waits until an attempt may begin; `reporter`, the session's, tells of it. Cancel safe: dropping it gives
-    /// everything back.
+    /// Waits until an attempt may begin; `reporter`, the session's, tells of it. Without a deadline of its own: the
+    /// caller has one, `limits.gate`. Cancel safe: dropping it gives everything back.
     pub(crate) async fn enter(&self, reporter: &Reporter) -> Pass {
         let shared = &self.shared;
         let mut waiting = Waiting {

@@ -14,12 +14,13 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef};
+use tokio::sync::OwnedSemaphorePermit;
 use tracing::{Instrument, Span};
 
 use super::connection::{Connection, ControlSink, Limits};
 #[cfg(feature = "fast-wire")]
 use super::dial::fast;
-use super::dial::{dial, web_socket};
+use super::dial::{dial, web_socket, within};
 use super::handshake::Handshake;
 use super::line::Outbound;
 use super::plane::Plane;
@@ -28,6 +29,7 @@ use super::task::OwnedTask;
 use super::{Sink, clock, lock};
 use crate::close::CloseReason;
 use crate::config::{Config, WireBackend};
+use crate::error::{ConnectError, Phase};
 use crate::platform::Platform;
 use crate::protocol::breaker::Outcome;
 use crate::protocol::continuity::Epoch;
@@ -224,16 +226,12 @@ impl TransportState {
         let control = Arc::clone(&self.arguments.control);
         let actor = myself.clone();
         let serve = async move {
-            // The predecessor's socket is closed when its permit comes free. Nobody closes the semaphore.
-            let Ok(_permit) = Arc::clone(&plane.socket).acquire_owned().await else {
-                return;
+            let admitted = admit(&plane, &config).await;
+            let opened = match &admitted {
+                Err(error) => Err(error.clone()),
+                Ok(_permit) => dial(&config).instrument(plane.spans.dialing()).await,
             };
-            if let Some(gate) = &plane.gate {
-                let pass = gate.enter(&plane.reporter).await;
-                *lock(&plane.pass) = Some(pass);
-            }
-            let dialing = plane.spans.dialing();
-            let reason = match dial(&config).instrument(dialing).await {
+            let reason = match opened {
                 Err(error) => {
                     let error = plane.secrets.clean_refusal(error);
                     let reason = CloseReason::NotOpened(Arc::new(error));
@@ -305,6 +303,27 @@ impl TransportState {
         (self.arguments.events)(TransportEvent::Closed(reason.clone()));
         Box::new(TransportEnd { reason, live_for })
     }
+}
+
+/// Waits until this connection may be the only one, and until the gate lets it pass.
+async fn admit(plane: &Arc<Plane>, config: &Config) -> Result<OwnedSemaphorePermit, ConnectError> {
+    // The predecessor's socket is closed when its permit comes free.
+    let limit = config.shutdown_timeout;
+    let permit = async {
+        let permit = Arc::clone(&plane.socket).acquire_owned().await;
+        // Nobody closes the semaphore.
+        permit.map_err(|_| ConnectError::Timeout {
+            phase: Phase::Socket,
+            limit,
+        })
+    };
+    let permit = within(Phase::Socket, limit, permit).await?;
+    if let Some(gate) = &plane.gate {
+        let pass = async { Ok(gate.enter(&plane.reporter).await) };
+        let pass = within(Phase::Gate, config.limits.gate, pass).await?;
+        *lock(&plane.pass) = Some(pass);
+    }
+    Ok(permit)
 }
 
 /// A configuration says so before anything is started.

@@ -66,6 +66,8 @@ fn every_connect_error() -> Vec<ConnectError> {
     ];
     all.extend(statuses.map(refused_with));
     let phases = [
+        Phase::Socket,
+        Phase::Gate,
         Phase::Dns,
         Phase::Tcp,
         Phase::Tls,
