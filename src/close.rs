@@ -196,7 +196,7 @@ impl fmt::Display for CloseReason {
             Self::Io {
                 kind: io::ErrorKind::ConnectionReset,
                 ..
-            } => f.write_str("connection reset"),
+            } => f.write_str("connection reset by the peer, or on the way to it"),
             Self::Io { detail, .. } => write!(f, "socket failed: {detail}"),
             Self::Protocol { detail } => write!(f, "peer broke the protocol: {detail}"),
             Self::NotUtf8 => f.write_str("peer sent text that is not utf-8"),
@@ -291,9 +291,9 @@ impl fmt::Display for GapCause {
             }
             Self::AuthorizationLost { detail } => write!(f, "authorization lost: {detail}"),
             Self::SubscriptionLost { detail } => write!(f, "subscription lost: {detail}"),
-            Self::Lagged => f.write_str("consumer too slow"),
+            Self::Lagged => f.write_str("consumer too slow for its queue"),
             Self::Undecodable { detail } => write!(f, "undecodable message: {detail}"),
-            Self::StateMissing => f.write_str("changes came without their state"),
+            Self::StateMissing => f.write_str("changes came without the state that they change"),
             Self::SequenceBreak { expected, found } => {
                 write!(f, "sequence broken: expected {expected}, found {found}")
             }

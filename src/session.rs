@@ -410,7 +410,11 @@ impl Session {
                         return Err(not_sent(format!("the session is over: {reason}")));
                     }
                 }
-                Ok(Err(_)) => return Err(not_sent("the session is over".to_owned())),
+                Ok(Err(_)) => {
+                    return Err(not_sent(
+                        "the session is over and nothing is left of it".to_owned(),
+                    ));
+                }
                 Err(_) => {
                     let state = self.state();
                     return Err(not_sent(format!(
@@ -423,7 +427,10 @@ impl Session {
             }
             // The line has closed and the state has yet to say so.
             if timeout_at(deadline, state.changed()).await.is_err() {
-                return Err(not_sent("the connection ended".to_owned()));
+                let state = self.state();
+                return Err(not_sent(format!(
+                    "the connection ended, and no other was live in time: {state}"
+                )));
             }
         }
     }

@@ -203,7 +203,7 @@ async fn the_life_of_connections_is_told_in_order_and_the_end_comes_last() {
     let mut peer = server.next_connection().await.expect("another");
     assert_eq!(peer.recv_text().await.expect("a greeting"), "hello 2");
     session.shutdown().await;
-    let steps = told.until("end shut down").await;
+    let steps = told.until("end session was shut down on purpose").await;
     assert_eq!(
         steps,
         [

@@ -231,7 +231,8 @@ impl ConnectError {
                     | Phase::Upgrade
                     | Phase::Auth
                     | Phase::FirstData => format!(
-                        "check that the peer can be reached; a slow path needs a longer limit for {phase}"
+                        "check that the peer can be reached; a slow path needs a longer {}",
+                        option(*phase)
                     ),
                 },
             ),
@@ -274,6 +275,20 @@ impl ConnectError {
                 "wait for the next attempt; if it recurs, look for what cuts connections on the way",
             ),
         }
+    }
+}
+
+/// The option that limits a phase.
+fn option(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Socket => "shutdown_timeout",
+        Phase::Gate => "limits.gate",
+        Phase::Dns => "limits.dns",
+        Phase::Tcp => "limits.tcp",
+        Phase::Tls => "limits.tls",
+        Phase::Upgrade => "limits.upgrade",
+        Phase::Auth => "limits.auth",
+        Phase::FirstData => "limits.first_data",
     }
 }
 

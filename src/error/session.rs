@@ -17,7 +17,7 @@ pub enum StartError {
     #[error("configuration cannot be used")]
     Config(#[from] ConfigErrors),
     /// The first connection could not be opened. It is not tried again unless the configuration says so.
-    #[error("first connection could not be opened")]
+    #[error("first connection could not be opened, and retry_first does not have it tried again")]
     Connect(#[source] ConnectError),
     /// The connection opened and ended before the session was live.
     #[error("connection ended before the session was live: {0}")]
@@ -33,7 +33,7 @@ pub enum StartError {
         recovery: Recovery,
     },
     /// It took too long.
-    #[error("session was not live within {0:?}")]
+    #[error("session was not live within {0:?}, its start_timeout")]
     Timeout(Duration),
     /// The supervision tree did not start, or ended.
     #[error("supervision tree failed: {0}")]
@@ -154,7 +154,7 @@ pub enum WaitError {
         found: &'static str,
     },
     /// The session is over for good.
-    #[error("session is over")]
+    #[error("session is over for good; start another one to go on")]
     Ended(#[source] EndReason),
 }
 
@@ -174,7 +174,7 @@ impl WaitError {
 #[non_exhaustive]
 pub enum EndReason {
     /// It was shut down on purpose.
-    #[error("shut down")]
+    #[error("session was shut down on purpose")]
     Shutdown,
     /// A cause that another attempt cannot cure.
     #[error("ended: {0}")]
@@ -183,13 +183,15 @@ pub enum EndReason {
     #[error("supervision gave up: {0}")]
     Exhausted(String),
     /// Only this subscription is over: its consumer was too slow, and its queue's rule says so.
-    #[error("consumer too slow")]
+    #[error(
+        "consumer too slow for its queue; read faster, give it more capacity or another overflow rule"
+    )]
     Lagged,
     /// Only this subscription is over: the venue refuses its channel.
     #[error("channel refused: {0}")]
     Refused(String),
     /// Only this subscription is over: its connection ended, and the configuration restores nothing.
-    #[error("not restored on the next connection")]
+    #[error("subscription not restored on the next connection, since restore_subscriptions is off")]
     NotRestored,
 }
 

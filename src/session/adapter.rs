@@ -518,7 +518,7 @@ impl<P: Platform> AdapterState<P> {
             }
             None => Err(RequestError::NotSent {
                 method: call.method().to_owned(),
-                detail: "there is no connection".to_owned(),
+                detail: format!("there is no connection: {}", *plane.watch_state().borrow()),
             }),
         };
         let platform = Arc::clone(&self.arguments.platform);

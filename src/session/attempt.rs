@@ -91,7 +91,8 @@ impl Session {
             detail,
         };
         let caller = self.shared.plane.callers.admit();
-        let caller = caller.ok_or_else(|| not_sent("the session leaves its pool".to_owned()))?;
+        let caller = caller
+            .ok_or_else(|| not_sent("the session leaves its pool; ask the pool".to_owned()))?;
         let line = self
             .line_at_once()
             .ok_or_else(|| not_sent(format!("the session is not live: {}", self.state())))?;

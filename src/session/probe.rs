@@ -19,10 +19,10 @@ use crate::error::EndReason;
 #[non_exhaustive]
 pub enum NotReady {
     /// It seeks a connection.
-    #[error("connecting")]
+    #[error("seeking a connection")]
     Connecting,
     /// It has a connection and is authenticating, preparing or restoring.
-    #[error("establishing")]
+    #[error("connected; authenticating, preparing or restoring")]
     Establishing,
     /// It is between two attempts.
     #[error("down: {}", .0.without_peers_words())]

@@ -15,6 +15,7 @@ use tracing::Span;
 use super::clock;
 use super::limiter::{Limiter, Queued};
 use super::line::{Fate, Line, Outbound, Reply, ReplyPort};
+use super::pending::CAPACITY;
 use super::plane::{Plane, SessionState};
 use crate::close::CloseReason;
 use crate::config::limits::{Lane, Weight};
@@ -134,11 +135,11 @@ pub(crate) fn submit(
         }),
         Err(TrySendError::Closed(_)) => Err(RequestError::NotSent {
             method,
-            detail: "the connection has just ended".to_owned(),
+            detail: JUST_ENDED.to_owned(),
         }),
         Err(TrySendError::Full(_)) => Err(RequestError::NotSent {
             method,
-            detail: "the outbound queue is full".to_owned(),
+            detail: full(line),
         }),
     }
 }
@@ -218,14 +219,22 @@ pub(crate) async fn enqueue(
     }
     let outbound = match line.sender.try_send(outbound) {
         Ok(()) => return Ok(None),
-        Err(TrySendError::Closed(_)) => return Err("the connection has just ended".to_owned()),
+        Err(TrySendError::Closed(_)) => return Err(JUST_ENDED.to_owned()),
         Err(TrySendError::Full(outbound)) => outbound,
     };
     match timeout_at(deadline, line.sender.send(outbound)).await {
         Ok(Ok(())) => Ok(None),
-        Ok(Err(_)) => Err("the connection ended".to_owned()),
-        Err(_) => Err("the outbound queue stayed full until the deadline".to_owned()),
+        Ok(Err(_)) => Err(JUST_ENDED.to_owned()),
+        Err(_) => Err(format!("{} until the deadline", full(line))),
     }
+}
+
+/// It is asked of the next connection by those who wait for that.
+const JUST_ENDED: &str = "the connection has just ended; send it again when the session is live";
+
+fn full(line: &Line) -> String {
+    let capacity = line.sender.max_capacity();
+    format!("the outbound queue of {capacity} was full, which outbound_capacity sets,")
 }
 
 /// The raw answer; `None` for a frame, which is written and not answered.
@@ -275,7 +284,7 @@ pub(crate) async fn wait(
         }) => {
             let detail = match reason {
                 Some(reason) => format!("the connection ended first: {reason}"),
-                None => "the connection ended first, or held too many requests".to_owned(),
+                None => format!("the connection ended first, or held {CAPACITY} requests already"),
             };
             Err(RequestError::NotSent { method, detail })
         }

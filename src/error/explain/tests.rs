@@ -455,6 +455,39 @@ fn every_error_has_a_message_a_suggestion_and_a_link() {
     }
 }
 
+/// Whether a text says more than that something is so: it names a value, an option or what to do.
+fn is_bare(message: &str) -> bool {
+    let value = message.contains(|c: char| c.is_ascii_digit() || matches!(c, '"' | '_'));
+    let told = message.contains(": ") || message.contains("; ") || message.contains(", ");
+    let words = message.split_whitespace().count();
+    !(value || told || words >= 4)
+}
+
+#[test]
+fn no_text_is_bare() {
+    assert!(is_bare("session is over") && is_bare("shut down"));
+    for explanation in every_explanation() {
+        let message = &explanation.message;
+        assert!(!is_bare(message), "{message}");
+        assert!(
+            explanation.suggestion.split_whitespace().count() >= 3,
+            "{explanation}"
+        );
+    }
+}
+
+#[test]
+fn an_attempt_that_takes_too_long_names_its_option() {
+    for error in every_connect_error() {
+        let ConnectError::Timeout { phase, .. } = error else {
+            continue;
+        };
+        let suggestion = error.explain().suggestion;
+        let named = suggestion.contains("limits.") || phase == Phase::Socket;
+        assert!(named, "{suggestion}");
+    }
+}
+
 #[test]
 fn every_code_is_a_heading_of_the_guide_and_every_heading_is_a_code() {
     let guide = include_str!("../guide.md");

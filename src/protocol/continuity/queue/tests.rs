@@ -262,7 +262,7 @@ fn disconnecting_ends_with_the_loss() {
             "0@1",
             "1@1",
             "gap lagged@1 missed 1",
-            "end: consumer too slow"
+            "end: consumer too slow for its queue; read faster, give it more capacity or another overflow rule"
         ]
     );
     assert!(rig.queue.pop().is_none());
@@ -295,7 +295,10 @@ fn the_first_end_counts_and_is_told_once() {
     rig.fill(0..1, ONE);
     rig.queue.end(EndReason::Shutdown);
     rig.queue.end(EndReason::Lagged);
-    assert_eq!(rig.drain(), ["0@1", "end: shut down"]);
+    assert_eq!(
+        rig.drain(),
+        ["0@1", "end: session was shut down on purpose"]
+    );
     assert_eq!(rig.drain(), [""; 0]);
     assert!(!rig.cut(ONE));
 }
