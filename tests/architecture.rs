@@ -322,17 +322,21 @@ fn every_file_opens_with_its_purpose() {
     }
 }
 
-/// Every function that may be a test, with the files that have one of that name.
+/// Every test, with the files that have one of that name.
 fn functions() -> BTreeMap<String, Vec<String>> {
     let mut functions = BTreeMap::<String, Vec<String>>::new();
     for folder in ["src", "tests", "supervisors/src", "supervisors/tests"] {
         for (path, source) in sources(folder) {
+            let mut is_test = false;
             for line in source.lines() {
                 let line = line.trim_start();
+                is_test |= line.starts_with("#[test]") || line.starts_with("#[tokio::test");
                 let name = line
                     .strip_prefix("async fn ")
                     .or_else(|| line.strip_prefix("fn "));
-                if let Some(name) = name.and_then(|rest| rest.split(['(', '<']).next()) {
+                if let Some(name) = name.and_then(|rest| rest.split(['(', '<']).next())
+                    && std::mem::take(&mut is_test)
+                {
                     let paths = functions.entry(name.to_owned()).or_default();
                     paths.push(path.clone());
                 }
@@ -340,6 +344,49 @@ fn functions() -> BTreeMap<String, Vec<String>> {
         }
     }
     functions
+}
+
+/// The name at the beginning of a text.
+fn name(text: &str) -> &str {
+    let end = text.find(|c: char| !c.is_alphanumeric() && c != '_');
+    &text[..end.unwrap_or(text.len())]
+}
+
+/// The names that a line of source declares: an item, a field or a variant.
+fn declared(line: &str) -> Option<&str> {
+    let line = line.trim_start();
+    let public = line.strip_prefix("pub").map_or(line, |rest| {
+        let rest = match rest.strip_prefix('(') {
+            Some(rest) => rest.split_once(')').map_or(rest, |(_, rest)| rest),
+            None => rest,
+        };
+        rest.trim_start()
+    });
+    let bare = public.strip_prefix("async ").unwrap_or(public);
+    let bare = match bare.strip_prefix("const fn ") {
+        Some(rest) => return Some(name(rest)),
+        None => bare,
+    };
+    let keywords = [
+        "fn ",
+        "struct ",
+        "enum ",
+        "trait ",
+        "mod ",
+        "type ",
+        "const ",
+        "static ",
+        "macro_rules! ",
+    ];
+    if let Some(rest) = keywords.iter().find_map(|word| bare.strip_prefix(word)) {
+        return Some(name(rest));
+    }
+    let word = name(public);
+    let rest = &public[word.len()..];
+    let field = rest.starts_with(": ");
+    let variant = word.starts_with(|c: char| c.is_ascii_uppercase())
+        && (rest.is_empty() || rest.starts_with([',', '(']) || rest.starts_with(" {"));
+    (!word.is_empty() && (field || variant)).then_some(word)
 }
 
 /// The words in backticks.
@@ -367,13 +414,13 @@ fn shows(cell: &str, functions: &BTreeMap<String, Vec<String>>) -> bool {
 fn every_row_of_the_parity_table_names_what_is_there() {
     let text = fs::read_to_string(root().join("docs/parity.md")).expect("docs/parity.md");
     let functions = functions();
-    let mut words = std::collections::BTreeSet::new();
-    for folder in ["src", "supervisors/src", "examples"] {
+    let mut items = std::collections::BTreeSet::new();
+    for folder in ["src", "supervisors/src"] {
         for (_, source) in sources(folder) {
-            let parts = source.split(|c: char| !c.is_alphanumeric() && c != '_');
-            words.extend(parts.map(str::to_owned));
+            items.extend(source.lines().filter_map(declared).map(str::to_owned));
         }
     }
+    items.extend(["mainstay", "supervisors"].map(str::to_owned));
     let (mut wrong, mut rows) = (Vec::new(), 0);
     for (number, line) in (1..).zip(text.lines()) {
         let Some(row) = line
@@ -411,12 +458,13 @@ fn every_row_of_the_parity_table_names_what_is_there() {
             wrong.push(format!("{number}: shown by {shown}"));
         }
         for item in code_words(ours) {
-            let last = item.split("::").last().unwrap_or(item);
-            let name = last
-                .split(|c: char| !c.is_alphanumeric() && c != '_')
-                .next();
-            if name.is_some_and(|name| !name.is_empty() && !words.contains(name)) {
-                wrong.push(format!("{number}: no item {item}"));
+            // A variable of the environment is not declared, nor is a file.
+            if item.starts_with("DERIBIT_") || root().join(item).exists() {
+                continue;
+            }
+            let unknown = |part: &&str| !name(part).is_empty() && !items.contains(name(part));
+            if let Some(part) = item.split("::").find(unknown) {
+                wrong.push(format!("{number}: no item {part} in {item}"));
             }
         }
     }

@@ -6,9 +6,7 @@ use mainstay::close::{CloseReason, GapCause};
 use mainstay::config::{ConfigBuilder, Liveness, ReconnectOwner, Tls};
 use mainstay::error::ConnectError;
 use mainstay::supervisors::Backoff;
-use mainstay::testing::{
-    Disconnect, ReceivedKind, Script, ScriptedServer, ScriptedServerBuilder,
-};
+use mainstay::testing::{Disconnect, ReceivedKind, Script, ScriptedServer, ScriptedServerBuilder};
 use mainstay::{Client, Config, Event, Frame, Session, SessionState};
 use tokio::time::Instant;
 
@@ -160,6 +158,19 @@ async fn without_heartbeats_no_ping_is_written_and_silence_is_no_loss() {
         other => panic!("{other:?}"),
     }
     assert!(matches!(messages.next().await, Some(Event::Resynced(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_does_not_answer_a_close_holds_no_shutdown_up() {
+    let server = start(ScriptedServer::builder().script(Script::new())).await;
+    let limit = Duration::from_secs(7);
+    let session = connect(config(&server).shutdown_timeout(limit)).await;
+    let peer = server.next_connection().await.expect("open");
+    peer.go_silent().await.expect("silent");
+    let began = Instant::now();
+    let report = session.shutdown().await.expect("an own tree");
+    assert!(began.elapsed() <= limit, "{:?}", began.elapsed());
+    assert!(report.abandoned.is_empty(), "{report:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -93,8 +93,7 @@ impl Collector for Ends {
 #[tokio::test(start_paused = true)]
 async fn the_events_of_timed_out_and_lost_requests_tell_their_ids_and_how_many_still_wait() {
     let ends = Arc::new(Ends::default());
-    let (session, mut peer, _server) =
-        session(|config| config.collector(ends.clone())).await;
+    let (session, mut peer, _server) = session(|config| config.collector(ends.clone())).await;
     let mut ids = Vec::new();
     let mut waiting = Vec::new();
     for _ in 0..2 {
