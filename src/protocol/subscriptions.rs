@@ -14,7 +14,8 @@
 //! What is let go of while a connection is ready stands among the releases (`release`) until the venue has
 //! confirmed that, too; it can be wanted again meanwhile.
 //!
-//! Invariants: restoring follows the order of the wishes; a channel is asked for at most once at a
+//! Invariants: restoring follows the order of the wishes, but begins with those that a pass before it did not come
+//! to, the longest without a confirmation first, so that passes that are cut come round; a channel is asked for at most once at a
 //! time; a confirmation of an older epoch changes nothing.
 
 mod release;
@@ -82,6 +83,10 @@ struct Wish {
     status: Status,
     /// The epoch on which it came to that.
     since: Epoch,
+    /// The epoch that confirmed it last.
+    confirmed_in: Epoch,
+    /// Whether the last connection ended before it was confirmed. Cleared by a confirmation.
+    missed: bool,
     /// When the venue was last asked because what came was unusable.
     broken_at: Option<Instant>,
     /// Whether what came after that was unusable again, before the venue's answer was known.
@@ -184,6 +189,8 @@ impl Ledger {
             once_confirmed: false,
             status,
             since: self.tally.epoch,
+            confirmed_in: Epoch::NONE,
+            missed: false,
             broken_at: None,
             broken_again: false,
         };
@@ -261,7 +268,8 @@ impl Ledger {
         self.releases.retry()
     }
 
-    /// The connection of `epoch` may be asked. Returns what to ask for, in the order of the wishes.
+    /// The connection of `epoch` may be asked. Returns what to ask for: first what the last connection did not come
+    /// to, then the others, in the order of the wishes.
     #[must_use]
     pub fn on_ready(&mut self, epoch: Epoch) -> Vec<Arc<str>> {
         if self.ready != Some(epoch) {
@@ -333,6 +341,8 @@ impl Ledger {
         };
         wish.turn(Status::Confirmed(epoch), &mut self.tally);
         wish.once_confirmed = true;
+        wish.confirmed_in = epoch;
+        wish.missed = false;
         wish.refusals = 0;
         wish.refusal = None;
         true
@@ -388,9 +398,10 @@ impl Ledger {
 
     /// The connection ended: every confirmation is void, every wish stays; what was yet to be released is.
     pub fn on_closed(&mut self) {
-        self.ready = None;
+        let was_ready = self.ready.take().is_some();
         self.releases.clear();
         for wish in self.wishes.values_mut() {
+            wish.missed |= was_ready && !wish.status.is_confirmed();
             wish.turn(Status::Wanted, &mut self.tally);
             wish.broken_at = None;
             wish.broken_again = false;
@@ -473,10 +484,16 @@ impl Ledger {
         for channel in self.order.values() {
             if let Some(wish) = self.wishes.get_mut(channel).filter(|wish| which(wish)) {
                 wish.turn(Status::Asked, &mut self.tally);
-                asked.push(Arc::clone(channel));
+                let last = if wish.missed {
+                    wish.confirmed_in
+                } else {
+                    Epoch::NONE
+                };
+                asked.push((!wish.missed, last, Arc::clone(channel)));
             }
         }
-        asked
+        asked.sort_by_key(|(reached, last, _)| (*reached, *last));
+        asked.into_iter().map(|(_, _, channel)| channel).collect()
     }
 
     /// Forgets a wish. Returns the channel's name if there was one.

@@ -28,6 +28,44 @@ fn wishes_are_restored_in_their_order() {
 }
 
 #[test]
+fn a_pass_that_is_cut_goes_on_where_it_was_cut() {
+    let mut ledger = Ledger::new();
+    let names = ["a", "b", "c", "d", "e"].map(name);
+    for channel in &names {
+        let _ = ledger.wish(channel);
+    }
+    let mut epoch = first();
+    let mut passes = Vec::new();
+    // Each connection lives for two confirmations.
+    for _ in 0..20 {
+        let asked = ledger.on_ready(epoch);
+        assert_eq!(asked.len(), names.len());
+        for channel in &asked[..2] {
+            assert!(ledger.on_confirmed(channel, epoch));
+        }
+        passes.push(asked[..2].to_vec());
+        ledger.on_closed();
+        epoch = epoch.next();
+    }
+    assert_eq!(passes[..3].concat()[..5], names);
+    for three in passes.windows(3) {
+        let mut reached = three.concat();
+        reached.sort();
+        reached.dedup();
+        assert_eq!(reached, names, "three passes come to all of them");
+    }
+    for channel in ledger.on_ready(epoch) {
+        assert!(ledger.on_confirmed(&channel, epoch));
+    }
+    ledger.on_closed();
+    assert_eq!(
+        ledger.on_ready(epoch.next()),
+        names,
+        "a whole pass is followed by the usual order"
+    );
+}
+
+#[test]
 fn what_is_not_restored_is_dropped_and_a_wish_never_confirmed_stays() {
     let mut ledger = Ledger::new();
     for channel in ["a", "b", "c"] {
