@@ -58,6 +58,7 @@
 mod health;
 pub(crate) mod inspect;
 mod member;
+mod reconcile;
 mod registry;
 mod route;
 mod spec;

@@ -427,6 +427,11 @@ impl RequestError {
                 "send it again when the session is live; nothing of it has left",
             ),
             Self::Unknown { cause, .. } => cause.entry(),
+            Self::NotExecuted { .. } => Entry::new(
+                "request-not-executed",
+                Category::Network,
+                "send it again; the venue knows of no such request",
+            ),
             Self::Unencodable { .. } => Entry::new(
                 "request-unencodable",
                 Category::Configuration,
@@ -470,6 +475,11 @@ impl UnknownCause {
                 "request-deadline",
                 Category::Timeout,
                 "ask the venue whether it was executed; give slow methods a longer limit",
+            ),
+            Self::Unreconciled { .. } => Entry::new(
+                "request-unreconciled",
+                Category::Network,
+                "look at the venue by hand; give the query a longer limit, or judge its answers more closely",
             ),
         }
     }

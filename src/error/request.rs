@@ -1,9 +1,10 @@
 //! How a request ends when it does not end well.
 //!
 //! Apart because of the one promise that the library makes about requests: each ends as *answered*,
-//! *not sent* or *unknown*, and never as anything between.
+//! *not sent* or *unknown*, and never as anything between; a fate that was unknown may have been found out.
 //!
-//! Invariants: `NotSent` is said only when not a single byte of the request was handed to the socket.
+//! Invariants: `NotSent` is said only when not a single byte of the request was handed to the socket; `NotExecuted`
+//! only when the user's own query said so.
 
 use std::fmt;
 use std::time::Duration;
@@ -103,6 +104,14 @@ pub enum UnknownCause {
     /// No answer came within the deadline.
     #[error("no answer within {0:?}")]
     Deadline(Duration),
+    /// The venue was asked what became of it, and could not be made to say.
+    #[error("{first}; asking what became of it: {detail}")]
+    Unreconciled {
+        /// Why the fate was unknown in the first place.
+        first: Box<UnknownCause>,
+        /// Why it still is.
+        detail: String,
+    },
 }
 
 impl UnknownCause {
@@ -152,6 +161,16 @@ pub enum RequestError {
         #[source]
         cause: UnknownCause,
     },
+    /// It was written and no answer is known, and the venue says that it was not executed
+    /// ([`TypedCall::reconcile`](crate::TypedCall::reconcile)): it can be sent again as far as the venue knows.
+    #[error("request {method:?} was not executed, says the venue")]
+    NotExecuted {
+        /// The method.
+        method: String,
+        /// Why its fate was unknown.
+        #[source]
+        cause: UnknownCause,
+    },
     /// The parameters could not be written as JSON; nothing was sent.
     #[error("parameters of {method:?} cannot be written as json: {detail}")]
     Unencodable {
@@ -170,6 +189,7 @@ impl RequestError {
             | Self::Undecodable { method, .. }
             | Self::NotSent { method, .. }
             | Self::Unknown { method, .. }
+            | Self::NotExecuted { method, .. }
             | Self::Unencodable { method, .. } => name.clone_into(method),
         }
         self
@@ -179,7 +199,7 @@ impl RequestError {
     #[must_use]
     pub fn recovery(&self) -> Recovery {
         match self {
-            Self::NotSent { .. } => Recovery::Retry,
+            Self::NotSent { .. } | Self::NotExecuted { .. } => Recovery::Retry,
             Self::Unknown { .. } => Recovery::Reconcile,
             Self::Answered { .. } | Self::Undecodable { .. } | Self::Unencodable { .. } => {
                 Recovery::Stop

@@ -44,6 +44,9 @@ impl Pool {
     /// | the venue says that we are too fast ([`Platform::limited`](crate::Platform::limited)) | next session | returned |
     /// | any other answer, an error too | returned | returned |
     ///
+    /// A call with a query ([`TypedCall::reconcile`](crate::TypedCall::reconcile)) is as the latter; if its fate is
+    /// unknown, the query is asked of whichever session is healthiest, within its own limit.
+    ///
     /// An order is returned with the venue's "too fast" because no rule says that such an answer means that
     /// nothing was done. While no session is live, the first that is gets the request, up to the deadline.
     ///
@@ -57,9 +60,13 @@ impl Pool {
     pub async fn invoke<R: DeserializeOwned>(&self, call: TypedCall<R>) -> Result<R, PoolError> {
         let untyped = call.call().map_err(PoolError::Unencodable)?;
         let limit = call.deadline().unwrap_or(self.shared.spec.request_timeout);
-        let (id, result) = self
-            .route(Payload::Call(untyped), call.class(), limit)
-            .await?;
+        let routed = self.route(Payload::Call(untyped), call.class(), limit);
+        let (id, result) = match (routed.await, call.reconciliation()) {
+            (Err(PoolError::Request { connection, source }), Some(how)) => {
+                return self.settle(how, connection, source).await;
+            }
+            (routed, _) => routed?,
+        };
         call.read(&result).map_err(|source| PoolError::Request {
             connection: id.to_string(),
             source,
@@ -102,7 +109,7 @@ impl Pool {
         sent.map(|(id, _)| id)
     }
 
-    async fn route(
+    pub(super) async fn route(
         &self,
         payload: Payload,
         class: Class,
@@ -149,7 +156,7 @@ impl Pool {
 
 /// What is to be sent.
 #[derive(Clone)]
-enum Payload {
+pub(super) enum Payload {
     Call(Call),
     Frame(Frame),
 }
@@ -322,7 +329,10 @@ impl Routing<'_> {
                 let limited = member.session.is_limited(error);
                 (limited, limited && idempotent)
             }
-            RequestError::Undecodable { .. } | RequestError::Unencodable { .. } => (false, false),
+            // What a query has found out is said of a call that is over.
+            RequestError::Undecodable { .. }
+            | RequestError::Unencodable { .. }
+            | RequestError::NotExecuted { .. } => (false, false),
         };
         if failed {
             self.pool.record_error(&member.id);

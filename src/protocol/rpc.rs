@@ -18,6 +18,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::call::Call;
+use super::reconcile::Reconcile;
 use crate::error::{DecodeError, RequestError};
 
 /// Whether a request may be written a second time.
@@ -26,7 +27,8 @@ pub enum Class {
     /// Twice does what once does: it may be written again on another connection if the first one ended
     /// before the answer came. Reads are.
     Idempotent,
-    /// It is written at most once, whatever becomes of it. Orders are.
+    /// It is written at most once, whatever becomes of it. Orders are. With a query
+    /// ([`TypedCall::reconcile`]) the session finds out what became of one whose fate is unknown.
     AtMostOnce,
 }
 
@@ -40,6 +42,8 @@ pub struct TypedCall<R> {
     params: Result<Box<RawValue>, String>,
     class: Class,
     deadline: Option<Duration>,
+    /// What is asked if its fate is unknown.
+    reconcile: Option<Reconcile<R>>,
     result: PhantomData<fn() -> R>,
 }
 
@@ -51,6 +55,7 @@ impl<R> TypedCall<R> {
             params: params.written(),
             class,
             deadline: None,
+            reconcile: None,
             result: PhantomData,
         }
     }
@@ -58,6 +63,13 @@ impl<R> TypedCall<R> {
     /// The same request, to be answered within `deadline` instead of the session's request timeout.
     pub fn within(mut self, deadline: Duration) -> Self {
         self.deadline = Some(deadline);
+        self
+    }
+
+    /// The same request, written at most once, about which the venue is asked if its fate is unknown.
+    pub fn reconcile(mut self, reconcile: Reconcile<R>) -> Self {
+        self.class = Class::AtMostOnce;
+        self.reconcile = Some(reconcile);
         self
     }
 
@@ -77,6 +89,11 @@ impl<R> TypedCall<R> {
     #[must_use]
     pub fn deadline(&self) -> Option<Duration> {
         self.deadline
+    }
+
+    /// What is asked if its fate is unknown.
+    pub(crate) fn reconciliation(&self) -> Option<&Reconcile<R>> {
+        self.reconcile.as_ref()
     }
 
     /// The call without its types.
@@ -116,6 +133,7 @@ impl<R> Clone for TypedCall<R> {
             params: self.params.clone(),
             class: self.class,
             deadline: self.deadline,
+            reconcile: self.reconcile.clone(),
             result: PhantomData,
         }
     }
@@ -127,6 +145,7 @@ impl<R> fmt::Debug for TypedCall<R> {
             .field("method", &self.method)
             .field("class", &self.class)
             .field("deadline", &self.deadline)
+            .field("reconcile", &self.reconcile)
             .finish_non_exhaustive()
     }
 }

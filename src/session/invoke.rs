@@ -4,7 +4,7 @@
 //!
 //! Invariants: a call that is `AtMostOnce` is written at most once; an idempotent one is written again
 //! only when the connection that it was written on has ended, and never after its deadline; "not sent" is said
-//! only of a call of which no attempt was.
+//! only of a call of which no attempt was; what a query found out is said only of a call whose fate was unknown.
 
 use std::time::Duration;
 
@@ -14,8 +14,9 @@ use tokio::time::{Instant, sleep_until};
 use super::Session;
 use super::clock::from_now;
 use super::plane::SessionState;
-use crate::error::{RequestError, UnknownCause};
+use crate::error::{ErrorObject, Recovery, RequestError, UnknownCause, chain};
 use crate::frame::Frame;
+use crate::protocol::reconcile::{Finding, Reconcile};
 use crate::protocol::rpc::{Class, TypedCall};
 
 /// The id of a call whose answer nobody awaits: the largest that a venue's numbers hold exactly.
@@ -24,6 +25,9 @@ const LAST_ID: u64 = (1 << 53) - 1;
 /// The pause before an idempotent call is written again.
 const AGAIN: Duration = Duration::from_millis(10);
 
+/// The pause before a query is asked again to which the venue has said "not now".
+const NOT_NOW: Duration = Duration::from_millis(250);
+
 impl Session {
     /// Sends a typed call and reads its result, within the call's own deadline or else the configured
     /// request timeout.
@@ -31,16 +35,28 @@ impl Session {
     /// While the session is not live it waits for that, up to the same deadline. A call that is
     /// [`Class::Idempotent`] is asked again on the next connection if the one it was written on ended
     /// without an answer; one that is [`Class::AtMostOnce`] is not, and its error says whether it may have
-    /// been executed.
+    /// been executed. If it was given a query ([`TypedCall::reconcile`]) the venue is asked, as soon as the session
+    /// is live again and for as long as the query may take, so that all of it may take both limits.
     ///
     /// # Errors
     ///
-    /// [`RequestError`] says whether it was answered, not sent, or of unknown fate.
+    /// [`RequestError`] says whether it was answered, not sent, or of unknown fate; or not executed, if a query says so.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future withdraws a request that has not been written; one that has is forgotten.
+    /// Dropping the future withdraws a request that has not been written; one that has is forgotten, and nobody is
+    /// asked about it.
     pub async fn invoke<R: DeserializeOwned>(&self, call: TypedCall<R>) -> Result<R, RequestError> {
+        match (self.ask_for(&call).await, call.reconciliation()) {
+            (Err(RequestError::Unknown { method, cause }), Some(how)) => {
+                let found = self.find_out(how).await.settle(method, cause);
+                found.map_err(|error| self.failed_request(error))
+            }
+            (outcome, _) => outcome,
+        }
+    }
+
+    async fn ask_for<R: DeserializeOwned>(&self, call: &TypedCall<R>) -> Result<R, RequestError> {
         let limit = call
             .deadline()
             .unwrap_or(self.shared.config.request_timeout);
@@ -65,6 +81,46 @@ impl Session {
                 unknown = Some(error);
             }
             sleep_until(Instant::now() + AGAIN).await;
+        }
+    }
+
+    /// Asks the user's query what became of a call, again where the query itself was lost or put off.
+    async fn find_out<R>(&self, how: &Reconcile<R>) -> Finding<R> {
+        let limit = how.limit().unwrap_or(self.shared.config.request_timeout);
+        let deadline = from_now(limit);
+        sleep_until(from_now(how.pause()).min(deadline)).await;
+        loop {
+            let within = deadline.saturating_duration_since(Instant::now());
+            let answer = match how.query() {
+                Ok(query) => self.call(query, within).await,
+                Err(error) => Err(error),
+            };
+            let (error, pause) = match answer {
+                Ok(result) => return how.judge(Ok(&result)),
+                Err(RequestError::Answered { error, method }) => match self.put_off(&error) {
+                    None => return how.judge(Err(error)),
+                    Some(pause) => (RequestError::Answered { error, method }, pause),
+                },
+                Err(error) if !may_repeat(Class::Idempotent, &error) => {
+                    return Finding::CannotTell(chain(&error));
+                }
+                Err(error) => (error, AGAIN),
+            };
+            let over = matches!(self.state(), SessionState::Ended(_));
+            if over || Instant::now() + pause >= deadline {
+                return Finding::CannotTell(chain(&error));
+            }
+            sleep_until(Instant::now() + pause).await;
+        }
+    }
+
+    /// After how long to ask again, if this answer is about our asking and not about what was asked.
+    fn put_off(&self, error: &ErrorObject) -> Option<Duration> {
+        let platform = &*self.shared.platform;
+        match platform.recovery(error) {
+            Recovery::RetryAfter(pause) => Some(pause),
+            Recovery::Retry | Recovery::Reauthenticate => Some(NOT_NOW),
+            Recovery::Reconcile | Recovery::Stop => platform.limited(error).then_some(NOT_NOW),
         }
     }
 }
@@ -95,11 +151,12 @@ fn may_repeat(class: Class, error: &RequestError) -> bool {
         RequestError::NotSent { .. } => true,
         RequestError::Unknown { cause, .. } => match cause {
             UnknownCause::ConnectionLost(_) => true,
-            UnknownCause::Deadline(_) => false,
+            UnknownCause::Deadline(_) | UnknownCause::Unreconciled { .. } => false,
         },
         RequestError::Answered { .. }
         | RequestError::Undecodable { .. }
-        | RequestError::Unencodable { .. } => false,
+        | RequestError::Unencodable { .. }
+        | RequestError::NotExecuted { .. } => false,
     };
     lost && class == Class::Idempotent
 }

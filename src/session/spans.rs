@@ -261,6 +261,7 @@ impl Request {
             RequestError::Undecodable { .. }
             | RequestError::NotSent { .. }
             | RequestError::Unencodable { .. }
+            | RequestError::NotExecuted { .. }
             | RequestError::Unknown { .. } => spans::failed(&self.span, error.explain().code),
         }
     }
@@ -270,7 +271,8 @@ fn fate(error: &RequestError) -> Fate {
     match error {
         RequestError::Answered { .. } | RequestError::Undecodable { .. } => Fate::Answered,
         RequestError::NotSent { .. } | RequestError::Unencodable { .. } => Fate::NotSent,
-        RequestError::Unknown { .. } => Fate::Unknown,
+        // What a query finds out is said of a request whose span is over.
+        RequestError::Unknown { .. } | RequestError::NotExecuted { .. } => Fate::Unknown,
     }
 }
 

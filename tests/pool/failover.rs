@@ -7,10 +7,11 @@ use mainstay::config::{RateLimits, Weight};
 use mainstay::error::{PoolError, RequestError, UnknownCause};
 use mainstay::platform::{JsonRpc, Platform};
 use mainstay::pool::{Pool, PoolSpec};
-use mainstay::protocol::rpc::Class;
+use mainstay::protocol::reconcile::{Finding, Reconcile};
+use mainstay::protocol::rpc::{Class, Params};
 use mainstay::telemetry::{Collector, TelemetryEvent};
 use mainstay::testing::{Matcher, Script, ScriptedServer};
-use mainstay::{Call, Frame};
+use mainstay::{Call, Frame, TypedCall};
 
 use crate::kit::{
     LONG, answer, builder, in_time, mute, named, order, pool_of, read, saw, scripted,
@@ -78,6 +79,24 @@ async fn what_was_not_sent_goes_to_the_next_session_even_an_order() {
     // The error is remembered: the next one does not try `a` first.
     assert_eq!(pool.invoke(order()).await.expect("an answer"), "b");
     assert_eq!(failovers.all().len(), 1);
+}
+
+#[tokio::test]
+async fn an_order_of_unknown_fate_is_asked_about_of_whoever_can_be_asked() {
+    let cut = Script::new()
+        .await_message(Matcher::method("order"))
+        .reset();
+    let a = scripted([cut, Script::new()]).await;
+    let b = named("b").await;
+    let pool = pool_of(PoolSpec::new(), &[&a, &b]).await;
+    let find = TypedCall::<String>::new("find", Params::new(), Class::Idempotent);
+    let reconcile = Reconcile::new(find, |found| match found {
+        Ok(who) => Finding::Executed(format!("found by {who}")),
+        Err(error) => Finding::CannotTell(error.to_string()),
+    });
+    let answer = pool.invoke(order().reconcile(reconcile)).await;
+    assert_eq!(answer.expect("found"), "found by b");
+    assert_eq!((saw(&a, "order"), saw(&b, "order")), (1, 0));
 }
 
 #[tokio::test]

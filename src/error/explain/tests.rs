@@ -285,10 +285,16 @@ fn every_unknown_cause() -> Vec<UnknownCause> {
     let all = vec![
         UnknownCause::ConnectionLost(CloseReason::Eof),
         UnknownCause::Deadline(SECOND),
+        UnknownCause::Unreconciled {
+            first: Box::new(UnknownCause::Deadline(SECOND)),
+            detail: word(),
+        },
     ];
     for cause in &all {
         match cause {
-            UnknownCause::ConnectionLost(_) | UnknownCause::Deadline(_) => {}
+            UnknownCause::ConnectionLost(_)
+            | UnknownCause::Deadline(_)
+            | UnknownCause::Unreconciled { .. } => {}
         }
     }
     all
@@ -313,6 +319,10 @@ fn every_request_error() -> Vec<RequestError> {
         RequestError::NotSent {
             method: word(),
             detail: word(),
+        },
+        RequestError::NotExecuted {
+            method: word(),
+            cause: UnknownCause::Deadline(SECOND),
         },
         RequestError::Unencodable {
             method: word(),
@@ -341,6 +351,7 @@ fn every_request_error() -> Vec<RequestError> {
             | RequestError::Undecodable { .. }
             | RequestError::NotSent { .. }
             | RequestError::Unknown { .. }
+            | RequestError::NotExecuted { .. }
             | RequestError::Unencodable { .. } => {}
         }
     }

@@ -50,6 +50,8 @@ pub enum SeenFate {
     NotSent,
     /// It was written, and no answer is known.
     Unknown,
+    /// Its fate was unknown, and the user's query found that it was executed.
+    Found,
     /// Its fate was unknown, and the user's query found that it was not executed.
     NotExecuted,
 }
@@ -304,6 +306,7 @@ pub fn check_fates(log: &[FaultEntry], requests: &[SeenRequest]) -> Vec<Violatio
             _ => {}
         }
     }
+    let known = known_when_asked(log);
     let mut violations = Vec::new();
     for request in requests {
         let times = executed.get(&request.order).copied().unwrap_or(0);
@@ -314,19 +317,24 @@ pub fn check_fates(log: &[FaultEntry], requests: &[SeenRequest]) -> Vec<Violatio
             });
         };
         match request.fate {
-            SeenFate::Answered if times == 0 => {
-                wrong("answered, and never carried out".to_owned());
+            SeenFate::Answered | SeenFate::Found if times == 0 => {
+                wrong(format!("{:?}, and never carried out", request.fate));
             }
             SeenFate::Answered if !answered.contains(&request.order) && !request.repeatable => {
                 wrong("answered, and no answer was ever sent whole".to_owned());
             }
-            SeenFate::NotSent | SeenFate::NotExecuted if times > 0 => {
-                wrong(format!("{:?}, and carried out", request.fate));
+            SeenFate::NotSent if times > 0 => {
+                wrong("not sent, and carried out".to_owned());
+            }
+            // What still was on its way inside the venue, no query could find.
+            SeenFate::NotExecuted if known.get(&request.order).copied().unwrap_or(times > 0) => {
+                wrong("not executed, and carried out before that was asked".to_owned());
             }
             SeenFate::Answered
             | SeenFate::Refused
             | SeenFate::NotSent
             | SeenFate::Unknown
+            | SeenFate::Found
             | SeenFate::NotExecuted => {}
         }
         if times > 1 && !request.repeatable {
@@ -334,6 +342,27 @@ pub fn check_fates(log: &[FaultEntry], requests: &[SeenRequest]) -> Vec<Violatio
         }
     }
     violations
+}
+
+/// Whether each order that was asked about had been carried out when it was asked about last.
+fn known_when_asked(log: &[FaultEntry]) -> BTreeMap<u64, bool> {
+    let mut executed = BTreeSet::new();
+    let mut known = BTreeMap::new();
+    for entry in log {
+        match &entry.kind {
+            FaultEntryKind::Executed { order } => {
+                executed.insert(*order);
+            }
+            FaultEntryKind::Received { text } if text.contains("\"find\"") => {
+                let asked: Option<serde_json::Value> = serde_json::from_str(text).ok();
+                if let Some(order) = asked.and_then(|asked| asked["params"]["order"].as_u64()) {
+                    known.insert(order, executed.contains(&order));
+                }
+            }
+            _ => {}
+        }
+    }
+    known
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ use crate::error::{ConfigErrors, RequestError, SubscribeError, chain};
 use crate::frame::Frame;
 use crate::platform::{Batch, Channel, Platform};
 use crate::protocol::call::Call;
+use crate::protocol::reconcile::{Finding, Reconcile};
 use crate::protocol::rpc::{Class, Params, TypedCall};
 use crate::session::Session;
 use crate::session::subscription::Event;
@@ -125,7 +126,7 @@ impl fmt::Display for FaultReport {
         writeln!(
             f,
             "{:?} after {:?} and {} connections; {} gaps; orders: {} answered, {} refused, {} not sent, \
-             {} unknown, {} not executed",
+             {} unknown, {} found executed, {} not executed",
             self.outcome,
             self.took,
             self.accepted,
@@ -134,6 +135,7 @@ impl fmt::Display for FaultReport {
             self.fates(SeenFate::Refused),
             self.fates(SeenFate::NotSent),
             self.fates(SeenFate::Unknown),
+            self.fates(SeenFate::Found),
             self.fates(SeenFate::NotExecuted),
         )?;
         for violation in &self.violations {
@@ -486,14 +488,17 @@ async fn order_on(session: Session, pace: Duration, told: Arc<Mutex<Vec<SeenRequ
         }
         let (session, told) = (session.clone(), Arc::clone(&told));
         orders.spawn(async move {
-            let class = match order % 2 {
-                0 => Class::AtMostOnce,
-                _ => Class::Idempotent,
-            };
             let params = Params::new().with("order", &order);
-            let call: TypedCall<Value> = TypedCall::new("order", params, class);
+            let call = |class| TypedCall::<Value>::new("order", params.clone(), class);
+            let (call, repeatable) = match order % 3 {
+                0 => (call(Class::AtMostOnce), false),
+                1 => (call(Class::Idempotent), true),
+                _ => {
+                    let call = call(Class::AtMostOnce);
+                    (call.reconcile(find(params.clone())), false)
+                }
+            };
             let fate = fate(session.invoke(call).await);
-            let repeatable = class == Class::Idempotent;
             let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
             told.push(SeenRequest::new(order, repeatable, fate));
         });
@@ -501,11 +506,26 @@ async fn order_on(session: Session, pace: Duration, told: Arc<Mutex<Vec<SeenRequ
     }
 }
 
-fn fate<R>(result: Result<R, RequestError>) -> SeenFate {
+/// What only the query about an order says.
+const FOUND: &str = "found";
+
+/// Asks the venue whether it has carried out an order.
+fn find(params: Params) -> Reconcile<Value> {
+    let find = TypedCall::<Value>::new("find", params, Class::Idempotent);
+    Reconcile::new(find, |found| match found {
+        Ok(Value::Null) => Finding::NotExecuted,
+        Ok(_) => Finding::Executed(FOUND.into()),
+        Err(error) => Finding::CannotTell(error.to_string()),
+    })
+}
+
+fn fate(result: Result<Value, RequestError>) -> SeenFate {
     match result {
+        Ok(found) if found == FOUND => SeenFate::Found,
         Ok(_) | Err(RequestError::Undecodable { .. }) => SeenFate::Answered,
         Err(RequestError::Answered { .. }) => SeenFate::Refused,
         Err(RequestError::NotSent { .. } | RequestError::Unencodable { .. }) => SeenFate::NotSent,
         Err(RequestError::Unknown { .. }) => SeenFate::Unknown,
+        Err(RequestError::NotExecuted { .. }) => SeenFate::NotExecuted,
     }
 }
