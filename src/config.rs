@@ -46,11 +46,14 @@ pub use endpoint::Endpoint;
 pub use explain::{Effective, Explanation, Layer};
 pub use headers::Headers;
 pub use limits::{Costs, Lane, Pool, RateLimits, Rule, Weight};
-pub use options::{Liveness, Overflow, PhaseLimits, Queue, Reconnect, ReconnectOwner, WireBackend};
+pub use options::{
+    Liveness, Offline, Overflow, PhaseLimits, Queue, Reconnect, ReconnectOwner, WireBackend,
+};
 pub use profile::Profile;
 pub use record::Record;
 pub use settings::{
-    BackoffSettings, LimitSettings, LivenessSettings, QueueSettings, ReconnectSettings, Settings,
+    BackoffSettings, LimitSettings, LivenessSettings, OfflineSettings, QueueSettings,
+    ReconnectSettings, Settings,
 };
 pub use tls::Tls;
 
@@ -84,6 +87,8 @@ pub struct Config {
     pub restore_subscriptions: bool,
     /// Requests and frames that may wait to be written. Default 1024.
     pub outbound_capacity: usize,
+    /// What may wait for the session to be live.
+    pub offline: Offline,
     /// Of how many requests [`Session::latency`](crate::Session::latency) tells, the latest ones. Default 100.
     pub latency_window: usize,
     /// The queue of a subscription that does not bring its own.
@@ -210,6 +215,7 @@ impl Layers {
             write_timeout: Duration::from_secs(10),
             restore_subscriptions: true,
             outbound_capacity: 1024,
+            offline: Offline::default(),
             latency_window: 100,
             queue: Queue::default(),
             read_buffer: 64 * 1024,
@@ -251,6 +257,7 @@ impl fmt::Debug for Config {
             .field("write_timeout", &self.write_timeout)
             .field("restore_subscriptions", &self.restore_subscriptions)
             .field("outbound_capacity", &self.outbound_capacity)
+            .field("offline", &self.offline)
             .field("latency_window", &self.latency_window)
             .field("queue", &self.queue)
             .field("read_buffer", &self.read_buffer)

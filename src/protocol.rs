@@ -19,6 +19,7 @@ pub mod json_rpc;
 pub mod latency;
 pub mod limiter;
 pub mod liveness;
+pub mod outbox;
 pub mod reconcile;
 pub mod recording;
 pub mod rpc;

@@ -27,6 +27,7 @@ pub(crate) mod limiter;
 mod line;
 pub(crate) mod metrics;
 pub(crate) mod observe;
+mod outbox;
 mod pending;
 mod place;
 pub(crate) mod plane;
@@ -84,6 +85,7 @@ use hooked::HookStatistics;
 use limiter::Limiter;
 use metrics::Metrics;
 use plane::{Plane, SessionState};
+use request::Way;
 use statistics::Statistics;
 use subscriber::Subscriber;
 use subscription::Subscription;
@@ -243,8 +245,9 @@ impl Session {
 
     /// Sends a request and reads its result as `R`, within the configured request timeout.
     ///
-    /// While the session is not live it waits for that, up to the same deadline; it is written at most
-    /// once and never repeated.
+    /// While the session is not live it waits for that, up to the same deadline and within the bounds of
+    /// [`Config::offline`]; it is written at most once and never repeated. What waits is written in the order of its
+    /// coming.
     ///
     /// # Errors
     ///
@@ -322,14 +325,13 @@ impl Session {
     ) -> Result<Box<RawValue>, RequestError> {
         let deadline = from_now(limit);
         let free = self.is_free(&call)?;
-        let line = self.live_line(call.method(), deadline).await?;
-        let _waiting = self.shared.plane.callers.begin();
-        self.ask(&line, call, free, limit, deadline, span).await
+        let way = Way::WhenLive(self);
+        self.ask(way, call, free, limit, deadline, span).await
     }
 
     async fn ask(
         &self,
-        line: &Arc<line::Line>,
+        way: Way<'_>,
         call: Call,
         free: bool,
         limit: Duration,
@@ -339,7 +341,7 @@ impl Session {
         let method = call.method().to_owned();
         let plane = &self.shared.plane;
         let toll = request::toll(plane, &*self.shared.platform, &call).filter(|_| !free);
-        let answer = request::perform(plane, line, toll, call, limit, deadline, span).await?;
+        let answer = request::perform(plane, way, toll, call, limit, deadline, span).await?;
         self.read(&method, &answer)
     }
 
@@ -386,53 +388,8 @@ impl Session {
         })?;
         let limit = self.shared.config.request_timeout;
         let deadline = from_now(limit);
-        let line = self.live_line("frame", deadline).await?;
-        request::send(&self.shared.plane, &line, frame, limit, deadline).await
-    }
-
-    async fn live_line(
-        &self,
-        method: &str,
-        deadline: Instant,
-    ) -> Result<Arc<line::Line>, RequestError> {
-        let not_sent = |detail: String| RequestError::NotSent {
-            method: method.to_owned(),
-            detail,
-        };
-        let mut state = self.shared.plane.watch_state();
-        let settled = |state: &SessionState| {
-            matches!(state, SessionState::Live { .. } | SessionState::Ended(_))
-        };
-        loop {
-            match timeout_at(deadline, state.wait_for(settled)).await {
-                Ok(Ok(state)) => {
-                    if let SessionState::Ended(reason) = &*state {
-                        return Err(not_sent(format!("the session is over: {reason}")));
-                    }
-                }
-                Ok(Err(_)) => {
-                    return Err(not_sent(
-                        "the session is over and nothing is left of it".to_owned(),
-                    ));
-                }
-                Err(_) => {
-                    let state = self.state();
-                    return Err(not_sent(format!(
-                        "the session was not live in time: {state}"
-                    )));
-                }
-            }
-            if let Some(line) = self.shared.plane.line() {
-                return Ok(line);
-            }
-            // The line has closed and the state has yet to say so.
-            if timeout_at(deadline, state.changed()).await.is_err() {
-                let state = self.state();
-                return Err(not_sent(format!(
-                    "the connection ended, and no other was live in time: {state}"
-                )));
-            }
-        }
+        let way = Way::WhenLive(self);
+        request::send(&self.shared.plane, way, frame, limit, deadline).await
     }
 
     fn unauthorized(&self, detail: String) {
@@ -505,7 +462,10 @@ impl Session {
     /// What the session has counted so far.
     #[must_use]
     pub fn statistics(&self) -> Statistics {
-        self.shared.plane.counters.snapshot()
+        Statistics {
+            offline: self.shared.plane.outbox.status(),
+            ..self.shared.plane.counters.snapshot()
+        }
     }
 
     /// What the session's events have come to so far, by name. [`Config::builder`] takes further collectors.

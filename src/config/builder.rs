@@ -10,10 +10,12 @@ use std::time::Duration;
 
 use mainstay_supervisors::backoff::Backoff;
 
-use super::settings::{BackoffSettings, LimitSettings, LivenessSettings, QueueSettings, Settings};
+use super::settings::{
+    BackoffSettings, LimitSettings, LivenessSettings, OfflineSettings, QueueSettings, Settings,
+};
 use super::{
-    Config, Headers, Layers, Liveness, PhaseLimits, Profile, Queue, RateLimits, ReconnectOwner,
-    Record, Tls, WireBackend,
+    Config, Headers, Layers, Liveness, Offline, PhaseLimits, Profile, Queue, RateLimits,
+    ReconnectOwner, Record, Tls, WireBackend,
 };
 use crate::connector::Connector;
 use crate::error::ConfigErrors;
@@ -162,6 +164,12 @@ impl ConfigBuilder {
     /// Requests and frames that may wait to be written. Default 1024.
     pub fn outbound_capacity(mut self, capacity: usize) -> Self {
         self.layers.user.outbound_capacity = Some(capacity);
+        self
+    }
+
+    /// What may wait for the session to be live, all of it.
+    pub fn offline(mut self, offline: Offline) -> Self {
+        self.layers.user.offline = OfflineSettings::of(&offline);
         self
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use mainstay_supervisors::backoff::{Backoff, Jitter};
 
 use super::value::Setting;
-use super::{Config, Overflow, WireBackend};
+use super::{Config, Offline, Overflow, WireBackend};
 use crate::error::ConfigError;
 
 /// The longest duration that an option may have. Sums of a few of them stay within any clock.
@@ -31,6 +31,18 @@ pub(super) fn check(config: &Config, errors: &mut Vec<ConfigError>) {
     ] {
         if value == 0 || value > largest {
             let remedy = format!("give a number from 1 to {largest}");
+            errors.push(ConfigError::new(option, value.to_string(), remedy));
+        }
+    }
+    let Offline {
+        capacity, bytes, ..
+    } = config.offline;
+    for (option, value, least, largest) in [
+        ("offline.capacity", capacity, 0, 1 << 20),
+        ("offline.bytes", bytes, 1, 1 << 32),
+    ] {
+        if value < least || value > largest {
+            let remedy = format!("give a number from {least} to {largest}");
             errors.push(ConfigError::new(option, value.to_string(), remedy));
         }
     }
@@ -79,6 +91,7 @@ fn durations(config: &Config, errors: &mut Vec<ConfigError>) {
         ("backoff.max", Some(config.reconnect.backoff.max)),
         ("liveness.quiet", Some(config.liveness.quiet)),
         ("liveness.grace", Some(config.liveness.grace)),
+        ("offline.max_age", config.offline.max_age),
         (
             "queue.overflow",
             match config.queue.overflow {

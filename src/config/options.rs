@@ -148,6 +148,57 @@ impl Default for Liveness {
     }
 }
 
+/// What may wait for a session that is not live: calls and frames that were handed over while it was connecting,
+/// authenticating or restoring. What is more is not sent, and is told so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Offline {
+    /// How many may wait. Default 1024. With 0 nothing waits: what is handed over to a session that is not live is
+    /// not sent.
+    pub capacity: usize,
+    /// How many bytes all of them may have, counted as methods, parameters and payloads. Default 4 MiB.
+    pub bytes: usize,
+    /// The longest that one may wait. Default none: as long as its own deadline says. Shorter keeps old orders from
+    /// being sent into a market that has moved on.
+    pub max_age: Option<Duration>,
+}
+
+impl Offline {
+    /// So many, with the usual bytes and age.
+    #[must_use]
+    pub fn new(capacity: usize) -> Self {
+        Self {
+            capacity,
+            ..Self::default()
+        }
+    }
+
+    /// How many bytes all of them may have.
+    #[must_use]
+    pub fn bytes(self, bytes: usize) -> Self {
+        Self { bytes, ..self }
+    }
+
+    /// The longest that one may wait.
+    #[must_use]
+    pub fn max_age(self, age: Duration) -> Self {
+        Self {
+            max_age: Some(age),
+            ..self
+        }
+    }
+}
+
+impl Default for Offline {
+    fn default() -> Self {
+        Self {
+            capacity: 1024,
+            bytes: 4 * 1024 * 1024,
+            max_age: None,
+        }
+    }
+}
+
 /// What happens when a subscription's queue is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]

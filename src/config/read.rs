@@ -174,6 +174,7 @@ fn near(name: &str) -> Option<String> {
             "backoff",
             "liveness",
             "queue",
+            "offline",
         ];
         let group = groups
             .into_iter()

@@ -17,8 +17,8 @@ use super::headers::Headers;
 use super::read::Reader;
 use super::value::Setting;
 use super::{
-    Config, Liveness, Overflow, PhaseLimits, Queue, RateLimits, Reconnect, ReconnectOwner, Record,
-    Tls, WireBackend,
+    Config, Liveness, Offline, Overflow, PhaseLimits, Queue, RateLimits, Reconnect, ReconnectOwner,
+    Record, Tls, WireBackend,
 };
 
 /// One group of options in one layer.
@@ -196,6 +196,8 @@ settings! {
             liveness: LivenessSettings = liveness,
             /// The queue of a subscription that does not bring its own.
             queue: QueueSettings = queue,
+            /// What may wait for a session that is not live.
+            offline: OfflineSettings = offline,
         }
     }
 }
@@ -300,6 +302,23 @@ settings! {
             /// As [`Queue::overflow`]. Read as `"drop_oldest"`, the default, `"drop_newest"`,
             /// `"disconnect"` or such as `"block 250ms"`.
             overflow: Overflow,
+        }
+        groups {}
+    }
+}
+
+settings! {
+    /// What a layer says about [`Offline`].
+    OfflineSettings for Offline {
+        parts {}
+        loose {}
+        options {
+            /// As [`Offline::capacity`]. Default 1024.
+            capacity: usize,
+            /// As [`Offline::bytes`]. Default 4194304.
+            bytes: usize,
+            /// As [`Offline::max_age`]. Default none.
+            max_age: Option<Duration>,
         }
         groups {}
     }

@@ -45,6 +45,39 @@ fn a_size_that_no_machine_has_is_refused_by_name() {
 }
 
 #[test]
+fn what_may_wait_offline_is_read_checked_and_explained() {
+    let text = r#"{ "url": "ws://h", "offline": { "bytes": 1000, "max_age": "2s" } }"#;
+    let config = Config::from_json(text).unwrap();
+    assert_eq!(
+        config.offline,
+        Offline::default()
+            .bytes(1000)
+            .max_age(Duration::from_secs(2))
+    );
+    let explanation = config.explain();
+    for (option, value, layer) in [
+        ("offline.capacity", "1024", Layer::Default),
+        ("offline.bytes", "1000", Layer::User),
+        ("offline.max_age", "2s", Layer::User),
+    ] {
+        let row = explanation.option(option).unwrap();
+        assert_eq!((row.value.as_str(), row.layer), (value, layer), "{option}");
+    }
+    assert!(builder().offline(Offline::new(0)).build().is_ok());
+    for (odd, option) in [
+        (Offline::new(usize::MAX), "offline.capacity"),
+        (Offline::default().bytes(0), "offline.bytes"),
+        (
+            Offline::default().max_age(Duration::ZERO),
+            "offline.max_age",
+        ),
+    ] {
+        let text = refused(builder().offline(odd));
+        assert!(text.starts_with(&format!("{option} cannot be")), "{text}");
+    }
+}
+
+#[test]
 fn a_backoff_that_cannot_work_is_refused() {
     let backwards = Backoff::new(Duration::from_secs(2), Duration::from_secs(1));
     assert!(refused(builder().backoff(backwards)).starts_with("backoff.min cannot be"));

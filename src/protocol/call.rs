@@ -68,6 +68,12 @@ impl Call {
         &self.method
     }
 
+    /// How many bytes method and parameters have.
+    pub(crate) fn bytes(&self) -> usize {
+        let params = self.params.as_ref().map_or(0, |params| params.get().len());
+        self.method.len() + params
+    }
+
     /// The parameters, as JSON.
     #[must_use]
     pub fn params(&self) -> Option<&RawValue> {

@@ -11,11 +11,12 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use tracing::Instrument;
 
+use super::Session;
 use super::callers::Caller;
 use super::clock::from_now;
 use super::line::Line;
 use super::plane::SessionState;
-use super::{Session, request};
+use super::request::{self, Way};
 use crate::error::{ErrorObject, RequestError};
 use crate::frame::Frame;
 use crate::protocol::call::Call;
@@ -63,7 +64,8 @@ impl Session {
             let free = self.is_free(&call)?;
             let (_waiting, line) = self.enter(call.method())?;
             let (deadline, span) = (from_now(limit), traced.span());
-            self.ask(&line, call, free, limit, deadline, span).await
+            self.ask(Way::Line(&line), call, free, limit, deadline, span)
+                .await
         };
         let answered = async { answered.await.map_err(|error| self.failed_request(error)) };
         let answered = answered.instrument(traced.span().clone()).await;
@@ -80,7 +82,7 @@ impl Session {
         let sent = async {
             let (_waiting, line) = self.enter("frame")?;
             let plane = &self.shared.plane;
-            request::send(plane, &line, frame, limit, from_now(limit)).await
+            request::send(plane, Way::Line(&line), frame, limit, from_now(limit)).await
         };
         sent.await.map_err(|error| self.failed_request(error))
     }
@@ -99,7 +101,8 @@ impl Session {
         Ok((caller, line))
     }
 
-    fn line_at_once(&self) -> Option<Arc<Line>> {
+    /// The line of the live connection, if the session is live now.
+    pub(crate) fn line_at_once(&self) -> Option<Arc<Line>> {
         let plane = &self.shared.plane;
         let SessionState::Live { epoch } = *plane.watch_state().borrow() else {
             return None;

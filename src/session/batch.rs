@@ -118,7 +118,9 @@ impl Session {
             let _ = self.is_free(call)?;
         }
         let (began, deadline) = (clock::now(), from_now(limit));
-        let line = self.live_line("batch", deadline).await?;
+        let bytes = calls.iter().map(Call::bytes).sum();
+        let line = self.line_when_live(bytes, deadline).await;
+        let line = line.map_err(not_sent)?;
         let mut price = self.price(&calls);
         let last = price.pop();
         let held = match self.hold(price, deadline).await {

@@ -20,7 +20,7 @@ use super::line::Outbound;
 use super::observe::{Notice, Observer, Observers};
 use super::plane::Plane;
 use super::reporter::Reporter;
-use super::request;
+use super::request::{self, Way};
 use super::secrets::Known;
 use crate::close::CloseReason;
 use crate::error::{EndReason, RequestError};
@@ -382,7 +382,7 @@ async fn send(plane: &Plane, epoch: Epoch, frame: Frame) -> Result<(), String> {
     let line = plane.line().filter(|line| line.epoch == epoch);
     let line = line.ok_or("its connection has ended")?;
     let deadline = from_now(REPLY_LIMIT);
-    request::send(plane, &line, frame, REPLY_LIMIT, deadline)
+    request::send(plane, Way::Line(&line), frame, REPLY_LIMIT, deadline)
         .await
         .map_err(|error| error.to_string())
 }

@@ -148,6 +148,16 @@ impl Outbound {
         }
     }
 
+    /// How much of it its caller has brought: methods, parameters, payloads.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Request { call, .. } => call.bytes(),
+            Self::Frame { frame, .. } => frame.payload().len(),
+            Self::Batch { requests } => requests.iter().map(|(call, _)| call.bytes()).sum(),
+            Self::Close { .. } => 0,
+        }
+    }
+
     /// Its turn under a limit did not come in time.
     pub(crate) fn expire(self) {
         match self {

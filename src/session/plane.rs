@@ -24,6 +24,7 @@ use super::hooked::Hooked;
 use super::limiter::Limiter;
 use super::line::{Line, LineSender};
 use super::observe::{Notice, Observers};
+use super::outbox::Outbox;
 use super::reporter::Reporter;
 use super::routes::Routes;
 use super::secrets::Known;
@@ -129,6 +130,8 @@ pub(crate) struct Plane {
     pub(crate) tape: Option<Arc<Tape>>,
     /// What requests pass through before they are written, if there are limits.
     pub(crate) limiter: Option<Limiter>,
+    /// What waits for the session to be live.
+    pub(crate) outbox: Arc<Outbox>,
     /// What attempts to connect pass, if there is anything.
     pub(crate) gate: Option<Gate>,
     /// What the present attempt, or its connection, has passed with. Set by it, taken by its end.
@@ -208,6 +211,7 @@ impl Plane {
                 .clone()
                 .map(|record| Tape::new(Arc::clone(&reporter), record, Some(&secrets))),
             secrets,
+            outbox: Outbox::new(config.offline, limiter.clone()),
             limiter,
             gate,
             pass: Mutex::new(None),
@@ -393,6 +397,9 @@ impl Plane {
         let table = self.routes.snapshot();
         for subscriber in table.all().filter(|one| !confirms || one.channel.is_none()) {
             subscriber.resync(epoch, now);
+        }
+        if let Some(line) = self.line() {
+            self.outbox.drain(line);
         }
     }
 
@@ -589,6 +596,7 @@ impl Plane {
             self.report_state("ended", None);
         }
         self.spans.end(reason.explain().code);
+        self.outbox.clear();
         for subscriber in self.routes.snapshot().all() {
             subscriber.end(reason.clone());
         }

@@ -12,6 +12,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::{Instant, timeout_at};
 use tracing::Span;
 
+use super::Session;
 use super::clock;
 use super::limiter::{Limiter, Queued};
 use super::line::{Fate, Line, Outbound, Reply, ReplyPort};
@@ -29,16 +30,39 @@ use crate::telemetry::TelemetryEvent;
 /// The limiter to pass, and the price there; `None` where nothing is limited.
 pub(crate) type Toll<'a> = Option<(&'a Limiter, Weight)>;
 
+/// How a request comes to a line.
+#[derive(Clone, Copy)]
+pub(crate) enum Way<'a> {
+    /// To this one, or not at all.
+    Line(&'a Arc<Line>),
+    /// To the line of the connection with which this session is live, now or as soon as it is.
+    WhenLive(&'a Session),
+}
+
+impl Way<'_> {
+    async fn hand_over(
+        self,
+        outbound: Outbound,
+        toll: Toll<'_>,
+        deadline: Instant,
+    ) -> Result<Option<Queued>, String> {
+        match self {
+            Self::Line(line) => enqueue(line, outbound, toll, deadline).await,
+            Self::WhenLive(session) => session.hand_to_line(outbound, toll, deadline).await,
+        }
+    }
+}
+
 /// What `call` has to pay.
 pub(crate) fn toll<'a>(plane: &'a Plane, platform: &dyn Platform, call: &Call) -> Toll<'a> {
     let limiter = plane.limiter.as_ref()?;
     Some((limiter, platform.weigh(limiter.limits(), call)))
 }
 
-/// Sends `call` on `line` and waits for the raw answer; `span` is told the request's id.
+/// Sends `call` and waits for the raw answer; `span` is told the request's id.
 pub(crate) async fn perform(
     plane: &Plane,
-    line: &Arc<Line>,
+    way: Way<'_>,
     toll: Toll<'_>,
     call: Call,
     limit: Duration,
@@ -46,17 +70,27 @@ pub(crate) async fn perform(
     span: &Span,
 ) -> Result<Frame, RequestError> {
     let method = call.method().to_owned();
-    let began = clock::now();
+    let mut began = clock::now();
     let (port, mut fate) = ReplyPort::new();
     fate.tell_id(span);
     fate.within(limit);
     let mark = None;
-    let queued = enqueue(line, Outbound::Request { call, port, mark }, toll, deadline)
+    let outbound = Outbound::Request { call, port, mark };
+    let queued = way
+        .hand_over(outbound, toll, deadline)
         .await
         .map_err(|detail| RequestError::NotSent {
             method: method.clone(),
             detail,
         })?;
+    // Whom it has waited for before is not the venue's time to answer, and no request in flight.
+    let _waiting = match way {
+        Way::Line(_) => None,
+        Way::WhenLive(_) => {
+            began = clock::now();
+            Some(plane.callers.begin())
+        }
+    };
     let lost = method.clone();
     match wait(plane, method, fate, queued, limit, deadline).await? {
         Some(answer) => {
@@ -170,10 +204,10 @@ pub(crate) async fn settle(
     answer.ok_or_else(|| unanswered(&lost, limit))
 }
 
-/// Sends a frame on `line` and waits until it has been written to the socket.
+/// Sends a frame and waits until it has been written to the socket.
 pub(crate) async fn send(
     plane: &Plane,
-    line: &Arc<Line>,
+    way: Way<'_>,
     frame: Frame,
     limit: Duration,
     deadline: Instant,
@@ -184,7 +218,8 @@ pub(crate) async fn send(
         Some((limiter, weight))
     });
     let (port, fate) = ReplyPort::new();
-    let queued = enqueue(line, Outbound::Frame { frame, port }, toll, deadline)
+    let queued = way
+        .hand_over(Outbound::Frame { frame, port }, toll, deadline)
         .await
         .map_err(|detail| RequestError::NotSent {
             method: method.clone(),

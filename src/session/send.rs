@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
 use super::clock::from_now;
-use super::request;
+use super::request::{self, Way};
 use super::{Session, plane::Plane};
 use crate::error::{RequestError, UnknownCause};
 use crate::frame::{Frame, Utf8Bytes};
@@ -104,9 +104,13 @@ impl Session {
         })?;
         let deadline = from_now(limit);
         let plane = &self.shared.plane;
-        let line = self.live_line("ping", deadline).await?;
+        let line = self.line_when_live(payload.len(), deadline).await;
+        let line = line.map_err(|detail| RequestError::NotSent {
+            method: method(),
+            detail,
+        })?;
         let (entry, pong) = Expected::register(plane, payload);
-        request::send(plane, &line, frame, limit, deadline).await?;
+        request::send(plane, Way::Line(&line), frame, limit, deadline).await?;
         let answer = timeout_at(deadline, pong).await;
         drop(entry);
         let cause = match answer {

@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use super::clock;
 use crate::protocol::latency::{LatencyHistogram, LatencyStats, LatencySummary, RecentLatency};
+use crate::protocol::outbox::OutboxStatus;
 
 /// A snapshot of what a session has counted since it began.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -55,6 +56,8 @@ pub struct Statistics {
     /// Requests by what became of them, the session's own included: `answered`, `not_sent`, `unknown`, and
     /// `given_up` where the caller dropped its future.
     pub fates: BTreeMap<&'static str, u64>,
+    /// What waits for the session to be live, and what did in vain.
+    pub offline: OutboxStatus,
     /// Round trips of matched pings.
     pub round_trip: LatencySummary,
     /// From handing a request over to its answer.
@@ -265,6 +268,8 @@ impl Counters {
             gaps: rare.gaps.clone(),
             lost: rare.lost.clone(),
             opened: read(&self.opened),
+            // The queue's own.
+            offline: OutboxStatus::default(),
             restarts: rare.restarts.clone(),
             intensities: windows
                 .map(|(path, window)| (path.clone(), window.used(now)))
