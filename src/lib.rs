@@ -108,6 +108,13 @@ pub use session::vitals::{HeartbeatHealth, StateMetrics};
 
 /// Chapters on what a session does by itself.
 pub mod guide {
+    // Their examples need the test kit.
+    #[cfg_attr(any(not(doctest), feature = "testing"), doc = include_str!("../docs/continuity.md"))]
+    pub mod continuity {}
+
+    #[cfg_attr(any(not(doctest), feature = "testing"), doc = include_str!("../docs/fate.md"))]
+    pub mod fate {}
+
     #[doc = include_str!("../docs/limits.md")]
     pub mod limits {}
 
@@ -125,7 +132,4 @@ struct Readme;
 mod chapters {
     #[doc = include_str!("../docs/faults.md")]
     struct Faults;
-
-    #[doc = include_str!("../docs/continuity.md")]
-    struct Continuity;
 }

@@ -494,3 +494,26 @@ fn the_architecture_text_names_a_test_for_each_invariant() {
     }
     assert!(named >= 9, "each invariant of the design has a guard");
 }
+
+/// What stands between backticks in the last column of a table.
+fn named(text: &str) -> Vec<&str> {
+    let rows = text.lines().filter_map(|row| row.strip_suffix(" |"));
+    let last = rows.filter_map(|row| row.rsplit_once(" | "));
+    last.flat_map(|(_, tests)| tests.split('`').skip(1).step_by(2))
+        .collect()
+}
+
+#[test]
+fn every_promise_names_tests_that_are_there() {
+    let promises = fs::read_to_string(root().join("docs/promises.md")).expect("a chapter");
+    let named = named(&promises);
+    assert!(named.len() > 30, "{named:?}");
+    for name in named {
+        let (file, test) = name.split_once("::").unwrap_or((name, ""));
+        let text = fs::read_to_string(root().join(file));
+        let text = text.unwrap_or_else(|error| panic!("{name}: {error}"));
+        if !test.is_empty() {
+            assert!(text.contains(&format!("fn {test}(")), "{name} is not there");
+        }
+    }
+}

@@ -3,6 +3,16 @@
 
 #[path = "faults/continuity.rs"]
 mod continuity;
+#[path = "faults/fate.rs"]
+mod fate;
+#[path = "faults/naive.rs"]
+mod naive;
+#[path = "faults/offline.rs"]
+mod offline;
+#[path = "faults/recurring.rs"]
+mod recurring;
+#[path = "faults/restore.rs"]
+mod restore;
 #[path = "faults/scripts.rs"]
 mod scripts;
 
