@@ -147,7 +147,8 @@ pub enum Verdict {
         /// Whether the incarnation proved stable. `true` resets the backoff's attempt counter;
         /// `false` lets it grow, however long the incarnation was up.
         stable: bool,
-        /// The restart waits at least this long, whatever the backoff says.
+        /// The restart waits at least this long, whatever the backoff says; a millisecond after an incarnation that
+        /// was not up for as long.
         at_least: Duration,
     },
     /// The child is not restarted, whatever its restart type.

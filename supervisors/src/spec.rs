@@ -78,7 +78,7 @@ pub enum StartError {
     /// The child is not wanted now. Its spec stays, without a process, unless it is temporary or its
     /// supervisor dynamic: then it is forgotten.
     Ignore,
-    /// Ask again after this long. Costs neither intensity nor an attempt.
+    /// Ask again after this long, a millisecond at least. Costs neither intensity nor an attempt.
     Postpone(Duration),
     /// The start failed.
     Failed(BoxError),

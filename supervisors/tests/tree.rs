@@ -25,6 +25,8 @@ mod dynamic_ends;
 mod dynamic_specs;
 #[path = "tree/exits.rs"]
 mod exits;
+#[path = "tree/hot_loops.rs"]
+mod hot_loops;
 #[path = "tree/killed.rs"]
 mod killed;
 #[path = "tree/kinds.rs"]

@@ -19,8 +19,9 @@ use crate::policy::{AutoShutdown, OnExhausted, Restart, Strategy, Verdict};
 use crate::shutdown::Parting;
 use crate::time::later;
 
-/// A restart that failed to start never happens again at once.
-const AFTER_FAILED_START: Duration = Duration::from_millis(1);
+/// A restart that failed to start never happens again at once, and neither does what costs nothing and leads to
+/// nothing: it would never end.
+const PAUSE: Duration = Duration::from_millis(1);
 
 impl Machine {
     pub(super) fn on_refused(
@@ -66,6 +67,7 @@ impl Machine {
                 self.settle_down(at);
             }
             StartRefusal::Postponed(delay) => {
+                let delay = delay.max(PAUSE);
                 self.notice(at, SupervisorEventKind::ChildPostponed { delay });
                 let until = later(now, delay);
                 let phase = match &mut self.sequence {
@@ -260,8 +262,8 @@ impl Machine {
         }
 
         let mut delay = backoff.delay(attempt, judged.random).max(at_least);
-        if uptime.is_none() {
-            delay = delay.max(AFTER_FAILED_START);
+        if uptime.is_none_or(|uptime| !counted && uptime < PAUSE) {
+            delay = delay.max(PAUSE);
         }
         self.report_exit(at, uptime, reason, true);
         self.warn_of_exhaustion(now);
