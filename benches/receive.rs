@@ -2,7 +2,7 @@
 //! against others who do a like job.
 //!
 //! `cargo bench --bench receive`; `MESSAGES`, `ROUNDS`, `SETTING` (`T1` or `T2`) and `PARTS`
-//! (`ticks,tls,peers,typed,sizes,channels,recorder`) in the environment change what is run.
+//! (`ticks,tls,peers,typed,sizes,channels,recorder,otel`) in the environment change what is run.
 
 #[path = "receive/ours.rs"]
 mod ours;
@@ -11,6 +11,7 @@ mod peers;
 #[path = "receive/theirs.rs"]
 mod theirs;
 
+use mainstay_benches::collector::Collector;
 use mainstay_benches::load::{Load, channel};
 use mainstay_benches::race::Race;
 use mainstay_benches::sender::Sender;
@@ -47,6 +48,9 @@ fn main() {
             }
             if asked("recorder") {
                 recorder(messages / 2, rounds);
+            }
+            if asked("otel") {
+                otel(messages, rounds);
             }
         }
     }
@@ -211,4 +215,31 @@ fn recorder(messages: usize, rounds: usize) {
     let outcome = setting.run(move |runtime| race.run(runtime, rounds));
     let bar = format!("receive_recorder_{setting}");
     outcome.at_least(&bar, "ours, recorded", "ours", 0, 0.97);
+}
+
+/// What it costs to be watched: spans, records and metrics to a collector, over the same session unwatched. The
+/// feature is compiled in either way. With `OTEL_METRIC_EXPORT_INTERVAL=100` metrics are collected meanwhile, too.
+fn otel(messages: usize, rounds: usize) {
+    let setting = Setting::One;
+    let port = Sender::start(Load::ticks(200, messages), setting).port;
+    let collector = Collector::start().port;
+    let mut race = Race::new(
+        format!("receive 200 B, what otel costs, {setting}"),
+        COLUMNS,
+    );
+    for (name, watched, wire) in [
+        ("ours", "ours, watched", WIRES[0].1),
+        ("ours_fast", "ours_fast, watched", WIRES[1].1),
+    ] {
+        race = race
+            .with(name, move || ours::raw(port, wire, messages, 200))
+            .with(watched, move || {
+                ours::watched(port, collector, wire, messages, 200)
+            });
+    }
+    let outcome = setting.run(move |runtime| race.run(runtime, rounds));
+    let bar = format!("receive_otel_{setting}");
+    outcome.at_least(&bar, "ours, watched", "ours", 0, 0.97);
+    let bar = format!("receive_otel_{setting}_fast");
+    outcome.at_least(&bar, "ours_fast, watched", "ours_fast", 0, 0.97);
 }

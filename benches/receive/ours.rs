@@ -4,11 +4,14 @@ use std::time::{Duration, Instant};
 
 use mainstay::config::{Overflow, Queue, Record, WireBackend};
 use mainstay::error::DecodeError;
+use mainstay::otel::{Otel, Protocol};
 use mainstay::{Channel, Event, Frame, Message, Session};
 use mainstay_benches::load::CHANNEL;
 use mainstay_benches::session::{config, config_tls, connect, lossless};
 use mainstay_benches::tls::Authority;
 use tokio::task::JoinSet;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::theirs::Envelope;
 
@@ -42,6 +45,30 @@ pub(crate) async fn recorded(
     let figures = consume(session, messages, size).await;
     // The next round writes it anew; a file that cannot be removed is the system's to remove.
     let _ = std::fs::remove_file(&path);
+    figures
+}
+
+/// The same, with all that it tells sent to a collector on this machine. On one thread, whose subscriber this sets.
+pub(crate) async fn watched(
+    port: u16,
+    collector: u16,
+    wire: WireBackend,
+    messages: usize,
+    size: usize,
+) -> Vec<f64> {
+    let otel = Otel::from_env()
+        .endpoint(format!("http://127.0.0.1:{collector}"))
+        .protocol(Protocol::Http)
+        .build()
+        .expect("an export");
+    let listening = tracing_subscriber::registry()
+        .with(otel.layer())
+        .set_default();
+    let session = connect(config(port, wire)).await;
+    let figures = consume(session, messages, size).await;
+    drop(listening);
+    let sent = otel.shutdown(Duration::from_secs(10)).await;
+    sent.expect("a collector that takes all");
     figures
 }
 

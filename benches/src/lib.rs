@@ -7,6 +7,7 @@
 #![allow(clippy::print_stdout, reason = "programs that show something")]
 
 pub mod bare;
+pub mod collector;
 pub mod crowd;
 pub mod load;
 pub mod pacer;
