@@ -9,7 +9,8 @@
 //! It exits 1 if a subscription was not restored or a sequence number is missing outside a declared
 //! gap. With `DERIBIT_URL`, `DERIBIT_CLIENT_ID` and `DERIBIT_CLIENT_SECRET` in the environment it talks
 //! to the real venue, where it only listens; the faults of the venue's side are left out then. With
-//! `--features otel` and `OTEL_EXPORTER_OTLP_ENDPOINT` set, a collector is told of all of it.
+//! `--features otel` and `OTEL_EXPORTER_OTLP_ENDPOINT` set, a collector is told of all of it; with
+//! `--features otel,prometheus` and `OTEL_METRICS_EXPORTER=otlp,prometheus` too, a page can be scraped.
 
 #![allow(
     clippy::print_stdout,
@@ -26,9 +27,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use mainstay::adapters::deribit::{self, Deribit, Interval};
-use mainstay::config::{Liveness, Tls};
+use mainstay::config::{BreakerPolicy, Liveness, Tls};
 use mainstay::supervisors::Backoff;
-use mainstay::{Config, Part, Session};
+use mainstay::{Config, Gate, Part, Session};
 use tokio::time::{sleep, timeout};
 
 use export::Export;
@@ -94,7 +95,9 @@ async fn run() -> Result<bool, Box<dyn std::error::Error>> {
     }
 
     println!("venue {}", config.endpoint);
-    let session = Session::start(deribit.build()?, config).await?;
+    // All sessions that connect to the venue would share it.
+    let gate = Gate::new("venue").breaker(BreakerPolicy::new(20, Duration::from_secs(60)))?;
+    let session = Session::start_sharing(deribit.build()?, config, &gate).await?;
     println!("{}\n", session.state());
     print_tree(&session, "before").await;
 
