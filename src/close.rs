@@ -95,7 +95,7 @@ pub enum CloseReason {
 impl CloseReason {
     /// Every [`CloseReason::label`].
     #[cfg(any(feature = "otel", feature = "prometheus"))]
-    pub(crate) const LABELS: [&str; 14] = [
+    pub(crate) const LABELS: [&str; 15] = [
         "peer_closed",
         "local",
         "reconnect",
@@ -103,6 +103,7 @@ impl CloseReason {
         "eof",
         "reset",
         "io",
+        "not_utf8",
         "protocol",
         "too_big",
         "silent",
