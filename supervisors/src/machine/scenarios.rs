@@ -237,6 +237,29 @@ fn children_boot_one_after_the_other() {
     assert_eq!(drive.started("b", 1), ["ready"]);
 }
 
+#[test]
+fn a_first_start_is_seen_as_one_and_a_later_one_as_a_restart() {
+    use NodeStatus::{Idle, Restarting, Running, Starting, Stopping};
+
+    fn seen(drive: &Drive) -> Vec<NodeStatus> {
+        let statuses = drive.statuses().into_iter();
+        statuses.map(|(_, status)| status).collect()
+    }
+    let mut drive = Drive::new(Strategy::OneForAll, ["a", "b"].map(permanent));
+    drive.step(Input::Boot);
+    assert_eq!(seen(&drive), [Starting, Idle]);
+    drive.started("a", 1);
+    assert_eq!(seen(&drive), [Running, Starting]);
+    drive.started("b", 1);
+    drive.exited("a", 1);
+    assert_eq!(seen(&drive), [Restarting, Stopping]);
+    assert_eq!(drive.stopped("b", 1), ["start a#2"]);
+    assert_eq!(seen(&drive), [Restarting, Restarting]);
+    drive.started("a", 2);
+    drive.started("b", 2);
+    assert_eq!(seen(&drive), [Running, Running]);
+}
+
 /// A temporary child whose first start was postponed belongs to its group until it was up once.
 #[test]
 fn a_postponed_temporary_child_waits_for_the_group_before_it() {
