@@ -174,8 +174,10 @@ fn of_specs_and_starts() -> Vec<Line> {
             SpecError::DuplicateId { .. } => twice(), [child()];
             SpecError::EmptyName => SpecError::EmptyName, ["\"\""];
             SpecError::SlashInName { .. } => SpecError::SlashInName { name: "a/b".to_owned() }, ["a/b"];
+            SpecError::ControlInName { .. } => SpecError::ControlInName { name: "a\nb".to_owned() }, ["a\\nb"];
             SpecError::EmptyId => SpecError::EmptyId, ["\"\""];
             SpecError::SlashInId { .. } => SpecError::SlashInId { child: "a/b".into() }, ["a/b"];
+            SpecError::ControlInId { .. } => SpecError::ControlInId { child: "a\u{1b}b".into() }, ["a\\u{1b}b"];
             SpecError::SignificantPermanent { .. } =>
                 SpecError::SignificantPermanent { child: child() }, [child()];
             SpecError::SignificantNever { .. } => SpecError::SignificantNever { child: child() }, [child()];

@@ -368,8 +368,14 @@ impl SupervisorSpec {
     ///
     /// Dropping the future before that kills what has been started.
     ///
+    /// A child that postpones its first start is waited for as long as it does so; give the start a limit of your
+    /// own (`tokio::time::timeout`) where that may be for ever.
+    ///
     /// # Errors
     /// When the spec is wrong or a child does not start; then nothing is left running.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime, and in one without a timer (`enable_time`).
     pub async fn start(self) -> Result<Root, StartFailure> {
         let supervisor = self.start_top(None).await?;
         Ok(Root { supervisor })
@@ -390,6 +396,8 @@ impl SupervisorSpec {
     }
 
     async fn start_top(self, above: Option<ActorCell>) -> Result<SupervisorRef, StartFailure> {
+        // Here, where the user can see it, and not in a task of ours later.
+        drop(tokio::time::sleep(Duration::ZERO));
         let name = self.name.as_deref().unwrap_or("root");
         let (id, path) = (ChildId::from(name), SupervisorPath::root(name));
         self.check().map_err(|source| StartFailure::Spec {

@@ -4,7 +4,7 @@
 //!
 //! Invariants: an id is local to its supervisor and never a process-global name; a generation grows
 //! by one with each start and is never given twice to the same child; no part of a path is empty or has a
-//! `/` in it, so that a path can be taken apart again.
+//! `/` or a control character in it, so that a path can be taken apart again and forges no line of a log.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -14,7 +14,7 @@ use std::sync::Arc;
 pub(crate) type ById<V> = HashMap<ChildId, V, foldhash::fast::RandomState>;
 
 /// The name of a child, unique among the children of one supervisor. It is not empty and has no `/`, which
-/// separates the parts of a [`SupervisorPath`]; a spec with another is refused.
+/// separates the parts of a [`SupervisorPath`], and no control character; a spec with another is refused.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ChildId(Arc<str>);
 
@@ -61,6 +61,8 @@ pub(crate) enum Unfit {
     Empty,
     /// It has a `/` in it.
     Divided,
+    /// It has a control character in it.
+    Unprintable,
 }
 
 /// Whether a name can be a part of a path.
@@ -68,6 +70,7 @@ pub(crate) fn part_of_path(name: &str) -> Result<(), Unfit> {
     match name {
         "" => Err(Unfit::Empty),
         name if name.contains('/') => Err(Unfit::Divided),
+        name if name.chars().any(char::is_control) => Err(Unfit::Unprintable),
         _ => Ok(()),
     }
 }

@@ -228,6 +228,7 @@ impl SupervisorSpec {
             part_of_path(name).map_err(|unfit| match unfit {
                 Unfit::Empty => SpecError::EmptyName,
                 Unfit::Divided => SpecError::SlashInName { name: name.clone() },
+                Unfit::Unprintable => SpecError::ControlInName { name: name.clone() },
             })?;
         }
         if self.intensity.within.is_zero() {

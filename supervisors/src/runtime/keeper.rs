@@ -30,7 +30,7 @@ use start::Beginning;
 
 use crate::exit::ExitReason;
 use crate::handle::SupervisorRef;
-use crate::runtime::household::{Enrolment, Household};
+use crate::runtime::household::{Enrolment, Household, Ledger};
 use crate::runtime::inbox::Letter;
 use crate::runtime::launch::{Launched, Launching, Refusal, Remains};
 use crate::runtime::record::{Command, Obituary, Record};
@@ -141,6 +141,7 @@ impl Rest {
         let keeper = &mut self.keeper;
         keeper.record.leave();
         let reason = keeper.record.verdict(aborted);
+        keeper.note_own_end(&reason, None);
         Stage::after(keeper.exited(Parting::Graceful, reason))
     }
 
@@ -201,37 +202,54 @@ impl Keeper {
     /// What is left to do for one that was up.
     async fn finish(mut self, launched: Launched, turn: Turn) -> Option<Minding> {
         let brutal = turn.is_brutal();
+        let below = launched
+            .supervisor
+            .as_ref()
+            .map(|(supervisor, _)| supervisor.ledger());
         let (order, text) = match turn {
             Turn::Ended(aborted) => {
                 let reason = self.reap(launched, aborted, GRACE).await;
+                self.note_own_end(&reason, below.as_deref());
                 return self.exited(Parting::Graceful, reason);
             }
             Turn::Interrupted(Interrupt::Dropping) => {
                 let reason = self.let_drop(launched, GRACE).await;
+                self.note_own_end(&reason, below.as_deref());
                 return self.exited(Parting::Graceful, reason);
             }
             Turn::Hung(in_handler) => {
-                let (parting, _) = self.end(launched, at_once(), "".into()).await;
-                if let Some((order, _)) = self.record.take_command() {
-                    self.note(order, parting, false);
+                let (_, parting, _) = self.end(launched, at_once(), "".into()).await;
+                if let Some(order) = self.late_order() {
+                    self.note(order, parting, false, below.as_deref());
                 }
                 return self.exited(parting, ExitReason::Hung { in_handler });
             }
             Turn::Interrupted(Interrupt::Command(command)) => command,
             Turn::Interrupted(Interrupt::Doom | Interrupt::Overdue(_)) => (at_once(), "".into()),
         };
-        let below = launched
-            .supervisor
-            .as_ref()
-            .map(|(supervisor, _)| supervisor.ledger());
-        let (parting, reason) = self.end(launched, order, text).await;
-        if order.last
-            && let (Some(below), Reports::Supervisor(household)) = (below, &self.reports)
-        {
-            household.ledger.absorb(&below);
-        }
-        self.note(order, parting, brutal);
+        let (mut order, parting, reason) = self.end(launched, order, text).await;
+        order.last |= self.late_order().is_some_and(|late| late.last);
+        self.note(order, parting, brutal, below.as_deref());
         self.exited(parting, reason)
+    }
+
+    /// An order that came when there was nothing left to be ordered; or the one that everybody has when the
+    /// supervisor is lost. It says whether the end belongs to the supervisor's own.
+    fn late_order(&self) -> Option<StopOrder> {
+        let commanded = self.record.take_command().map(|(order, _)| order);
+        commanded.or_else(|| self.doom.has_come().then(at_once))
+    }
+
+    /// Notes an end that came by itself, if it falls into the supervisor's own.
+    fn note_own_end(&self, reason: &ExitReason, below: Option<&Ledger>) {
+        if let Some(order) = self.late_order() {
+            let killed = self.doom.has_come() && matches!(reason, ExitReason::Killed);
+            let parting = match killed {
+                true => Parting::Killed,
+                false => Parting::Graceful,
+            };
+            self.note(order, parting, false, below);
+        }
     }
 
     /// Waits for whatever cuts the present stage short.
@@ -270,15 +288,14 @@ impl Keeper {
         }
     }
 
-    /// Ends it by the order: stop, kill, abandon.
+    /// Ends it by the order: stop, kill, abandon. The order may have become a tighter one on the way.
     async fn end(
         &mut self,
         mut launched: Launched,
-        order: StopOrder,
+        mut order: StopOrder,
         text: Arc<str>,
-    ) -> (Parting, ExitReason) {
+    ) -> (StopOrder, Parting, ExitReason) {
         let began = Instant::now();
-        let mut order = order;
         let mut killed = order.patience == Some(Duration::ZERO);
         if drains(&launched, order) {
             self.record.leave();
@@ -296,7 +313,7 @@ impl Keeper {
                     let limit = order.left(began.elapsed()).min(GRACE);
                     self.record.note_told(told(&launched, order, &text));
                     let reason = self.reap(launched, was_aborted(ended), limit).await;
-                    return (Parting::Graceful, reason);
+                    return (order, Parting::Graceful, reason);
                 }
                 interrupt = self.interrupt(limit) => match interrupt {
                     Interrupt::Command((tighter, _)) => {
@@ -309,7 +326,8 @@ impl Keeper {
                     Interrupt::Dropping => {
                         let limit = order.left(began.elapsed()).min(GRACE);
                         self.record.note_told(told(&launched, order, &text));
-                        return (Parting::Graceful, self.let_drop(launched, limit).await);
+                        let reason = self.let_drop(launched, limit).await;
+                        return (order, Parting::Graceful, reason);
                     }
                     Interrupt::Doom | Interrupt::Overdue(_) => killed = true,
                 }
@@ -329,9 +347,9 @@ impl Keeper {
                     ExitReason::Unobserved => ExitReason::Killed,
                     reason => reason,
                 };
-                (Parting::Killed, reason)
+                (order, Parting::Killed, reason)
             }
-            Err(_) => (Parting::Abandoned, ExitReason::Abandoned),
+            Err(_) => (order, Parting::Abandoned, ExitReason::Abandoned),
         }
     }
 
@@ -458,8 +476,11 @@ impl Keeper {
         }
     }
 
-    fn note(&self, order: StopOrder, parting: Parting, brutal: bool) {
+    fn note(&self, order: StopOrder, parting: Parting, brutal: bool, below: Option<&Ledger>) {
         if let (true, Reports::Supervisor(household)) = (order.last, &self.reports) {
+            if let Some(below) = below {
+                household.ledger.absorb(below);
+            }
             household.ledger.note(&self.record, parting, brutal);
         }
     }

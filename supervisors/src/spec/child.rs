@@ -348,6 +348,9 @@ impl ChildSpec {
             Unfit::Divided => SpecError::SlashInId {
                 child: self.id.clone(),
             },
+            Unfit::Unprintable => SpecError::ControlInId {
+                child: self.id.clone(),
+            },
         })
     }
 

@@ -29,14 +29,28 @@ pub enum SpecError {
         /// That name.
         name: String,
     },
+    /// A supervisor's name would forge lines in a log.
+    #[error(
+        "the supervisor's name {name:?} has a control character in it; use characters that can be printed"
+    )]
+    ControlInName {
+        /// That name.
+        name: String,
+    },
     /// A child has no name.
     #[error("a child id is \"\", which is empty; give the child a name")]
     EmptyId,
     /// A child's name would look like a path.
     #[error(
-        "child id {child} has a `/` in it, which separates the parts of a path; use another character, such as `:`"
+        "child id {child:?} has a `/` in it, which separates the parts of a path; use another character, such as `:`"
     )]
     SlashInId {
+        /// That id.
+        child: ChildId,
+    },
+    /// A child's name would forge lines in a log.
+    #[error("child id {child:?} has a control character in it; use characters that can be printed")]
+    ControlInId {
         /// That id.
         child: ChildId,
     },

@@ -106,11 +106,14 @@ async fn a_second_start_of_an_id_tells_who_is_there() {
 async fn a_name_that_cannot_be_a_part_of_a_path_is_refused_everywhere() {
     let refused = |error: &SpecError, name: &str| match error {
         SpecError::EmptyName => name.is_empty(),
-        SpecError::SlashInName { name: told } => told == name,
+        SpecError::SlashInName { name: told } => told == name && name.contains('/'),
+        SpecError::ControlInName { name: told } => {
+            told == name && !error.to_string().contains(name)
+        }
         _ => false,
     };
     let log = Log::default();
-    for name in ["", "/", "a/", "/a", "a/b"] {
+    for name in ["", "/", "a/", "/a", "a/b", "a\nb", "\u{1b}[2J"] {
         let partitions = PartitionSpec::of(|_| (puppet("p", &Log::default()), ())).partitions(1);
         let error = partitions.name(name).build().unwrap_err();
         assert!(refused(&error, name), "{error}");

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use mainstay_supervisors::{
     Address, AddressStatus, Backoff, ChildSpec, ExitReason, Generation, Jitter, Shutdown,
-    ShutdownCause, ShutdownPlan, Strategy, SupervisorAddress, SupervisorEventKind, SupervisorRef,
-    Verdict,
+    ShutdownCause, ShutdownPlan, ShutdownReport, Strategy, SupervisorAddress, SupervisorEventKind,
+    SupervisorRef, SupervisorSpec, Verdict,
 };
 
 use crate::kit::{Do, Log, Script, generous, puppet, scripted, settle, started};
@@ -235,6 +235,89 @@ async fn a_kill_beats_every_other_request() {
     assert_eq!((kill.graceful, kill.killed_by_spec), (0, 1));
     assert!(!kill.is_clean());
     assert!(matches!(&*tree.wait().await, ExitReason::Killed));
+}
+
+fn killed(report: &ShutdownReport) -> Vec<String> {
+    let mut killed: Vec<_> = report.killed.iter().map(ToString::to_string).collect();
+    killed.sort();
+    killed
+}
+
+/// Whoever was told to stop before the shutdown came, by a group's restart or by request, and is killed within it,
+/// is in its report.
+#[tokio::test(start_paused = true)]
+async fn a_stop_that_was_under_way_belongs_to_the_report() {
+    let minute = Duration::from_secs(60);
+    let second = Shutdown::Timeout(Duration::from_secs(1));
+    for strategy in [Strategy::OneForOne, Strategy::OneForAll] {
+        let log = Log::default();
+        let address = Address::new();
+        let spec = generous(strategy)
+            .child(slow("stubborn", &log, minute).shutdown(second))
+            .child(puppet("a", &log).address(&address));
+        let (tree, _events) = started(spec).await;
+        let stubborn = async {
+            if strategy == Strategy::OneForOne {
+                tree.terminate_child(&"stubborn".into()).await.unwrap();
+            } else {
+                address.cast(Do::PanicText).unwrap();
+            }
+        };
+        let (report, ()) = tokio::join!(
+            async {
+                settle().await;
+                tree.shutdown(ShutdownPlan::within(minute)).await
+            },
+            stubborn
+        );
+        assert_eq!(killed(&report), ["root/stubborn"], "{strategy:?}");
+        assert!(!report.is_clean());
+    }
+}
+
+/// A supervisor that is killed because its time is up takes all of its children into the report.
+#[tokio::test(start_paused = true)]
+async fn a_killed_supervisors_children_are_all_in_the_report() {
+    let log = Log::default();
+    let hour = Duration::from_secs(3600);
+    let endless = |id: &str| slow(id, &log, hour).shutdown(Shutdown::Infinite);
+    let ids: Vec<String> = (10..30).map(|number| number.to_string()).collect();
+    let below = |ids: &[String]| {
+        let children = ids.iter().map(|id| endless(id));
+        children.fold(generous(Strategy::OneForOne), SupervisorSpec::child)
+    };
+    for plan in [
+        ShutdownPlan::within(Duration::from_millis(700)),
+        ShutdownPlan::at_once(),
+    ] {
+        let two = generous(Strategy::OneForOne).child(ChildSpec::supervisor("ss", below(&ids)));
+        let spec = generous(Strategy::OneForOne).child(ChildSpec::supervisor("s", two));
+        let (tree, _events) = started(spec).await;
+        let report = tree.shutdown(plan).await;
+        let named: Vec<String> = killed(&report);
+        for id in &ids {
+            let path = format!("root/s/ss/{id}");
+            assert!(named.contains(&path), "{path} of {report:?}");
+        }
+        assert_eq!(report.killed.len() + report.graceful, ids.len() + 2);
+    }
+}
+
+/// What was killed while the tree was well is no part of how it ended.
+#[tokio::test(start_paused = true)]
+async fn a_start_that_took_too_long_is_not_in_a_later_report() {
+    let (tree, _events) = started(generous(Strategy::OneForOne)).await;
+    let script = Script {
+        start_takes: Duration::from_secs(3600),
+        ..Script::default()
+    };
+    let late = scripted("late", script).start_timeout(Duration::from_secs(1));
+    tree.start_child(late).await.unwrap_err();
+    let report = tree.shutdown(ShutdownPlan::default()).await;
+    assert!(
+        killed(&report).is_empty() && report.is_clean(),
+        "{report:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

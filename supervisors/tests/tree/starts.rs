@@ -183,7 +183,7 @@ async fn specs_that_make_no_sense_are_refused_by_name() {
         ),
         (
             one().child(puppet("a/b", &log)),
-            "child id a/b has a `/` in it, which separates the parts of a path; use another",
+            "child id \"a/b\" has a `/` in it, which separates the parts of a path; use another",
         ),
         (
             one()

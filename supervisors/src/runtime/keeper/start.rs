@@ -126,6 +126,10 @@ impl Keeper {
     /// It does not become ready any more.
     async fn break_off(&mut self, launched: Launched, turn: Turn) -> Refusal {
         let brutal = turn.is_brutal();
+        let below = launched
+            .supervisor
+            .as_ref()
+            .map(|(supervisor, _)| supervisor.ledger());
         let (order, text, reason) = match turn {
             Turn::Ended(aborted) => {
                 let reason = self.reap(launched, aborted, GRACE).await;
@@ -142,11 +146,17 @@ impl Keeper {
             }
             Turn::Interrupted(Interrupt::Doom) => (at_once(), "".into(), ExitReason::Cancelled),
             Turn::Interrupted(Interrupt::Overdue(limit)) => {
-                (at_once(), "".into(), ExitReason::StartTimeout(limit))
+                // No part of the supervisor's own end, unless that has come meanwhile.
+                let order = StopOrder {
+                    last: false,
+                    ..at_once()
+                };
+                (order, "".into(), ExitReason::StartTimeout(limit))
             }
         };
-        let (parting, _) = self.end(launched, order, text).await;
-        self.note(order, parting, brutal);
+        let (mut order, parting, _) = self.end(launched, order, text).await;
+        order.last |= self.late_order().is_some_and(|late| late.last);
+        self.note(order, parting, brutal, below.as_deref());
         Refusal::Failed(Arc::new(reason))
     }
 
@@ -168,9 +178,9 @@ impl Keeper {
                 }
             }
             Left::Launched(Ok(launched)) => {
-                let (parting, _) = self.end(launched, at_once(), "".into()).await;
+                let (_, parting, _) = self.end(launched, at_once(), "".into()).await;
                 if let Some(order) = order {
-                    self.note(order, parting, false);
+                    self.note(order, parting, false, None);
                 }
             }
             Left::Launched(Err(_)) => {}
@@ -191,7 +201,7 @@ impl Keeper {
 
     fn leave_start(&self, order: Option<StopOrder>) {
         if let Some(order) = order {
-            self.note(order, Parting::Abandoned, false);
+            self.note(order, Parting::Abandoned, false, None);
         }
         tracing::error!(
             target: "supervisors",
