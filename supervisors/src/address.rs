@@ -197,7 +197,8 @@ impl<M: Message> Default for Address<M> {
 }
 
 impl<M: Message> Address<M> {
-    /// An address of nobody yet; give it to [`ChildSpec::address`](crate::ChildSpec::address).
+    /// An address of nobody yet; give it to [`ChildSpec::address`](crate::ChildSpec::address). Name the actor's message
+    /// type (`Address::<Msg>::new()`) where nothing that is sent to it does.
     #[must_use]
     pub fn new() -> Self {
         Self {

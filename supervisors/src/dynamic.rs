@@ -127,7 +127,8 @@ impl DynamicSpec {
         self
     }
 
-    /// Starts it as the top of a tree.
+    /// Starts it as the top of a tree; as a child it is given to
+    /// [`ChildSpec::supervisor`](crate::ChildSpec::supervisor).
     ///
     /// # Errors
     /// As [`SupervisorSpec::start`].

@@ -177,6 +177,51 @@ impl MonitorRef {
 /// ([`ExitReason::Unobserved`]), and a runtime must be present. Prefer
 /// [`Address::monitor`](crate::Address::monitor), which also knows how a past incarnation ended.
 ///
+/// The watcher's message is made from a `Down`:
+///
+/// ```
+/// use mainstay_supervisors::{Down, monitor};
+/// use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef};
+///
+/// enum Msg {
+///     Watch(ActorCell),
+///     Down(Down),
+/// }
+/// mainstay_supervisors::message!(Msg);
+///
+/// impl From<Down> for Msg {
+///     fn from(down: Down) -> Self {
+///         Self::Down(down)
+///     }
+/// }
+///
+/// struct Guard;
+///
+/// # #[cfg_attr(feature = "async-trait", ractor::async_trait)]
+/// impl Actor for Guard {
+///     type Msg = Msg;
+///     type State = ();
+///     type Arguments = ();
+///
+///     async fn pre_start(&self, _: ActorRef<Msg>, (): ()) -> Result<(), ActorProcessingErr> {
+///         Ok(())
+///     }
+///
+///     async fn handle(&self, myself: ActorRef<Msg>, msg: Msg, (): &mut ()) -> Result<(), ActorProcessingErr> {
+///         match msg {
+///             Msg::Watch(worker) => drop(monitor(&myself, worker)),
+///             // Taken back meanwhile, there is nothing to claim.
+///             Msg::Down(down) => {
+///                 if let Some(ended) = down.claim() {
+///                     println!("{} ended: {}", ended.path, ended.reason);
+///                 }
+///             }
+///         }
+///         Ok(())
+///     }
+/// }
+/// ```
+///
 /// # Panics
 /// Outside a tokio runtime, for an actor that this crate does not supervise; one that it does is watched without.
 pub fn monitor(watcher: &impl Watcher, target: impl Into<ActorCell>) -> MonitorRef {
