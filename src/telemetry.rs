@@ -90,15 +90,15 @@
 //! | `connection.upgrade`, `connection.websocket_upgrade` | `upgraded` | host and port instead of the url, whose query may hold a credential; headers neither |
 //! | `connection.open`, `connection.close` | `opened`, `closed`, `not opened` | the duration is `open_us`; session and epoch are the connection's id |
 //! | `connection.reconnected` | `reconnected` | |
-//! | `ownership_transfer.received` | none | nothing is handed over: clones of the handle share a session, and a socket has one owner from its opening to its end |
+//! | `ownership_transfer.received` | `ownership received` | of [`Session::hand_over`](crate::Session::hand_over); clones of a handle need none, and the socket keeps its owner |
 //! | `message.sent`, `message.received` | `sent`, `received` | for a batch: a record for each frame costs more than the frame. Frames' types and order are in a recording, the time to the consumer in [`Statistics::delivery`](crate::Statistics) |
 //! | `error.occurred` | `occurred` | |
 //! | `heartbeat.pong` | `pong`, `answered`, `missed` | the type is the event's name: ours, the venue's, and none |
 //! | `rate_limiter.consume`, `.refill` | `consumed`, `refilled` | a refill is noticed by who comes next; no timer ticks for it |
 //! | `rate_limiter.queue`, `.queue_full`, `.pressure` | `queued`, `queue full`, `pressure changed` | the ratio is `queued` to `capacity` |
 //! | `request_correlator.track`, `.resolve` | `tracked`, `resolved` | the count is `in_flight` |
-//! | `request_correlator.timeout` | `timed out` | no count: the place stays taken until a late answer or the connection's end |
-//! | `request_correlator.fail_all` | `lost` | no ids: each caller has been told by its own error |
+//! | `request_correlator.timeout` | `timed out` | the count is `in_flight`, without it |
+//! | `request_correlator.fail_all` | `lost` | the `ids` are of one connection |
 //! | `pool.route`, `pool.health` | `routed`, `health` | `selected` is a connection id; a session that is not live counts 0 in the mean, not 100 |
 //! | `pool.failover` | `failover` | the connection id instead of a process |
 //! | `subscription_manager.add`, `.remove` | `added`, `removed` | |
