@@ -29,7 +29,7 @@ use crate::telemetry::TelemetryEvent;
 /// use mainstay::{Client, HandOver, Frame, Subscription};
 ///
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
-/// let server = ScriptedServer::mock().start().await?;
+/// let server = ScriptedServer::mock().await?;
 /// let session = Client::connect(&server.url()).await?;
 /// let messages = session.messages();
 /// let (give, take) = tokio::sync::oneshot::channel::<HandOver<Subscription<Frame>>>();

@@ -101,7 +101,7 @@ impl Session {
 /// session.shutdown().await;
 /// let probe = Probe::of(session.alive());
 /// assert_eq!(probe.http_status(), 503);
-/// assert_eq!(probe.to_string(), "not ok: shut down");
+/// assert_eq!(probe.to_string(), "not ok: session was shut down on purpose");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// # })?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
