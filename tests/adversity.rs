@@ -247,6 +247,38 @@ async fn reading_waits_for_each_of_the_consumers_that_ask_for_it() {
 }
 
 #[tokio::test]
+async fn large_messages_fill_a_queue_long_before_it_has_many() {
+    let large = (0..10).fold(Script::new().expect("now"), |script, number| {
+        script.send(format!("{number}{}", "x".repeat(999)))
+    });
+    let server = ScriptedServer::builder().script(large);
+    let server = server.start().await.expect("a server");
+    let session = connect(builder(server.url())).await;
+    let mut all = session.messages();
+    let mut few = session.messages_with(Queue::default().bytes(3000));
+    session.send(Frame::text("now")).await.expect("written");
+    for _ in 0..10 {
+        let event = next(&mut all).await;
+        assert!(matches!(event, Event::Data(_)), "{event:?}");
+    }
+    let Event::Gap(gap) = next(&mut few).await else {
+        panic!("a gap");
+    };
+    assert_eq!((gap.cause.label(), gap.missed), ("lagged", Some(7)));
+    let event = next(&mut few).await;
+    assert!(matches!(event, Event::Resynced(_)), "{event:?}");
+    for number in ["7", "8", "9"] {
+        let Event::Data(data) = next(&mut few).await else {
+            panic!("data");
+        };
+        assert!(
+            data.as_text().expect("text").starts_with(number),
+            "{number}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_connection_that_waits_for_its_consumer_is_not_taken_for_silent() {
     let liveness = Liveness::new(millis(100), millis(100));
     let session = connect(builder(two_channels().await).liveness(liveness)).await;

@@ -40,6 +40,7 @@ pub(super) fn check(config: &Config, errors: &mut Vec<ConfigError>) {
     for (option, value, least, largest) in [
         ("offline.capacity", capacity, 0, 1 << 20),
         ("offline.bytes", bytes, 1, 1 << 32),
+        ("queue.bytes", config.queue.bytes, 1, 1 << 40),
     ] {
         if value < least || value > largest {
             let remedy = format!("give a number from {least} to {largest}");

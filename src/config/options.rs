@@ -220,6 +220,9 @@ pub enum Overflow {
 pub struct Queue {
     /// Messages that may wait. Default 4096.
     pub capacity: usize,
+    /// Bytes of payload that may wait: while there are so many, there is no room. The message that reaches the bound
+    /// may exceed it; under [`Overflow::Block`] the rest of what was read with it may, too. Default 64 MiB.
+    pub bytes: usize,
     /// What happens beyond. Default [`Overflow::DropOldest`].
     pub overflow: Overflow,
 }
@@ -228,15 +231,26 @@ impl Default for Queue {
     fn default() -> Self {
         Self {
             capacity: 4096,
+            bytes: 64 << 20,
             overflow: Overflow::DropOldest,
         }
     }
 }
 
 impl Queue {
-    /// A queue for `capacity` messages with the rule `overflow`.
+    /// A queue for `capacity` messages with the rule `overflow`, and with the usual bytes.
     #[must_use]
     pub fn new(capacity: usize, overflow: Overflow) -> Self {
-        Self { capacity, overflow }
+        Self {
+            capacity,
+            overflow,
+            ..Self::default()
+        }
+    }
+
+    /// How many bytes of payload may wait.
+    #[must_use]
+    pub fn bytes(self, bytes: usize) -> Self {
+        Self { bytes, ..self }
     }
 }

@@ -299,6 +299,8 @@ settings! {
         options {
             /// As [`Queue::capacity`]. Default 4096 messages.
             capacity: usize,
+            /// As [`Queue::bytes`]. Default 67108864.
+            bytes: usize,
             /// As [`Queue::overflow`]. Read as `"drop_oldest"`, the default, `"drop_newest"`,
             /// `"disconnect"` or such as `"block 250ms"`.
             overflow: Overflow,

@@ -78,6 +78,18 @@ fn what_may_wait_offline_is_read_checked_and_explained() {
 }
 
 #[test]
+fn the_bytes_of_a_queue_are_read_checked_and_explained() {
+    let text = r#"{ "url": "ws://h", "queue": { "bytes": 1000 } }"#;
+    let config = Config::from_json(text).unwrap();
+    assert_eq!(config.queue, Queue::default().bytes(1000));
+    let explanation = config.explain();
+    let row = explanation.option("queue.bytes").unwrap();
+    assert_eq!((row.value.as_str(), row.layer), ("1000", Layer::User));
+    let text = refused(builder().queue(Queue::default().bytes(0)));
+    assert!(text.starts_with("queue.bytes cannot be \"0\""), "{text}");
+}
+
+#[test]
 fn a_backoff_that_cannot_work_is_refused() {
     let backwards = Backoff::new(Duration::from_secs(2), Duration::from_secs(1));
     assert!(refused(builder().backoff(backwards)).starts_with("backoff.min cannot be"));

@@ -72,15 +72,19 @@ struct Shared {
 impl Subscriber {
     /// An empty queue.
     pub(crate) fn new(channel: Option<Arc<str>>, kind: ChannelKind, rule: Queue) -> Arc<Self> {
-        let (capacity, overflow) = match rule.overflow {
-            Overflow::DropOldest => (rule.capacity, OverflowRule::DropOldest),
-            Overflow::DropNewest => (rule.capacity, OverflowRule::DropNewest),
-            Overflow::Disconnect => (rule.capacity, OverflowRule::Disconnect),
+        let (capacity, bytes, overflow) = match rule.overflow {
+            Overflow::DropOldest => (rule.capacity, rule.bytes, OverflowRule::DropOldest),
+            Overflow::DropNewest => (rule.capacity, rule.bytes, OverflowRule::DropNewest),
+            Overflow::Disconnect => (rule.capacity, rule.bytes, OverflowRule::Disconnect),
+            // Reading waits behind the batch that has filled it.
             Overflow::Block(_) => (
                 rule.capacity.saturating_add(BATCH),
+                usize::MAX,
                 OverflowRule::DropOldest,
             ),
         };
+        let queue = ContinuityQueue::new(capacity, overflow, kind.restores_state)
+            .within_bytes(bytes, |frame: &Frame| frame.payload().len());
         Arc::new(Self {
             channel,
             kind,
@@ -89,7 +93,7 @@ impl Subscriber {
             gone: AtomicBool::new(false),
             found: AtomicU64::new(0),
             shared: Mutex::new(Shared {
-                queue: ContinuityQueue::new(capacity, overflow, kind.restores_state),
+                queue,
                 consumer: None,
                 reader: None,
                 held_until: None,
@@ -151,6 +155,7 @@ impl Subscriber {
             shared.widened = true;
             let wide = self.rule.capacity.saturating_add(BATCH);
             shared.queue.set_capacity(wide);
+            shared.queue.set_max_bytes(usize::MAX);
         }
     }
 
@@ -169,11 +174,20 @@ impl Subscriber {
 
     /// Takes the room back that [`Self::hold`] gave, once nothing stands there.
     fn narrow(&self, shared: &mut Shared) {
-        if shared.widened && shared.held_until.is_none() && shared.queue.len() <= self.rule.capacity
+        if shared.widened
+            && shared.held_until.is_none()
+            && shared.queue.len() <= self.rule.capacity
+            && shared.queue.bytes() <= self.rule.bytes
         {
             shared.widened = false;
             shared.queue.set_capacity(self.rule.capacity);
+            shared.queue.set_max_bytes(self.rule.bytes);
         }
+    }
+
+    /// Whether the rule leaves room.
+    fn is_below(&self, shared: &Shared) -> bool {
+        shared.queue.len() < self.rule.capacity && shared.queue.bytes() < self.rule.bytes
     }
 
     /// How long the reader may wait for room, if the rule says that it waits at all, or a hand-over does, and there
@@ -188,7 +202,7 @@ impl Subscriber {
             return None;
         }
         let shared = self.lock();
-        if shared.queue.len() < self.rule.capacity {
+        if self.is_below(&shared) {
             return None;
         }
         let left = |until: Instant| until.checked_duration_since(clock::now());
@@ -202,7 +216,7 @@ impl Subscriber {
             return Poll::Ready(());
         }
         let mut shared = self.lock();
-        if shared.queue.len() < self.rule.capacity || shared.queue.is_ended() {
+        if self.is_below(&shared) || shared.queue.is_ended() {
             return Poll::Ready(());
         }
         shared.reader = Some(cx.waker().clone());
@@ -226,7 +240,7 @@ impl Subscriber {
             }
             return Poll::Pending;
         }
-        let reader = if shared.queue.len() < self.rule.capacity {
+        let reader = if self.is_below(&shared) {
             shared.reader.take()
         } else {
             None
@@ -241,8 +255,7 @@ impl Subscriber {
     /// How many items wait, and the payload bytes of those that are messages.
     pub(crate) fn held(&self) -> (usize, usize) {
         let shared = self.lock();
-        let bytes = shared.queue.data().map(|frame| frame.payload().len());
-        (shared.queue.len(), bytes.sum())
+        (shared.queue.len(), shared.queue.bytes())
     }
 
     /// The consumer found a gap in what it was given.

@@ -60,7 +60,7 @@ impl<T> Items<T> {
     }
 
     /// The messages among them, the first one first.
-    pub fn data(&self) -> impl ExactSizeIterator<Item = &T> {
+    pub fn data(&self) -> impl ExactSizeIterator<Item = &T> + DoubleEndedIterator {
         self.data.iter()
     }
 

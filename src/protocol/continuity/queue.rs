@@ -14,7 +14,8 @@
 //!
 //! Invariants:
 //! - a fresh subscription has nothing to miss: before its first data or confirmation no gap is announced;
-//! - at most [`CONTROLS`] more items than its capacity are held, however the link flaps;
+//! - at most [`CONTROLS`] more items than its capacity are held, however the link flaps, and one message more than
+//!   its bytes;
 //! - what was queued is popped, or counted in the `missed` of a gap that is popped;
 //! - data of an interrupted epoch is not let in until the venue has confirmed the channel again.
 
@@ -55,6 +56,11 @@ pub enum Pushed {
 #[derive(Debug)]
 pub struct ContinuityQueue<T> {
     capacity: usize,
+    /// No data is let in any more while it has so many bytes.
+    max_bytes: usize,
+    /// Of the data that is queued.
+    bytes: usize,
+    weigh: fn(&T) -> usize,
     overflow: OverflowRule,
     complete_on_resync: bool,
     /// Never holds `Item::Ended`.
@@ -100,6 +106,9 @@ impl<T> ContinuityQueue<T> {
     pub fn new(capacity: usize, overflow: OverflowRule, complete_on_resync: bool) -> Self {
         Self {
             capacity: capacity.max(1),
+            max_bytes: usize::MAX,
+            bytes: 0,
+            weigh: |_| 0,
             overflow,
             complete_on_resync,
             items: Items::new(),
@@ -112,6 +121,26 @@ impl<T> ContinuityQueue<T> {
             dropped: 0,
             gaps: 0,
         }
+    }
+
+    /// Bounds it in bytes, too, as `weigh` counts them: while `max_bytes` are queued there is no room. The last message
+    /// that is let in may exceed it.
+    #[must_use]
+    pub fn within_bytes(mut self, max_bytes: usize, weigh: fn(&T) -> usize) -> Self {
+        self.set_max_bytes(max_bytes);
+        self.weigh = weigh;
+        self
+    }
+
+    /// From now on there is room for so many bytes, at least one. What is queued already stays.
+    pub fn set_max_bytes(&mut self, max_bytes: usize) {
+        self.max_bytes = max_bytes.max(1);
+    }
+
+    /// The bytes of the data that is queued.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// From now on there is room for so many messages, at least one. What is queued already stays.
@@ -150,6 +179,7 @@ impl<T> ContinuityQueue<T> {
         while !self.has_room() {
             self.fold();
         }
+        self.bytes += (self.weigh)(&payload);
         self.items.push_back(Item::Data {
             payload,
             epoch,
@@ -162,10 +192,12 @@ impl<T> ContinuityQueue<T> {
     /// Queues a batch of one epoch, as [`ContinuityQueue::push`] would one by one, and leaves `batch` empty.
     pub fn push_batch(&mut self, batch: &mut VecDeque<T>, epoch: Epoch, received: Instant) {
         let count = batch.len();
+        let bytes: usize = batch.iter().map(self.weigh).sum();
         let undisturbed = matches!(self.tail, Tail::Continuous)
             && epoch == self.epoch
             && !self.is_ended()
             && self.items.data().len() + count <= self.capacity
+            && self.bytes + bytes <= self.max_bytes
             && self.items.len() + count + 3 <= self.capacity + CONTROLS;
         if !undisturbed {
             for payload in batch.drain(..) {
@@ -174,6 +206,7 @@ impl<T> ContinuityQueue<T> {
             return;
         }
         if count > 0 {
+            self.bytes += bytes;
             self.items.append(batch, epoch, received);
             self.received = Some(received);
         }
@@ -236,7 +269,8 @@ impl<T> ContinuityQueue<T> {
     pub fn pop(&mut self) -> Option<Item<T>> {
         let item = self.items.pop_front();
         match &item {
-            Some(Item::Data { .. } | Item::Ended(_)) => {}
+            Some(Item::Data { payload, .. }) => self.bytes -= (self.weigh)(payload),
+            Some(Item::Ended(_)) => {}
             Some(Item::Gap(gap)) => self.told_since = Some(gap.since),
             Some(Item::Resynced(_)) => self.told_since = None,
             None => {
@@ -265,7 +299,13 @@ impl<T> ContinuityQueue<T> {
                     }
                     None => break,
                 },
-                moved => moved,
+                moved => {
+                    self.bytes -= match self.items.data().len() {
+                        0 => self.bytes,
+                        _ => items.data().rev().take(moved).map(self.weigh).sum(),
+                    };
+                    moved
+                }
             };
         }
         taken
@@ -292,7 +332,9 @@ impl<T> ContinuityQueue<T> {
     #[must_use]
     pub fn has_room(&self) -> bool {
         // Three more may join: the end of a gap in front, and a gap with its end behind.
-        self.items.data().len() < self.capacity && self.items.len() + 3 <= self.capacity + CONTROLS
+        self.items.data().len() < self.capacity
+            && self.bytes < self.max_bytes
+            && self.items.len() + 3 <= self.capacity + CONTROLS
     }
 
     /// Whether [`Self::end`] was called, or an overflow ended it; items may still be queued.
@@ -412,8 +454,11 @@ impl<T> ContinuityQueue<T> {
             match self.items.pop_front() {
                 Some(Item::Gap(gap)) => lag = Some(joined(lag, gap)),
                 Some(Item::Data {
-                    epoch, received, ..
+                    payload,
+                    epoch,
+                    received,
                 }) => {
+                    self.bytes -= (self.weigh)(&payload);
                     self.dropped += 1;
                     let one = Gap::new(GapCause::Lagged, received, epoch).with_missed(1);
                     lag = Some(joined(lag, one));

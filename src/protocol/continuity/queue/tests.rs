@@ -449,6 +449,52 @@ proptest! {
 }
 
 proptest! {
+    /// Whatever comes and goes: its bytes are those of its data, and at most one message more than its bound.
+    #[test]
+    fn bytes_are_bounded_and_counted(
+        max_bytes in 1_usize..200,
+        overflow in overflow(),
+        script in prop::collection::vec((0_u8..6, 0_u64..60, 1_usize..10), 0..80),
+    ) {
+        let now = Instant::now();
+        let weigh = |size: &u64| usize::try_from(*size).expect("small");
+        let mut queue = ContinuityQueue::new(1000, overflow, true).within_bytes(max_bytes, weigh);
+        let mut taken = Items::new();
+        let mut epoch = ONE;
+        let (mut pushed, mut popped) = (0, 0);
+        for (event, size, count) in script {
+            match event {
+                0 | 1 => {
+                    let mut batch: VecDeque<u64> = std::iter::repeat_n(size, count).collect();
+                    pushed += if queue.is_ended() { 0 } else { count };
+                    queue.push_batch(&mut batch, epoch, now);
+                    if overflow == OverflowRule::Disconnect && queue.is_ended() {
+                        break;
+                    }
+                }
+                2 => {
+                    queue.interrupt(GapCause::ConnectionLost(CloseReason::Eof), epoch, now);
+                    epoch = epoch.next();
+                }
+                3 => popped += usize::from(matches!(queue.pop(), Some(Item::Data { .. }))),
+                _ => {
+                    let before = taken.data().len();
+                    queue.pop_many(&mut taken, count);
+                    popped += taken.data().len() - before;
+                }
+            }
+            let bytes: usize = queue.data().map(weigh).sum();
+            prop_assert_eq!(queue.bytes(), bytes);
+            prop_assert!(bytes < max_bytes + 60, "{} of {}", bytes, max_bytes);
+            if overflow != OverflowRule::Disconnect {
+                let lost = usize::try_from(queue.dropped()).expect("few");
+                prop_assert_eq!(popped + lost + queue.data().len(), pushed, "conservation");
+            }
+        }
+    }
+}
+
+proptest! {
     /// A batch is nothing but its messages one after the other, whatever came before.
     #[test]
     fn a_batch_is_its_messages_one_by_one(
