@@ -473,6 +473,18 @@ fn every_row_of_the_parity_table_names_what_is_there() {
 }
 
 #[test]
+fn no_text_holds_two_versions_of_itself() {
+    let docs = fs::read_dir(root().join("docs")).expect("a folder of the project");
+    let docs = docs.map(|entry| entry.expect("an entry").path());
+    let own = ["ARCHITECTURE.md", "CHANGELOG.md", "README.md"].map(|file| root().join(file));
+    for path in docs.chain(own).filter(|path| path.is_file()) {
+        let text = fs::read_to_string(&path).expect("a text");
+        let mark = text.lines().find(|line| line.starts_with("<<<<<<< "));
+        assert_eq!(mark, None, "{} was merged by halves", path.display());
+    }
+}
+
+#[test]
 fn the_architecture_text_names_a_test_for_each_invariant() {
     let text = fs::read_to_string(root().join("ARCHITECTURE.md")).expect("ARCHITECTURE.md");
     assert!(
@@ -481,7 +493,9 @@ fn the_architecture_text_names_a_test_for_each_invariant() {
     );
     let tests = functions();
     let mut named = 0;
-    for line in text.lines().filter(|line| line.starts_with("| I")) {
+    let invariants = text.lines().filter(|line| line.starts_with("| I"));
+    for (number, line) in (1..).zip(invariants) {
+        assert!(line.starts_with(&format!("| I{number} |")), "{line}");
         let guards = line.split('|').nth(3).unwrap_or_default();
         for guard in guards.split('`').skip(1).step_by(2) {
             named += 1;
