@@ -172,6 +172,8 @@ fn of_specs_and_starts() -> Vec<Line> {
     lines! {
         SpecError {
             SpecError::DuplicateId { .. } => twice(), [child()];
+            SpecError::SharedAddress { .. } =>
+                SpecError::SharedAddress { child: child(), other: "other".into() }, [child(), "other"];
             SpecError::EmptyName => SpecError::EmptyName, ["\"\""];
             SpecError::SlashInName { .. } => SpecError::SlashInName { name: "a/b".to_owned() }, ["a/b"];
             SpecError::ControlInName { .. } => SpecError::ControlInName { name: "a\nb".to_owned() }, ["a\\nb"];

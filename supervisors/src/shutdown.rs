@@ -16,6 +16,9 @@ pub struct ShutdownPlan {
     /// When this has passed, nothing is waited for any more, except what a killed subtree needs to be
     /// gone, a second at most for each level. Zero kills at once. Default 20 s. A `Drop` that blocks its
     /// thread holds up whatever waits on that worker of the runtime.
+    ///
+    /// Each supervisor keeps a part of what it is given for kills, 250 ms or a quarter for each child that has still to
+    /// end, whichever is less: give trees that are dozens of levels deep a third of a second more for each.
     pub total: Duration,
     /// Told to the actors that are stopped. Default `shutdown`.
     pub reason: String,

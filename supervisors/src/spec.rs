@@ -9,7 +9,7 @@ mod child;
 mod error;
 
 use std::any::Any;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -247,12 +247,24 @@ impl SupervisorSpec {
             }
         }
         let mut seen = HashSet::new();
+        let mut reached = HashMap::new();
         for child in &self.children {
             child.check(self.auto_shutdown)?;
             if !seen.insert(&child.id) {
                 return Err(SpecError::DuplicateId {
                     child: child.id.clone(),
                 });
+            }
+            for binding in &child.bindings {
+                let address = Arc::as_ptr(binding).cast::<()>();
+                if let Some(other) = reached.insert(address, &child.id)
+                    && *other != child.id
+                {
+                    return Err(SpecError::SharedAddress {
+                        child: child.id.clone(),
+                        other: other.clone(),
+                    });
+                }
             }
         }
         Ok(())

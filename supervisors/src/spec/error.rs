@@ -18,6 +18,14 @@ pub enum SpecError {
         /// That id.
         child: ChildId,
     },
+    /// One address is to reach two children, and would follow now one, now the other.
+    #[error("child {child} has the address of child {other}; give each an `Address` of its own")]
+    SharedAddress {
+        /// The later of the two.
+        child: ChildId,
+        /// The earlier one.
+        other: ChildId,
+    },
     /// A supervisor's name says nothing.
     #[error("the supervisor's name is \"\", which is empty; give it one, or none for `root`")]
     EmptyName,

@@ -163,8 +163,15 @@ async fn specs_that_make_no_sense_are_refused_by_name() {
     let a = || puppet("a", &log);
     let one = || SupervisorSpec::new(Strategy::OneForOne);
     let wrong_type = Address::<Other>::new();
+    let shared = Address::<Do>::new();
     let cases = [
         (one().child(a()).child(a()), "used twice"),
+        (
+            one()
+                .child(a().address(&shared))
+                .child(puppet("b", &log).address(&shared)),
+            "child b has the address of child a; give each",
+        ),
         (
             one().name(""),
             "the supervisor's name is \"\", which is empty; give it one",
