@@ -1,7 +1,7 @@
 //! A page for Prometheus to scrape, by one call (feature `prometheus`).
 //!
 //! A way of its own beside feature `otel`, for a program that has a Prometheus and no collector. What is
-//! on the page are the metrics of [`instruments`](crate::instruments) and whatever the program measures with
+//! on the page are the metrics of [`instruments`] and whatever the program measures with
 //! OpenTelemetry's global meter, in the text format 0.0.4. A program that also exports by OTLP sets
 //! `OTEL_METRICS_EXPORTER` to `otlp,prometheus` instead, and has one page with both features.
 //!
