@@ -19,6 +19,7 @@
 mod breaker;
 mod builder;
 mod check;
+mod conflation;
 pub(crate) mod endpoint;
 mod explain;
 mod headers;
@@ -42,6 +43,7 @@ use crate::error::{ConfigError, ConfigErrors};
 use crate::telemetry::Collector;
 pub use breaker::BreakerPolicy;
 pub use builder::ConfigBuilder;
+pub use conflation::ConflationKey;
 pub use endpoint::Endpoint;
 pub use explain::{Effective, Explanation, Layer};
 pub use headers::Headers;

@@ -164,7 +164,8 @@ impl Session {
         &self,
         channel: Channel<M>,
     ) -> Result<Subscription<M>, SubscribeError> {
-        self.subscribe_with(channel, self.shared.config.queue).await
+        self.subscribe_with(channel, self.shared.config.queue.clone())
+            .await
     }
 
     /// [`Session::subscribe`] with a queue of its own.
@@ -223,7 +224,7 @@ impl Session {
     /// connection, every message.
     #[must_use]
     pub fn messages(&self) -> Subscription<Frame> {
-        self.messages_with(self.shared.config.queue)
+        self.messages_with(self.shared.config.queue.clone())
     }
 
     /// [`Session::messages`] with a queue of its own.

@@ -4,7 +4,9 @@ use std::future::Future;
 use std::time::Duration;
 
 use mainstay::close::CloseReason;
-use mainstay::config::{ConfigBuilder, Liveness, Overflow, Queue, ReconnectOwner};
+use mainstay::config::{
+    ConfigBuilder, ConflationKey, Liveness, Overflow, Queue, ReconnectOwner, Settings,
+};
 use mainstay::error::{ConnectError, DecodeError, Phase, RequestError};
 use mainstay::hooks::{Hooks, MessageHook, Reaction};
 use mainstay::platform::JsonRpc;
@@ -226,7 +228,7 @@ async fn reading_waits_for_each_of_the_consumers_that_ask_for_it() {
     for (channel, every) in [("a", 500), ("b", 100)] {
         let channel = Channel::<Frame>::new(channel);
         let mut messages = session
-            .subscribe_with(channel, queue)
+            .subscribe_with(channel, queue.clone())
             .await
             .expect("a subscription");
         consumers.push(tokio::spawn(async move {
@@ -276,6 +278,52 @@ async fn large_messages_fill_a_queue_long_before_it_has_many() {
             "{number}"
         );
     }
+}
+
+/// Twenty quotes of two instruments and one trade.
+fn quotes() -> Script {
+    let quotes = Script::new().expect("now").send(r#"{"trade":1}"#);
+    (0..20).fold(quotes, |script, number| {
+        let symbol = ["BTC", "ETH"][number % 2];
+        script.send(format!(r#"{{"symbol":"{symbol}","bid":{number}}}"#))
+    })
+}
+
+#[tokio::test]
+async fn a_consumer_that_is_too_slow_gets_the_last_quote_of_each_instrument_and_is_told_what_it_stands_for()
+ {
+    let server = ScriptedServer::builder().script(quotes());
+    let server = server.start().await.expect("a server");
+    let settings: Settings =
+        serde_json::from_str(r#"{ "queue": { "capacity": 3, "overflow": "conflate /symbol" } }"#)
+            .expect("settings");
+    let session = connect(builder(server.url()).settings(settings)).await;
+    let by_symbol = ConflationKey::by(|quote| Some(quote.get(11..14)?.into()));
+    let mut all = session.messages_with(Queue::default());
+    let mut slow = session.messages();
+    let mut own = session.messages_with(Queue::new(2, Overflow::Conflate(by_symbol)));
+    session.send(Frame::text("now")).await.expect("written");
+    for _ in 0..21 {
+        let event = next(&mut all).await;
+        assert!(matches!(event, Event::Data(_)), "{event:?}");
+    }
+    for (text, replaced) in [
+        (r#"{"trade":1}"#, 0),
+        (r#"{"symbol":"BTC","bid":18}"#, 9),
+        (r#"{"symbol":"ETH","bid":19}"#, 9),
+    ] {
+        let Event::Data(data) = next(&mut slow).await else {
+            panic!("no data");
+        };
+        assert_eq!((data.as_text(), data.replaced), (Some(text), replaced));
+    }
+    let seen = session.inspect().await.subscriptions;
+    assert_eq!(seen.iter().map(|one| one.conflated).max(), Some(18));
+    // With less room than there are keys, of which the trade's is none, something is lost and said to be.
+    let Event::Gap(gap) = next(&mut own).await else {
+        panic!("no gap");
+    };
+    assert_eq!((gap.cause.label(), gap.missed), ("lagged", Some(1)));
 }
 
 #[tokio::test]

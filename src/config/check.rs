@@ -97,7 +97,10 @@ fn durations(config: &Config, errors: &mut Vec<ConfigError>) {
             "queue.overflow",
             match config.queue.overflow {
                 Overflow::Block(limit) => Some(limit),
-                Overflow::DropOldest | Overflow::DropNewest | Overflow::Disconnect => None,
+                Overflow::DropOldest
+                | Overflow::DropNewest
+                | Overflow::Conflate(_)
+                | Overflow::Disconnect => None,
             },
         ),
     ];

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use mainstay_supervisors::backoff::Backoff;
 
+use super::ConflationKey;
+
 /// Which of the two layers retries when a connection is lost. Exactly one does.
 ///
 /// Both restart policies derive from this one value, so that "both" and "none" cannot be written.
@@ -200,7 +202,7 @@ impl Default for Offline {
 }
 
 /// What happens when a subscription's queue is full.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Overflow {
     /// The oldest message goes; the consumer is told of a gap. The default.
@@ -210,12 +212,17 @@ pub enum Overflow {
     /// The connection waits for the consumer, at most this long for a batch of messages; then the
     /// oldest go. While it waits nothing else is read from this connection.
     Block(Duration),
+    /// Of the messages with the same key only the newest stays, where its consumer finds it in the order of arrival and
+    /// with the number of those that it stands for ([`Data::replaced`](crate::Data::replaced)). If all that wait have keys of
+    /// their own, the oldest goes and is a gap: give it twice as much room as there are keys. For messages that say all
+    /// about their key, such as quotes; a stream of changes would lose some.
+    Conflate(ConflationKey),
     /// The subscription ends.
     Disconnect,
 }
 
 /// Bound and rule of a subscription's queue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Queue {
     /// Messages that may wait. Default 4096.

@@ -302,7 +302,7 @@ settings! {
             /// As [`Queue::bytes`]. Default 67108864.
             bytes: usize,
             /// As [`Queue::overflow`]. Read as `"drop_oldest"`, the default, `"drop_newest"`,
-            /// `"disconnect"` or such as `"block 250ms"`.
+            /// `"disconnect"`, or such as `"block 250ms"` or `"conflate /params/data/symbol"`.
             overflow: Overflow,
         }
         groups {}

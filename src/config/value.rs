@@ -11,7 +11,7 @@ use mainstay_supervisors::backoff::{Growth, Jitter};
 use serde_json::Value;
 
 use super::endpoint;
-use super::{Overflow, RateLimits, ReconnectOwner, Record, Rule, Tls, WireBackend};
+use super::{ConflationKey, Overflow, RateLimits, ReconnectOwner, Record, Rule, Tls, WireBackend};
 
 /// A type that an option can have.
 pub(super) trait Setting: Sized {
@@ -201,16 +201,22 @@ impl Setting for Jitter {
 
 impl Setting for Overflow {
     fn read(json: &Value) -> Result<Self, String> {
-        let waiting = |text: &str| {
+        let other = |text: &str| {
+            if let Some(pointer) = text.strip_prefix("conflate ") {
+                return ConflationKey::json_pointer(pointer)
+                    .ok()
+                    .map(Self::Conflate);
+            }
             let limit = text.strip_prefix("block ")?;
-            humantime::parse_duration(limit).ok()
+            humantime::parse_duration(limit).ok().map(Self::Block)
         };
         match json.as_str() {
             Some("drop_oldest") => Ok(Self::DropOldest),
             Some("drop_newest") => Ok(Self::DropNewest),
             Some("disconnect") => Ok(Self::Disconnect),
-            text => text.and_then(waiting).map(Self::Block).ok_or_else(|| {
-                "write \"drop_oldest\", \"drop_newest\", \"disconnect\" or such as \"block 250ms\""
+            text => text.and_then(other).ok_or_else(|| {
+                "write \"drop_oldest\", \"drop_newest\", \"disconnect\", or such as \"block 250ms\" or \
+                 \"conflate /params/data/symbol\", with a json pointer (RFC 6901) to what makes messages the same"
                     .into()
             }),
         }
@@ -222,6 +228,11 @@ impl Setting for Overflow {
             Self::DropNewest => "drop_newest".to_owned(),
             Self::Disconnect => "disconnect".to_owned(),
             Self::Block(limit) => format!("block {}", limit.show()),
+            Self::Conflate(key) => match key.as_json_pointer() {
+                Some(pointer) => format!("conflate {pointer}"),
+                // Set in code, and only there.
+                None => "conflate by a function".to_owned(),
+            },
         }
     }
 }
@@ -317,10 +328,19 @@ mod tests {
         comes_back::<Jitter>("equal");
         comes_back::<Overflow>("block 250ms");
         comes_back::<Overflow>("drop_newest");
+        comes_back::<Overflow>("conflate /params/data/symbol");
         comes_back::<Tls>("default");
         comes_back::<RateLimits>("20 per 1s");
         comes_back::<RateLimits>("60 refilled 1 per 1s");
         comes_back::<RateLimits>("unlimited");
+    }
+
+    #[test]
+    fn a_key_that_is_no_pointer_is_refused() {
+        for text in ["conflate", "conflate ", "conflate symbol", "conflate /a~2"] {
+            let remedy = Overflow::read(&Value::from(text)).expect_err("no key");
+            assert!(remedy.contains("conflate /params/data/symbol"), "{remedy}");
+        }
     }
 
     #[test]

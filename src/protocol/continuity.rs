@@ -129,6 +129,8 @@ pub enum Item<T> {
         epoch: Epoch,
         /// When it was read.
         received: Instant,
+        /// How many older messages of its key it has taken the place of.
+        replaced: u64,
     },
     /// Something may be missing from here on.
     Gap(Gap),

@@ -157,6 +157,8 @@ pub struct SubscriptionInspection {
     pub gaps: u64,
     /// Messages dropped because there was no room.
     pub lost: u64,
+    /// Messages that newer ones of their key have taken the place of, because there was no room.
+    pub conflated: u64,
 }
 
 /// One pool of a limiter.
@@ -327,6 +329,7 @@ impl SubscriptionInspection {
             capacity: look.capacity,
             gaps: look.gaps,
             lost: look.lost,
+            conflated: look.conflated,
         }
     }
 }

@@ -55,6 +55,8 @@ pub(crate) struct Look {
     pub(crate) gaps: u64,
     /// Messages dropped for want of room.
     pub(crate) lost: u64,
+    /// Messages that newer ones of their key have taken the place of.
+    pub(crate) conflated: u64,
 }
 
 #[derive(Debug)]
@@ -72,9 +74,10 @@ struct Shared {
 impl Subscriber {
     /// An empty queue.
     pub(crate) fn new(channel: Option<Arc<str>>, kind: ChannelKind, rule: Queue) -> Arc<Self> {
-        let (capacity, bytes, overflow) = match rule.overflow {
+        let (capacity, bytes, overflow) = match &rule.overflow {
             Overflow::DropOldest => (rule.capacity, rule.bytes, OverflowRule::DropOldest),
             Overflow::DropNewest => (rule.capacity, rule.bytes, OverflowRule::DropNewest),
+            Overflow::Conflate(_) => (rule.capacity, rule.bytes, OverflowRule::Conflate),
             Overflow::Disconnect => (rule.capacity, rule.bytes, OverflowRule::Disconnect),
             // Reading waits behind the batch that has filled it.
             Overflow::Block(_) => (
@@ -85,6 +88,16 @@ impl Subscriber {
         };
         let queue = ContinuityQueue::new(capacity, overflow, kind.restores_state)
             .within_bytes(bytes, |frame: &Frame| frame.payload().len());
+        let queue = match &rule.overflow {
+            Overflow::Conflate(key) => {
+                let key = key.clone();
+                queue.conflating_by(move |frame| key.of(frame.payload()))
+            }
+            Overflow::DropOldest
+            | Overflow::DropNewest
+            | Overflow::Block(_)
+            | Overflow::Disconnect => queue,
+        };
         Arc::new(Self {
             channel,
             kind,
@@ -195,7 +208,10 @@ impl Subscriber {
     pub(crate) fn blocks(&self) -> Option<Duration> {
         let rule = match self.rule.overflow {
             Overflow::Block(limit) => Some(limit),
-            Overflow::DropOldest | Overflow::DropNewest | Overflow::Disconnect => None,
+            Overflow::DropOldest
+            | Overflow::DropNewest
+            | Overflow::Conflate(_)
+            | Overflow::Disconnect => None,
         };
         let held = self.held.load(Ordering::Relaxed);
         if self.is_gone() || (rule.is_none() && !held) {
@@ -274,6 +290,7 @@ impl Subscriber {
             interrupted_since: queue.interrupted_since(),
             gaps: queue.gaps() + self.found.load(Ordering::Relaxed),
             lost: queue.dropped(),
+            conflated: queue.conflated(),
         }
     }
 
@@ -294,7 +311,8 @@ impl Subscriber {
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
-        // The queue is never left half changed: no user code runs under the lock.
+        // The queue is never left half changed: the only code of a user's that runs under the lock finds a key, and its
+        // panic is caught.
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -59,6 +59,9 @@ pub struct Data<M> {
     pub epoch: Epoch,
     /// When it was read from the socket.
     pub received: Instant,
+    /// Under [`Overflow::Conflate`](crate::config::Overflow::Conflate): how many older messages of its key were left out
+    /// since the one before it. Else 0.
+    pub replaced: u64,
 }
 
 impl<M> Deref for Data<M> {
@@ -137,10 +140,11 @@ impl<M: Message> Subscription<M> {
                         message,
                         epoch,
                         received,
+                        replaced: 0,
                     })));
                 }
                 decoded => {
-                    if let Some(event) = self.judge(decoded, epoch, received) {
+                    if let Some(event) = self.judge(decoded, epoch, received, 0) {
                         return Poll::Ready(Some(event));
                     }
                 }
@@ -191,7 +195,8 @@ impl<M: Message> Subscription<M> {
                 payload,
                 epoch,
                 received,
-            } => self.judge(M::from_frame(payload), epoch, received),
+                replaced,
+            } => self.judge(M::from_frame(payload), epoch, received, replaced),
             Item::Gap(gap) => {
                 self.sequence.reset();
                 let (counters, cause) = (&self.plane.counters, gap.cause.label());
@@ -220,18 +225,20 @@ impl<M: Message> Subscription<M> {
         decoded: Result<M, DecodeError>,
         epoch: Epoch,
         received: Instant,
+        replaced: u64,
     ) -> Option<Event<M>> {
         match decoded {
             Ok(message) => self.check(Data {
                 message,
                 epoch,
                 received,
+                replaced,
             }),
             Err(error) => {
                 let cause = GapCause::Undecodable {
                     detail: error.to_string(),
                 };
-                self.lost(cause, epoch, received, Some(1));
+                self.lost(cause, epoch, received, Some(1 + replaced));
                 None
             }
         }

@@ -31,6 +31,12 @@ pub(super) enum Mark {
         epoch: Epoch,
         received: Instant,
     },
+    /// One message that stands for older ones of its key.
+    Newest {
+        epoch: Epoch,
+        received: Instant,
+        replaced: u64,
+    },
     Gap(Gap),
     Resynced(Resynced),
     Ended(EndReason),
@@ -68,12 +74,12 @@ impl<T> Items<T> {
     #[must_use]
     pub fn received(&self) -> Option<Instant> {
         self.marks.iter().find_map(|mark| match mark {
-            Mark::Run { received, .. } => Some(*received),
+            Mark::Run { received, .. } | Mark::Newest { received, .. } => Some(*received),
             Mark::Gap(_) | Mark::Resynced(_) | Mark::Ended(_) => None,
         })
     }
 
-    /// Takes the first item out if it is a message: what nearly all are.
+    /// Takes the first item out if it is a message that stands for itself alone: what nearly all are.
     #[inline]
     pub fn pop_data(&mut self) -> Option<(T, Epoch, Instant)> {
         let Some(Mark::Run {
@@ -99,6 +105,7 @@ impl<T> Items<T> {
                 payload,
                 epoch,
                 received,
+                replaced: 0,
             }),
             None => self.pop_control(),
         }
@@ -109,6 +116,18 @@ impl<T> Items<T> {
         let item = match self.marks.pop_front()? {
             // Taken by `pop_data`.
             Mark::Run { .. } => return None,
+            Mark::Newest {
+                epoch,
+                received,
+                replaced,
+            } => {
+                return Some(Item::Data {
+                    payload: self.data.pop_front()?,
+                    epoch,
+                    received,
+                    replaced,
+                });
+            }
             Mark::Gap(gap) => Item::Gap(gap),
             Mark::Resynced(resynced) => Item::Resynced(resynced),
             Mark::Ended(reason) => Item::Ended(reason),
@@ -135,8 +154,16 @@ impl<T> Items<T> {
                 payload,
                 epoch,
                 received,
+                replaced,
             } => {
-                self.count(1, epoch, received);
+                match replaced {
+                    0 => self.count(1, epoch, received),
+                    replaced => self.marks.push_back(Mark::Newest {
+                        epoch,
+                        received,
+                        replaced,
+                    }),
+                }
                 self.data.push_back(payload);
                 return;
             }
@@ -148,13 +175,15 @@ impl<T> Items<T> {
         self.marks.push_back(mark);
     }
 
-    /// Puts an item in front of the others.
+    /// Puts an item that was the first one in front of the others again.
     pub(super) fn push_front(&mut self, item: Item<T>) {
         let mark = match item {
             Item::Data {
                 payload,
                 epoch,
                 received,
+                // Nothing that is queued stands for others: the queue knows that beside it.
+                replaced: _,
             } => {
                 self.data.push_front(payload);
                 match self.marks.front_mut() {
@@ -226,6 +255,51 @@ impl<T> Items<T> {
             others.data.extend(self.data.drain(..moved));
         }
         moved
+    }
+
+    /// Takes the message at `place` out of the middle. With it, where it stood between the end of a gap and the next
+    /// gap, and nothing stands there any more, the place of that gap among the marks.
+    pub(super) fn take(&mut self, place: usize) -> Option<(T, Option<usize>)> {
+        let payload = self.data.remove(place)?;
+        let mut before = 0;
+        let mut at = 0;
+        for (index, mark) in self.marks.iter_mut().enumerate() {
+            at = index;
+            let Mark::Run { count, .. } = mark else {
+                continue;
+            };
+            if before + *count > place {
+                *count -= 1;
+                if *count > 0 {
+                    return Some((payload, None));
+                }
+                break;
+            }
+            before += *count;
+        }
+        self.marks.remove(at);
+        let ends = |at: usize| matches!(self.marks.get(at), Some(Mark::Resynced(_)));
+        let gap = matches!(self.marks.get(at), Some(Mark::Gap(_)));
+        let between = gap && at.checked_sub(1).is_some_and(ends);
+        Some((payload, between.then_some(at)))
+    }
+
+    /// Takes the end of a gap and the next gap, which stands at `gap`, out. That next one.
+    pub(super) fn take_between(&mut self, gap: usize) -> Option<Gap> {
+        let end = gap.checked_sub(1)?;
+        let taken = self.marks.remove(gap);
+        self.marks.remove(end);
+        self.controls -= 2;
+        match taken {
+            Some(Mark::Gap(gap)) => Some(gap),
+            Some(Mark::Run { .. } | Mark::Newest { .. } | Mark::Resynced(_) | Mark::Ended(_))
+            | None => None,
+        }
+    }
+
+    /// The mark at a place.
+    pub(super) fn mark_mut(&mut self, at: usize) -> Option<&mut Mark> {
+        self.marks.get_mut(at)
     }
 
     fn count(&mut self, more: usize, epoch: Epoch, received: Instant) {

@@ -16,11 +16,16 @@
 //! - a fresh subscription has nothing to miss: before its first data or confirmation no gap is announced;
 //! - at most [`CONTROLS`] more items than its capacity are held, however the link flaps, and one message more than
 //!   its bytes;
-//! - what was queued is popped, or counted in the `missed` of a gap that is popped;
+//! - what was queued is popped, or counted in the `missed` of a gap that is popped, or in the `replaced` of a message;
 //! - data of an interrupted epoch is not let in until the venue has confirmed the channel again.
 
+mod conflation;
+
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::time::Instant;
+
+use conflation::Conflation;
 
 use super::items::{Items, Mark};
 use super::{Epoch, Gap, Item, Resynced};
@@ -34,6 +39,9 @@ pub enum OverflowRule {
     DropOldest,
     /// The new data is not taken.
     DropNewest,
+    /// What a newer message of its key has made old makes room ([`ContinuityQueue::conflating_by`]); where nothing has, the
+    /// oldest data does.
+    Conflate,
     /// The subscription ends.
     Disconnect,
 }
@@ -78,6 +86,8 @@ pub struct ContinuityQueue<T> {
     end: End,
     dropped: u64,
     gaps: u64,
+    /// Only under [`OverflowRule::Conflate`].
+    conflation: Option<Box<Conflation<T>>>,
 }
 
 #[derive(Debug)]
@@ -120,7 +130,19 @@ impl<T> ContinuityQueue<T> {
             end: End::Open,
             dropped: 0,
             gaps: 0,
+            conflation: None,
         }
+    }
+
+    /// Says what the key of a message is, for [`OverflowRule::Conflate`]. A message without one is never replaced. It is called
+    /// only from when the queue is full until it is empty again.
+    #[must_use]
+    pub fn conflating_by(
+        mut self,
+        key_of: impl for<'m> Fn(&'m T) -> Option<Cow<'m, [u8]>> + Send + Sync + 'static,
+    ) -> Self {
+        self.conflation = Some(Box::new(Conflation::new(key_of)));
+        self
     }
 
     /// Bounds it in bytes, too, as `weigh` counts them: while `max_bytes` are queued there is no room. The last message
@@ -168,14 +190,23 @@ impl<T> ContinuityQueue<T> {
             Tail::Fresh | Tail::Continuous | Tail::Interrupted { .. } => {}
         }
         let full = !self.has_room();
-        if full && self.overflow != OverflowRule::DropOldest {
-            self.miss(epoch, received);
-            if self.overflow == OverflowRule::Disconnect {
-                self.end(EndReason::Lagged);
+        match self.overflow {
+            OverflowRule::DropNewest | OverflowRule::Disconnect if full => {
+                self.miss(epoch, received);
+                if self.overflow == OverflowRule::Disconnect {
+                    self.end(EndReason::Lagged);
+                }
+                return Pushed::Dropped;
             }
-            return Pushed::Dropped;
+            OverflowRule::DropOldest
+            | OverflowRule::DropNewest
+            | OverflowRule::Conflate
+            | OverflowRule::Disconnect => {}
         }
         self.go_on(epoch, received);
+        if self.overflow == OverflowRule::Conflate && (full || self.counts_keys()) {
+            self.conflate(&payload);
+        }
         while !self.has_room() {
             self.fold();
         }
@@ -184,6 +215,7 @@ impl<T> ContinuityQueue<T> {
             payload,
             epoch,
             received,
+            replaced: 0,
         });
         self.received = Some(received);
         Pushed::Queued
@@ -196,6 +228,7 @@ impl<T> ContinuityQueue<T> {
         let undisturbed = matches!(self.tail, Tail::Continuous)
             && epoch == self.epoch
             && !self.is_ended()
+            && !self.counts_keys()
             && self.items.data().len() + count <= self.capacity
             && self.bytes + bytes <= self.max_bytes
             && self.items.len() + count + 3 <= self.capacity + CONTROLS;
@@ -267,9 +300,14 @@ impl<T> ContinuityQueue<T> {
 
     /// Takes the next item. After [`Item::Ended`] there is none.
     pub fn pop(&mut self) -> Option<Item<T>> {
-        let item = self.items.pop_front();
-        match &item {
-            Some(Item::Data { payload, .. }) => self.bytes -= (self.weigh)(payload),
+        let mut item = self.items.pop_front();
+        match &mut item {
+            Some(Item::Data {
+                payload, replaced, ..
+            }) => {
+                self.bytes -= (self.weigh)(payload);
+                *replaced = self.forget_first();
+            }
             Some(Item::Ended(_)) => {}
             Some(Item::Gap(gap)) => self.told_since = Some(gap.since),
             Some(Item::Resynced(_)) => self.told_since = None,
@@ -290,6 +328,11 @@ impl<T> ContinuityQueue<T> {
     /// Takes up to `limit` items and appends them to `items`; says how many.
     pub fn pop_many(&mut self, items: &mut Items<T>, limit: usize) -> usize {
         let mut taken = 0;
+        while taken < limit && self.counts_keys() {
+            let Some(item) = self.pop() else { break };
+            items.push_back(item);
+            taken += 1;
+        }
         while taken < limit {
             taken += match self.items.move_run(items, limit - taken) {
                 0 => match self.pop() {
@@ -355,6 +398,12 @@ impl<T> ContinuityQueue<T> {
         self.dropped
     }
 
+    /// How many messages newer ones of their key have taken the place of, and have been told or will be.
+    #[must_use]
+    pub fn conflated(&self) -> u64 {
+        self.conflation.as_ref().map_or(0, |one| one.conflated())
+    }
+
     /// How many gaps were put at its tail. What it drops from its front is in [`Self::dropped`] alone.
     #[must_use]
     pub fn gaps(&self) -> u64 {
@@ -368,6 +417,17 @@ impl<T> ContinuityQueue<T> {
             Tail::Interrupted { since, .. } => Some(since),
             Tail::Fresh | Tail::Continuous => None,
         }
+    }
+
+    fn counts_keys(&self) -> bool {
+        self.conflation
+            .as_ref()
+            .is_some_and(|one| one.is_counting())
+    }
+
+    /// The first message has been taken out. How many older ones it stood for.
+    fn forget_first(&mut self) -> u64 {
+        self.conflation.as_mut().map_or(0, |one| one.pop_front())
     }
 
     /// Data is let in: closes an open gap before it.
@@ -441,6 +501,15 @@ impl<T> ContinuityQueue<T> {
         };
     }
 
+    /// The first message is dropped. How many are missing that it stood for.
+    fn miss_first(&mut self) -> u64 {
+        let replaced = self.forget_first();
+        if let Some(conflation) = &mut self.conflation {
+            conflation.miss(replaced);
+        }
+        replaced
+    }
+
     /// Drops the oldest data, together with the gaps before it, into one gap at the head.
     fn fold(&mut self) {
         // The end of a gap that the consumer knows of has to reach it.
@@ -457,10 +526,12 @@ impl<T> ContinuityQueue<T> {
                     payload,
                     epoch,
                     received,
+                    ..
                 }) => {
                     self.bytes -= (self.weigh)(&payload);
-                    self.dropped += 1;
-                    let one = Gap::new(GapCause::Lagged, received, epoch).with_missed(1);
+                    let missed = 1 + self.miss_first();
+                    self.dropped += missed;
+                    let one = Gap::new(GapCause::Lagged, received, epoch).with_missed(missed);
                     lag = Some(joined(lag, one));
                     until = Some((epoch, received));
                 }

@@ -334,6 +334,7 @@ fn overflow() -> impl Strategy<Value = OverflowRule> {
     prop_oneof![
         3 => Just(OverflowRule::DropOldest),
         3 => Just(OverflowRule::DropNewest),
+        1 => Just(OverflowRule::Conflate),
         1 => Just(OverflowRule::Disconnect),
     ]
 }
