@@ -68,19 +68,23 @@
 //! | `connect` | `mainstay::connection` | info | an attempt, the live session or the failure | `session` `otel.kind` `otel.status_code` `server.address` `server.port` `epoch` `error.type` |
 //! | `connect.dns` `connect.tcp` `connect.tls` `connect.upgrade` `connect.auth` `connect.restore` `connect.first_data` | `mainstay::connection` | info | a part of the attempt | `otel.status_code` `error.type` |
 //! | `outage` | `mainstay::session` | info | the loss of a live session, live again or the session's end | `session` `otel.status_code` `cause` `attempts` `epoch` `ended_by` |
-//! | `message` | `mainstay::actor` | debug | an actor at work on one control message | `session` `actor.name` `message` |
+//! | `gap` | `mainstay::gap` | debug | what one subscription misses, the interruption until it goes on | `session` `channel` `cause` `epoch` |
+//! | `message` | `mainstay::actor` | debug | an actor at work on one control message | `otel.name` `session` `actor.name` `actor.id` `message` |
 //!
 //! - `rpc` is a child of its caller's span, and is called by the method's name (`otel.name`). The session's own
 //!   requests are children of the part of `connect` that makes them; a renewal's are roots. `fate` is
 //!   `answered`, `not_sent`, `unknown`, or `given_up` if the caller dropped its future; `error.type` is the
 //!   venue's error number or a heading of [`error::guide`](crate::error::guide). A batch has a span for each call.
 //! - `outage` is the root of one trace: the attempts are its children, and `closed`, `not opened`, `gap` and
-//!   `reconnected` are events in it. It, and each attempt, follow from the supervisor's `child.start`. A close of our
-//!   own that ends the session is none.
+//!   `reconnected` are events in it. It, and each attempt, follow from the supervisor's `child.start`, and that follows
+//!   from it. A close of our own that ends the session is none.
 //! - `connect.auth` are all steps of the platform's opening; it and `connect.restore` are absent without a
-//!   platform, `connect.first_data` without the limit of that name, `connect.dns` with a connector of the user's.
+//!   platform, `connect.first_data` also without the limit of that name, `connect.dns` with a connector of the user's.
+//! - `gap` is a root that follows from the outage, if it is part of one: there is one for each subscription that is
+//!   interrupted. `epoch` is the connection on which it goes on, and is absent if it does not. What a slow consumer
+//!   loses has none.
 //! - `message` is a root, and follows from the span that the message was sent in, if there was one; `message` is
-//!   its kind. The Recorder has none.
+//!   its kind. It is called by actor and kind (`otel.name`). The Recorder has none.
 //! - There is no span for a data frame, and none is made that no subscriber wants. Waiting at a gate is part of `connect`.
 //!
 //! # Coming from `zen_websocket` or `websockex_nova`

@@ -360,9 +360,14 @@ async fn a_session_of_a_venue_shows_authentication_restoring_and_its_own_request
             "connect.tcp",
             "connect.upgrade",
             "connect.auth",
+            "connect.first_data",
             "connect.restore"
         ]
     );
+    let (_, gap) = spans.named("gap").remove(0);
+    assert_eq!(gap.field("channel"), "user.orders.BTC-PERPETUAL.raw");
+    let outage = spans.one("outage").0;
+    assert_eq!((gap.parent, &gap.follows), (None, &vec![outage]));
     let methods_of = |part: &str| -> Vec<String> {
         let parts = spans.named(part);
         let (place, _) = parts.last().expect("the part");
@@ -449,6 +454,13 @@ async fn an_outage_with_two_failed_attempts_is_one_trace() {
         "{:?}",
         spans.around(*start)
     );
+    // From the restart, and from what each subscription missed, one gets to it.
+    let starts = spans.named("child.start").into_iter();
+    let linked = starts.filter(|(_, one)| one.follows == [place]).count();
+    assert!(linked >= 1, "{:#?}", spans.named("child.start"));
+    let (_, gap) = spans.one("gap");
+    assert_eq!((gap.parent, &gap.follows), (None, &vec![place]));
+    assert_eq!((gap.field("cause"), gap.field("epoch")), ("reset", "2"));
     session.shutdown().await;
     spans.none_is_open();
 }
@@ -505,6 +517,9 @@ async fn a_control_message_is_linked_to_its_senders_span_and_lies_in_none() {
         assert!(message.follows.len() <= 1, "{message:#?}");
         let kind = message.field("message");
         assert!(kind.chars().all(char::is_alphanumeric), "{kind}");
+        let name = format!("{} {kind}", message.field("actor.name"));
+        assert_eq!(message.field("otel.name"), name);
+        assert!(!message.field("actor.id").is_empty());
     }
     let of = |actor: &str, kind: &str| -> (usize, Seen) {
         let found = messages

@@ -165,7 +165,7 @@ impl<P: Platform> Actor for Adapter<P> {
         message: Self::Msg,
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        let (message, span) = message.open(&state.arguments.plane, "adapter");
+        let (message, span) = message.open(&state.arguments.plane, "adapter", &myself);
         let _within = span.enter();
         let actions = match message {
             AdapterMessage::Client(ClientEvent::Started(client)) => {

@@ -110,7 +110,7 @@ impl Actor for Client {
         message: Self::Msg,
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        let (message, span) = message.open(&state.arguments.plane, "client");
+        let (message, span) = message.open(&state.arguments.plane, "client", &myself);
         let _within = span.enter();
         let action = match message {
             ClientMessage::Transport(TransportEvent::Started(transport)) => {

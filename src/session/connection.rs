@@ -88,6 +88,8 @@ pub(crate) struct Connection<W> {
     /// How the wire failed behind the batch that is being handed on. Nothing behind a failure is read: what follows
     /// a broken frame means nothing (RFC 6455, section 7.1.7).
     failed: Option<CloseReason>,
+    /// Whether nothing has arrived yet.
+    quiet: bool,
     /// Runs, as its span does, until the first frame has arrived.
     first_data: Option<(Pin<Box<Sleep>>, Span)>,
     /// The subscribers for which reading waits, each until it has room or its patience is over.
@@ -166,6 +168,7 @@ impl<W: Wire> Connection<W> {
             bytes_read: 0,
             closing: None,
             failed: None,
+            quiet: true,
             first_data: limits.first_data.map(|limit| {
                 (
                     Box::pin(tokio::time::sleep(limit)),

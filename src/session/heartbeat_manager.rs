@@ -125,7 +125,7 @@ impl Actor for HeartbeatManager {
         message: Self::Msg,
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        let (message, span) = message.open(&state.arguments.plane, "heartbeat_manager");
+        let (message, span) = message.open(&state.arguments.plane, "heartbeat_manager", &myself);
         let _within = span.enter();
         match message {
             HeartbeatMessage::Watch(epoch) => state.watch(epoch),

@@ -561,6 +561,10 @@ impl Plane {
             .all()
             .filter(|subscriber| which(subscriber))
             .filter(|subscriber| subscriber.interrupt(cause.clone(), epoch, since))
+            .inspect(|subscriber| {
+                self.spans
+                    .gap(self.reporter.name(), subscriber, cause.label())
+            })
             .count();
         if told > 0 {
             self.report(&TelemetryEvent::Gap {

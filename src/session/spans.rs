@@ -10,10 +10,12 @@
 use std::fmt::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use ractor::ActorRef;
 use tracing::Span;
 
 use super::plane::Plane;
 use super::statistics::{Counters, Fate};
+use super::subscriber::Subscriber;
 use crate::config::Config;
 use crate::error::RequestError;
 use crate::protocol::continuity::Epoch;
@@ -47,6 +49,10 @@ struct Attempt {
     span: Span,
     /// The part that is under way since the connection is open.
     stage: Option<Span>,
+    /// Open while an opening has asked and nothing has arrived.
+    first_data: Option<Span>,
+    /// Something has arrived.
+    heard: bool,
 }
 
 impl Spans {
@@ -97,6 +103,20 @@ impl Spans {
             .map_or_else(Span::none, |outage| outage.span.clone())
     }
 
+    /// A subscription was told of a gap, which is part of the present outage if there is one: linked to it and no child
+    /// of it, since it may last longer.
+    pub(crate) fn gap(&self, session: &str, subscriber: &Subscriber, cause: &str) {
+        if !spans::hears_debug() {
+            return;
+        }
+        let gap = spans::gap(session, subscriber.channel.as_deref(), cause);
+        if gap.is_disabled() {
+            return;
+        }
+        gap.follows_from(self.outage());
+        subscriber.keep_gap(gap);
+    }
+
     /// An attempt begins, in the supervisor's span `start` if there is one, to which it and the outage are linked.
     pub(crate) fn attempt(&self, session: &str, start: &Span) {
         let (outage, first) = {
@@ -114,7 +134,14 @@ impl Spans {
         if first {
             outage.follows_from(start);
         }
-        let attempt = (!span.is_disabled()).then_some(Attempt { span, stage: None });
+        // Who looks at the restart finds the outage, too.
+        start.follows_from(&outage);
+        let attempt = (!span.is_disabled()).then_some(Attempt {
+            span,
+            stage: None,
+            first_data: None,
+            heard: false,
+        });
         let mut open = self.open();
         let replaced = match open.over {
             true => attempt,
@@ -144,16 +171,39 @@ impl Spans {
             return;
         }
         let next = spans::stage(attempt.id(), stage);
+        // Whoever opens a session by asking is answered before it is live; without that a quiet service may be so for ever.
+        let first_data =
+            (stage == Stage::Auth).then(|| spans::stage(attempt.id(), Stage::FirstData));
         let mut open = self.open();
-        let before = match &mut open.attempt {
-            Some(attempt) => attempt.stage.replace(next),
-            None => Some(next),
+        let (before, unheard) = match &mut open.attempt {
+            Some(attempt) => {
+                let before = attempt.stage.replace(next);
+                match attempt.heard {
+                    true => (before, first_data),
+                    false => {
+                        attempt.first_data = first_data.or(attempt.first_data.take());
+                        (before, None)
+                    }
+                }
+            }
+            None => (Some(next), first_data),
         };
         drop(open);
-        drop(before);
+        drop((before, unheard));
     }
 
-    /// A span of its own for the time until the first frame.
+    /// The first frame of the present attempt's connection has arrived.
+    pub(crate) fn first_frame(&self) {
+        let mut open = self.open();
+        let awaited = open.attempt.as_mut().and_then(|attempt| {
+            attempt.heard = true;
+            attempt.first_data.take()
+        });
+        drop(open);
+        drop(awaited);
+    }
+
+    /// A span of its own for the time until the first frame, where that has a limit.
     pub(crate) fn first_data(&self) -> Span {
         let attempt = self.dialing();
         match attempt.is_disabled() {
@@ -186,11 +236,11 @@ impl Spans {
     /// The present attempt has failed, for `cause`. Yields the outage's span.
     pub(crate) fn failed(&self, cause: &str) -> Span {
         let attempt = self.open().attempt.take();
-        if let Some(Attempt { span, stage }) = attempt {
-            if let Some(stage) = stage {
-                spans::failed(&stage, cause);
+        if let Some(attempt) = attempt {
+            for part in attempt.stage.iter().chain(&attempt.first_data) {
+                spans::failed(part, cause);
             }
-            spans::failed(&span, cause);
+            spans::failed(&attempt.span, cause);
         }
         self.outage()
     }
@@ -295,7 +345,7 @@ pub(crate) struct Traced<M> {
 
 impl<M> From<M> for Traced<M> {
     fn from(message: M) -> Self {
-        let sender = match spans::hears_messages() {
+        let sender = match spans::hears_debug() {
             true => Span::current(),
             false => Span::none(),
         };
@@ -305,12 +355,18 @@ impl<M> From<M> for Traced<M> {
 
 impl<M: fmt::Debug> Traced<M> {
     /// The message, and the span to work on it in: no part of the sender's, but linked to it.
-    pub(crate) fn open(self, plane: &Plane, actor: &'static str) -> (M, Span) {
+    pub(crate) fn open(
+        self,
+        plane: &Plane,
+        actor: &'static str,
+        myself: &ActorRef<Self>,
+    ) -> (M, Span) {
         let Self { message, sender } = self;
-        if !spans::hears_messages() {
+        if !spans::hears_debug() {
             return (message, Span::none());
         }
-        let span = spans::message(plane.reporter.name(), actor, Kind(&message));
+        let kind = Kind(&message);
+        let span = spans::message(plane.reporter.name(), (actor, &myself.get_id()), &kind);
         span.follows_from(&sender);
         (message, span)
     }

@@ -12,6 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use tracing::Span;
+
 use super::clock;
 use crate::close::GapCause;
 use crate::config::{Overflow, Queue};
@@ -69,6 +71,8 @@ struct Shared {
     held_until: Option<Instant>,
     /// The queue has room for a batch more than the rule says, until it is within the rule again.
     widened: bool,
+    /// Open while the stream is interrupted, if somebody listens.
+    gap: Option<Span>,
 }
 
 impl Subscriber {
@@ -111,6 +115,7 @@ impl Subscriber {
                 reader: None,
                 held_until: None,
                 widened: false,
+                gap: None,
             }),
         })
     }
@@ -134,20 +139,44 @@ impl Subscriber {
         })
     }
 
+    /// The span of the gap that has just been announced. It is over when the stream goes on, or ends.
+    pub(crate) fn keep_gap(&self, span: Span) {
+        let mut shared = self.lock();
+        // It may go on already.
+        let over = match shared.queue.interrupted_since() {
+            Some(_) => shared.gap.replace(span),
+            None => Some(span),
+        };
+        drop(shared);
+        drop(over);
+    }
+
     /// Announces that the stream goes on, if a gap is open.
     pub(crate) fn resync(&self, epoch: Epoch, now: Instant) -> bool {
-        self.change(|queue| queue.resync(epoch, now))
+        let goes_on = self.change(|queue| queue.resync(epoch, now));
+        if goes_on {
+            let gap = self.lock().gap.take();
+            if let Some(gap) = gap {
+                gap.record("epoch", epoch.as_u64());
+            }
+        }
+        goes_on
     }
 
     /// Nothing will follow what is queued.
     pub(crate) fn end(&self, reason: EndReason) {
         self.change(|queue| queue.end(reason));
+        let gap = self.lock().gap.take();
+        drop(gap);
     }
 
     /// The consumer has gone.
     pub(crate) fn leave(&self) {
         self.gone.store(true, Ordering::Relaxed);
-        let reader = self.lock().reader.take();
+        let mut shared = self.lock();
+        let (reader, gap) = (shared.reader.take(), shared.gap.take());
+        drop(shared);
+        drop(gap);
         if let Some(reader) = reader {
             reader.wake();
         }

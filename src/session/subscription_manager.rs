@@ -132,7 +132,7 @@ impl Actor for SubscriptionManager {
         message: Self::Msg,
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        let (message, span) = message.open(&state.arguments.plane, "subscription_manager");
+        let (message, span) = message.open(&state.arguments.plane, "subscription_manager", &myself);
         let _within = span.enter();
         match message {
             SubscriptionMessage::Subscribe(subscriber, reply) => {

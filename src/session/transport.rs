@@ -159,7 +159,7 @@ impl Actor for Transport {
         message: Self::Msg,
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        let (message, span) = message.open(&state.arguments.plane, "transport");
+        let (message, span) = message.open(&state.arguments.plane, "transport", &myself);
         let _within = span.enter();
         match message {
             TransportMessage::Begin => {

@@ -14,7 +14,7 @@ use tracing::level_filters::LevelFilter;
 use tracing::span::Id;
 use tracing::{Span, debug_span, info_span};
 
-use super::{ACTOR, CONNECTION, REQUEST, SESSION};
+use super::{ACTOR, CONNECTION, GAP, REQUEST, SESSION};
 
 /// A part of a connection's opening.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,21 +128,40 @@ pub(crate) fn outage(session: &str, cause: &str) -> Span {
     )
 }
 
-/// Whether anybody may listen to the spans of actors' messages. No question to the subscriber: where layers have
+/// Whether anybody may listen to the finer spans, of actors' messages and of single gaps. No question to the subscriber: where layers have
 /// filters of their own, `span_enabled!` leaves its answer behind, and the thread's next span or record is lost.
-pub(crate) fn hears_messages() -> bool {
+pub(crate) fn hears_debug() -> bool {
     LevelFilter::current() >= LevelFilter::DEBUG
 }
 
-/// An actor at work on one control message, of this kind.
-pub(crate) fn message(session: &str, actor: &'static str, message: impl fmt::Display) -> Span {
+/// An actor, of this name and id, at work on one control message of this kind.
+pub(crate) fn message(
+    session: &str,
+    (actor, id): (&'static str, &dyn fmt::Display),
+    message: &dyn fmt::Display,
+) -> Span {
     debug_span!(
         target: ACTOR,
         parent: None,
         "message",
+        otel.name = %format_args!("{actor} {message}"),
         session,
         actor.name = actor,
-        message = tracing::field::display(message),
+        actor.id = %id,
+        %message,
+    )
+}
+
+/// What one subscription misses, from the interruption until it goes on.
+pub(crate) fn gap(session: &str, channel: Option<&str>, cause: &str) -> Span {
+    debug_span!(
+        target: GAP,
+        parent: None,
+        "gap",
+        session,
+        channel,
+        cause,
+        epoch = Empty,
     )
 }
 
@@ -213,7 +232,8 @@ mod tests {
                 stage(None, Stage::Restore),
                 stage(None, Stage::FirstData),
                 outage("venue", "eof"),
-                message("venue", "client", "Abandon"),
+                message("venue", ("client", &"0.7"), &"Abandon"),
+                gap("venue", Some("book"), "eof"),
             ]
         });
         let made: BTreeMap<String, Row> = spans
@@ -236,6 +256,7 @@ mod tests {
     fn a_span_that_nobody_listens_to_is_none() {
         assert!(request(Parent::Caller, "sum", "localhost", 443).is_disabled());
         assert!(outage("venue", "eof").is_disabled());
-        assert!(message("venue", "client", "Abandon").is_disabled());
+        assert!(message("venue", ("client", &"0.7"), &"Abandon").is_disabled());
+        assert!(gap("venue", None, "eof").is_disabled());
     }
 }

@@ -72,6 +72,7 @@ pub(crate) fn assert_the_outage_is_one_trace(received: &Received) {
         "connect.tcp",
         "connect.upgrade",
         "connect.auth",
+        "connect.first_data",
         "connect.restore",
     ] {
         assert!(parts.contains(&part), "{part} in {parts:?}");
@@ -103,8 +104,27 @@ pub(crate) fn assert_the_outage_is_one_trace(received: &Received) {
     }
     assert_eq!(around.name, "child.restart");
 
+    assert!(
+        start
+            .links
+            .iter()
+            .any(|link| link.span_id == outage.span_id),
+        "and back: {start:?}"
+    );
+    // Each subscription tells what it missed, and of what that was part.
+    let gaps = spans.iter().filter(|one| one.name == "gap");
+    let of_it = gaps.filter(|gap| {
+        gap.links
+            .iter()
+            .any(|link| link.trace_id == outage.trace_id)
+    });
+    let channels: Vec<_> = of_it.map(|gap| text(&gap.attributes, "channel")).collect();
+    assert_eq!(channels.len(), 2, "the ticker and the book: {channels:?}");
+
     // What an actor did is linked to whoever sent for it.
-    let messages = spans.iter().filter(|one| one.name == "message");
+    let messages = spans
+        .iter()
+        .filter(|one| text(&one.attributes, "actor.id").is_some());
     assert!(messages.clone().all(|one| one.parent_span_id.is_empty()));
     assert!(
         messages.clone().any(|one| !one.links.is_empty()),

@@ -173,7 +173,10 @@ impl<W: Wire> Connection<W> {
     /// Hands the batch on to the subscribers and publishes what was counted.
     pub(super) fn deliver(&mut self) {
         let now = clock::now();
-        self.first_data = None;
+        if std::mem::take(&mut self.quiet) {
+            self.first_data = None;
+            self.plane.spans.first_frame();
+        }
         self.plane.touch(now);
         if self.plane.delivers(self.guard.epoch) {
             let waiting = &mut self.waiting;
