@@ -46,6 +46,7 @@ mod error;
 mod export;
 mod line;
 mod settings;
+mod tally;
 
 use std::fmt;
 use std::sync::Arc;
@@ -56,7 +57,6 @@ use opentelemetry::trace::TracerProvider as _;
 use opentelemetry::{KeyValue, global};
 use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::logs::SdkLoggerProvider;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use opentelemetry_sdk::trace::SdkTracerProvider;
@@ -74,6 +74,7 @@ pub use settings::{Protocol, Signal};
 use crate::config::Tls;
 use line::Engine;
 use settings::Settings;
+use tally::Tally;
 
 /// How long a guard that is dropped waits for what is left.
 const DROP_LIMIT: Duration = Duration::from_secs(3);
@@ -283,7 +284,8 @@ impl OtelGuard {
     ///
     /// # Errors
     ///
-    /// [`FlushError`] with the signals of which something may be lost, after `within` at the latest.
+    /// [`FlushError`] with the signals of which something was or may be lost, now or at any time before, after `within`
+    /// at the latest.
     pub async fn shutdown(mut self, within: Duration) -> Result<(), FlushError> {
         let Some(providers) = self.providers.take() else {
             return Ok(());
@@ -323,6 +325,14 @@ impl fmt::Debug for OtelGuard {
     }
 }
 
+/// What has become of each signal.
+#[derive(Default)]
+struct Tallies {
+    traces: Arc<Tally>,
+    logs: Arc<Tally>,
+    metrics: Arc<Tally>,
+}
+
 /// The three, and the thread behind them.
 struct Providers {
     traces: Option<SdkTracerProvider>,
@@ -330,6 +340,7 @@ struct Providers {
     metrics: SdkMeterProvider,
     #[cfg(feature = "prometheus")]
     scraped: Option<crate::prometheus::Server>,
+    tallies: Tallies,
     /// Ends when the last of them has: the batches in flight need it.
     engine: Arc<Engine>,
 }
@@ -337,6 +348,7 @@ struct Providers {
 impl Providers {
     fn start(settings: &Settings, tls: &Tls, resource: Resource) -> Result<Self, OtelError> {
         let engine = Engine::start().map_err(OtelError::Thread)?;
+        let tallies = Tallies::default();
         let readers = SdkMeterProvider::builder().with_resource(resource.clone());
         #[cfg(feature = "prometheus")]
         let (readers, scraped) = match settings.scrape {
@@ -348,11 +360,12 @@ impl Providers {
             }
         };
         Ok(Self {
-            traces: export::traces(settings, tls, &engine, resource.clone())?,
-            logs: export::logs(settings, tls, &engine, resource)?,
-            metrics: export::metrics(settings, tls, &engine, readers)?,
+            traces: export::traces(settings, tls, &engine, resource.clone(), &tallies.traces)?,
+            logs: export::logs(settings, tls, &engine, resource, &tallies.logs)?,
+            metrics: export::metrics(settings, tls, &engine, readers, &tallies.metrics)?,
             #[cfg(feature = "prometheus")]
             scraped,
+            tallies,
             engine: Arc::new(engine),
         })
     }
@@ -365,21 +378,32 @@ impl Providers {
             traces,
             logs,
             metrics,
+            tallies,
             engine,
             ..
         } = self;
-        let ends: [(Signal, Box<dyn FnOnce() -> OTelSdkResult + Send>); 3] = [
+        type End = Box<dyn FnOnce() -> Result<(), String> + Send>;
+        let ends: [(Signal, End); 3] = [
             (
                 Signal::Traces,
-                Box::new(move || traces.map_or(Ok(()), |one| one.shutdown_with_timeout(within))),
+                Box::new(move || {
+                    let end = traces.map_or(Ok(()), |one| one.shutdown_with_timeout(within));
+                    tallies.traces.judge(end)
+                }),
             ),
             (
                 Signal::Logs,
-                Box::new(move || logs.map_or(Ok(()), |one| one.shutdown_with_timeout(within))),
+                Box::new(move || {
+                    let end = logs.map_or(Ok(()), |one| one.shutdown_with_timeout(within));
+                    tallies.logs.judge(end)
+                }),
             ),
             (
                 Signal::Metrics,
-                Box::new(move || metrics.shutdown_with_timeout(within)),
+                Box::new(move || {
+                    let end = metrics.shutdown_with_timeout(within);
+                    tallies.metrics.judge(end)
+                }),
             ),
         ];
         // Together, so that each has the whole time.
@@ -400,8 +424,8 @@ impl Providers {
                 break;
             };
             left.retain(|other| *other != signal);
-            if let Err(error) = result {
-                failed.push((signal, error.to_string()));
+            if let Err(why) = result {
+                failed.push((signal, why));
             }
         }
         failed.extend(

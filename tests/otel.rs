@@ -257,6 +257,33 @@ async fn a_collector_that_is_not_there_is_told_at_the_end_and_no_header_is_shown
 }
 
 #[tokio::test]
+async fn a_collector_that_takes_spans_alone_is_told_of_with_what_was_lost() {
+    let receiver = Receiver::http().await;
+    let elsewhere = format!("{}{}", receiver.url(), receiver::NOWHERE);
+    let output = run(&[
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &receiver.url()),
+        ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", &elsewhere),
+        // Before the end as well as at it.
+        ("OTEL_BLRP_SCHEDULE_DELAY", "20"),
+        ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", &elsewhere),
+    ])
+    .await;
+    let said = said(&output);
+    assert!(!output.status.success(), "{said}");
+    assert!(!receiver.received().traces.is_empty());
+    let told = said.split("not all was sent: ").nth(1);
+    let told = told.unwrap_or_else(|| panic!("{said}"));
+    let mut signals = ["logs: ", "metrics: "].map(|one| told.find(one));
+    signals.sort_unstable();
+    assert!(signals[0].is_some(), "{said}");
+    assert!(
+        told.contains(" lost, the last because HTTP export failed with status code: 404"),
+        "{said}"
+    );
+    assert!(!told.contains("traces: "), "{said}");
+}
+
+#[tokio::test]
 async fn a_variable_that_cannot_be_followed_ends_the_program_with_its_name() {
     let output = run(&[("OTEL_EXPORTER_OTLP_PROTOCOL", "carrier pigeon")]).await;
     let said = said(&output);

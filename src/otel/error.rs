@@ -58,12 +58,13 @@ pub enum OtelError {
 /// The export ended, and not everything is known to have arrived.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "not all was sent: {}; see that the collector runs and answers, or allow more time",
+    "not all was sent: {}; see that the collector runs and takes these, or allow more time",
     .failed.iter().map(|(signal, why)| format!("{signal}: {why}")).collect::<Vec<_>>().join(", ")
 )]
 #[non_exhaustive]
 pub struct FlushError {
-    /// The signals of which something may be lost, and what the SDK says of each.
+    /// The signals of which something may be lost, and for each how many spans or records, or what the collector or the
+    /// SDK said last.
     pub failed: Vec<(Signal, String)>,
 }
 

@@ -4,17 +4,20 @@
 //!
 //! Invariant: each has a connection of its own, so that one that is stuck holds up no other.
 
+use std::sync::Arc;
+
 use opentelemetry::metrics::MeterProvider as _;
 use opentelemetry_otlp::{
     LogExporter, MetricExporter, SpanExporter, WithExportConfig, WithHttpConfig, WithTonicConfig,
 };
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::logs::SdkLoggerProvider;
+use opentelemetry_sdk::logs::{BatchLogProcessor, SdkLoggerProvider};
 use opentelemetry_sdk::metrics::{MeterProviderBuilder, SdkMeterProvider};
-use opentelemetry_sdk::trace::SdkTracerProvider;
+use opentelemetry_sdk::trace::{BatchSpanProcessor, SdkTracerProvider};
 
 use super::line::{Dial, Engine};
 use super::settings::{Destination, Protocol, Settings};
+use super::tally::{Counted, Tally};
 use super::{OtelError, Signal};
 use crate::config::Tls;
 use crate::instruments;
@@ -50,15 +53,17 @@ pub(super) fn traces(
     tls: &Tls,
     engine: &Engine,
     resource: Resource,
+    tally: &Arc<Tally>,
 ) -> Result<Option<SdkTracerProvider>, OtelError> {
     let Some(to) = &settings.traces else {
         return Ok(None);
     };
     let exporter = exporter!(SpanExporter, Signal::Traces, to, tls, engine);
+    let batches = BatchSpanProcessor::builder(Counted::new(exporter, tally)).build();
     Ok(Some(
         SdkTracerProvider::builder()
             .with_resource(resource)
-            .with_batch_exporter(exporter)
+            .with_span_processor(Counted::new(batches, tally))
             .build(),
     ))
 }
@@ -68,15 +73,17 @@ pub(super) fn logs(
     tls: &Tls,
     engine: &Engine,
     resource: Resource,
+    tally: &Arc<Tally>,
 ) -> Result<Option<SdkLoggerProvider>, OtelError> {
     let Some(to) = &settings.logs else {
         return Ok(None);
     };
     let exporter = exporter!(LogExporter, Signal::Logs, to, tls, engine);
+    let batches = BatchLogProcessor::builder(Counted::new(exporter, tally)).build();
     Ok(Some(
         SdkLoggerProvider::builder()
             .with_resource(resource)
-            .with_batch_exporter(exporter)
+            .with_log_processor(Counted::new(batches, tally))
             .build(),
     ))
 }
@@ -86,12 +93,15 @@ pub(super) fn metrics(
     tls: &Tls,
     engine: &Engine,
     readers: MeterProviderBuilder,
+    tally: &Arc<Tally>,
 ) -> Result<SdkMeterProvider, OtelError> {
     let provider = match &settings.metrics {
         None => readers.build(),
         Some(to) => {
             let exporter = exporter!(MetricExporter, Signal::Metrics, to, tls, engine);
-            readers.with_periodic_exporter(exporter).build()
+            readers
+                .with_periodic_exporter(Counted::new(exporter, tally))
+                .build()
         }
     };
     instruments::register(&provider.meter("mainstay"));

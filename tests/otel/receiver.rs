@@ -167,6 +167,9 @@ impl Drop for Receiver {
     }
 }
 
+/// A path at which nothing is taken.
+pub(crate) const NOWHERE: &str = "/nothing/here";
+
 /// A certificate made for one test.
 pub(crate) struct Certificate(rcgen::CertifiedKey<rcgen::KeyPair>);
 
@@ -220,6 +223,11 @@ async fn answer(
         "/v1/metrics" => {
             received.metrics.push(decode(body));
             ExportMetricsServiceResponse::default().encode_to_vec()
+        }
+        NOWHERE => {
+            let mut refusal = hyper::Response::new(Full::from(Bytes::new()));
+            *refusal.status_mut() = hyper::StatusCode::NOT_FOUND;
+            return Ok(refusal);
         }
         other => panic!("asked for {other}"),
     };
