@@ -1,4 +1,4 @@
-//! A supervised Deribit session, end to end: what it is like to live through six faults.
+//! A supervised Deribit session, end to end: what it is like to live through seven faults.
 //!
 //! Problem that it shows solved: a program wants ticker, book, trades and its own orders, for weeks,
 //! and wants to *know* when it missed something. `cargo run --example deribit_session` starts an

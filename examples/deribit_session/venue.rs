@@ -10,6 +10,7 @@ use mainstay::testing::deribit::{DeribitSimulator, Fault};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Blow {
     TcpReset,
+    Restart,
     HalfOpenSilence,
     PolicyClose,
     TokenExpires,
@@ -38,6 +39,7 @@ impl fmt::Display for Blow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::TcpReset => "the venue resets the TCP connection",
+            Self::Restart => "the venue restarts, and refuses the first two attempts to connect",
             Self::HalfOpenSilence => "the venue falls silent and leaves the connection half open",
             Self::PolicyClose => "the venue closes with code 1008",
             Self::TokenExpires => "the token expires and its renewal is refused",
@@ -112,6 +114,7 @@ impl Venue {
         match self {
             Self::Embedded(_) => vec![
                 Blow::TcpReset,
+                Blow::Restart,
                 Blow::HalfOpenSilence,
                 Blow::PolicyClose,
                 Blow::TokenExpires,
@@ -129,6 +132,15 @@ impl Venue {
         };
         let faults = match blow {
             Blow::TcpReset => vec![Fault::TcpReset],
+            Blow::Restart => vec![
+                Fault::RefuseUpgrade {
+                    status: 503,
+                    headers: Vec::new(),
+                    body: "starting".to_owned(),
+                    times: 2,
+                },
+                Fault::TcpReset,
+            ],
             Blow::HalfOpenSilence => vec![Fault::HalfOpen],
             Blow::PolicyClose => vec![Fault::Close {
                 code: 1008,
