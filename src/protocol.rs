@@ -15,6 +15,7 @@ pub mod establish;
 #[cfg(feature = "fast-wire")]
 pub mod framing;
 pub mod health;
+pub(crate) mod json;
 pub mod json_rpc;
 pub mod latency;
 pub mod limiter;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::json;
 use crate::error::RequestError;
 
 /// A request without its id.
@@ -26,20 +27,21 @@ impl Call {
     ///
     /// # Errors
     ///
-    /// [`RequestError::Unencodable`] if `params` cannot be written as JSON.
+    /// [`RequestError::Unencodable`] if `params` cannot be written as JSON, which has no word for a number that is
+    /// not finite.
     pub fn new(
         method: impl Into<Cow<'static, str>>,
         params: &impl Serialize,
     ) -> Result<Self, RequestError> {
         let method = method.into();
-        match serde_json::value::to_raw_value(params) {
+        match json::raw(params) {
             Ok(params) => Ok(Self {
                 method,
                 params: Some(params),
             }),
-            Err(error) => Err(RequestError::Unencodable {
+            Err(detail) => Err(RequestError::Unencodable {
                 method: method.into_owned(),
-                detail: error.to_string(),
+                detail,
             }),
         }
     }

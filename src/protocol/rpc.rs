@@ -18,6 +18,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::call::Call;
+use super::json;
 use super::reconcile::Reconcile;
 use crate::error::{DecodeError, RequestError};
 
@@ -170,12 +171,7 @@ impl Params {
 
     /// One value that is all of the parameters, usually a struct.
     pub fn whole(params: &impl Serialize) -> Self {
-        let written = serde_json::value::to_raw_value(params);
-        Self(
-            written
-                .map(Written::Whole)
-                .map_err(|error| error.to_string()),
-        )
+        Self(json::raw(params).map(Written::Whole))
     }
 
     /// Adds a member; what is `None` is left out. After [`Params::whole`] it adds nothing.
@@ -185,7 +181,7 @@ impl Params {
             Ok(Written::Whole(_)) | Err(_) => return self,
         };
         let name = name.strip_prefix("r#").unwrap_or(name);
-        Self(member(members, name, value).map_err(|error| error.to_string()))
+        Self(member(members, name, value))
     }
 
     fn written(self) -> Result<Box<RawValue>, String> {
@@ -204,17 +200,13 @@ impl Default for Params {
     }
 }
 
-fn member(
-    mut members: String,
-    name: &str,
-    value: &impl Serialize,
-) -> Result<Written, serde_json::Error> {
-    let value = serde_json::to_string(value)?;
+fn member(mut members: String, name: &str, value: &impl Serialize) -> Result<Written, String> {
+    let value = json::text(value).map_err(|why| format!("{name}: {why}"))?;
     if value != "null" {
         if !members.is_empty() {
             members.push(',');
         }
-        members.push_str(&serde_json::to_string(name)?);
+        members.push_str(&json::text(name)?);
         members.push(':');
         members.push_str(&value);
     }
@@ -350,6 +342,12 @@ mod tests {
         let bytes = std::collections::HashMap::from([(vec![1], 1)]);
         let error = odd(&bytes).call().unwrap_err();
         assert!(matches!(error, RequestError::Unencodable { method, .. } if method == "odd"));
+        // serde_json would write it as `null`, and it would be left out like `None`.
+        let error = place("a", None, f64::NAN).call().unwrap_err();
+        assert!(
+            matches!(&error, RequestError::Unencodable { detail, .. } if detail == "amount: NaN is no number in json"),
+            "{error:?}"
+        );
     }
 
     #[test]

@@ -20,7 +20,7 @@ use super::{Session, plane::Plane};
 use crate::error::{RequestError, UnknownCause};
 use crate::frame::{Frame, Utf8Bytes};
 use crate::protocol::call::Call;
-use crate::protocol::json_rpc;
+use crate::protocol::{json, json_rpc};
 
 impl Session {
     /// Sends a text frame and waits until it has been written.
@@ -47,10 +47,10 @@ impl Session {
     ///
     /// As [`Session::send`], cancel safety included; [`RequestError::Unencodable`] if it is no JSON.
     pub async fn send_json(&self, value: &impl Serialize) -> Result<(), RequestError> {
-        let text = serde_json::to_string(value).map_err(|error| {
+        let text = json::text(value).map_err(|detail| {
             self.failed_request(RequestError::Unencodable {
                 method: "json".to_owned(),
-                detail: error.to_string(),
+                detail,
             })
         })?;
         self.send_text(text).await

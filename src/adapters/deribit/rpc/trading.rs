@@ -297,6 +297,23 @@ mod tests {
     }
 
     #[test]
+    fn an_order_whose_price_is_no_number_is_not_sent_without_one() {
+        let limit = |price| buy(&NewOrder::limit("BTC-PERPETUAL", 10.0, price)).call();
+        assert!(limit(9000.5).is_ok());
+        for odd in [f64::NAN, f64::INFINITY] {
+            let error = limit(odd).unwrap_err().to_string();
+            assert!(
+                error.contains("\"private/buy\"") && error.contains("price: "),
+                "{error}"
+            );
+        }
+        assert!(edit(&Edit::order("1").amount(f64::NAN)).call().is_err());
+        let close = |price| close_position("BTC-PERPETUAL", OrderType::Limit, price).call();
+        assert!(close(None).is_ok());
+        assert!(close(Some(f64::NAN)).is_err());
+    }
+
+    #[test]
     fn orders_are_written_as_the_venue_reads_them() {
         let market = buy(&NewOrder::market("BTC-PERPETUAL", 10.0).label("m"));
         assert_eq!(market.method(), "private/buy");
