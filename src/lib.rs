@@ -84,7 +84,7 @@ pub use protocol::call::Call;
 pub use protocol::continuity::{Epoch, Gap, Resynced};
 pub use protocol::rpc::TypedCall;
 pub use protocol::status::{Status, Transition, Why};
-pub use protocol::subscriptions::{ChannelState, ChannelStatus, Refusal};
+pub use protocol::subscriptions::{ChannelState, ChannelStatus, Refusal, Wishes};
 pub use protocol::venue_time::VenueTime;
 #[cfg(feature = "testing")]
 pub use session::Part;

@@ -45,6 +45,7 @@ mod spans;
 pub(crate) mod spec;
 pub(crate) mod start;
 pub(crate) mod statistics;
+mod subscribe;
 mod subscriber;
 pub(crate) mod subscription;
 mod subscription_manager;
@@ -64,15 +65,15 @@ use mainstay_supervisors::{Root, ShutdownPlan, ShutdownReport, SupervisorRef, Tr
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
-use tokio::sync::{oneshot, watch};
-use tokio::time::{Instant, timeout_at};
+use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::{Instrument, Span};
 
-use crate::config::{Config, Queue};
-use crate::error::{DecodeError, EndReason, Recovery, RequestError, SubscribeError};
+use crate::config::Config;
+use crate::error::{DecodeError, EndReason, Recovery, RequestError};
 use crate::frame::Frame;
 use crate::hooks::Admission;
-use crate::platform::{Channel, ChannelKind, Message, Platform};
+use crate::platform::Platform;
 use crate::protocol::call::Call;
 use crate::protocol::latency::RecentLatency;
 use crate::protocol::venue_time::VenueTime;
@@ -87,8 +88,6 @@ use metrics::Metrics;
 use plane::{Plane, SessionState};
 use request::Way;
 use statistics::Statistics;
-use subscriber::Subscriber;
-use subscription::Subscription;
 use subscription_manager::SubscriptionMessage;
 use tape::RecordingStatistics;
 use task::OwnedTask;
@@ -147,103 +146,6 @@ pub enum Part {
 }
 
 impl Session {
-    /// Subscribes to a channel and waits for the venue's confirmation.
-    ///
-    /// While the session is down the wish is kept and asked for when it is live again. Where the platform
-    /// asks nobody for a channel, as on a bare connection, it counts as confirmed at once, and asking the
-    /// peer to send is the user's own request.
-    ///
-    /// # Errors
-    ///
-    /// [`SubscribeError`]: refused, not confirmed within the configured request timeout, or ended.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future withdraws the wish.
-    pub async fn subscribe<M: Message>(
-        &self,
-        channel: Channel<M>,
-    ) -> Result<Subscription<M>, SubscribeError> {
-        self.subscribe_with(channel, self.shared.config.queue.clone())
-            .await
-    }
-
-    /// [`Session::subscribe`] with a queue of its own.
-    ///
-    /// # Errors
-    ///
-    /// As [`Session::subscribe`].
-    pub async fn subscribe_with<M: Message>(
-        &self,
-        channel: Channel<M>,
-        queue: Queue,
-    ) -> Result<Subscription<M>, SubscribeError> {
-        let subscribed = self.try_subscribe(channel, queue).await;
-        subscribed.inspect_err(|error| {
-            let reason = error.explain().code;
-            self.shared.plane.failed("subscription", reason);
-        })
-    }
-
-    async fn try_subscribe<M: Message>(
-        &self,
-        channel: Channel<M>,
-        queue: Queue,
-    ) -> Result<Subscription<M>, SubscribeError> {
-        let name = channel.name();
-        let limit = self.shared.config.request_timeout;
-        let deadline = from_now(limit);
-        let kind = self.shared.platform.channel(name);
-        let subscriber = Subscriber::new(Some(Arc::clone(name)), kind, queue);
-        let subscription = self.subscription(&subscriber);
-        let (reply, confirmed) = oneshot::channel();
-        let ended = || SubscribeError::Ended {
-            channel: name.to_string(),
-        };
-        let message = SubscriptionMessage::Subscribe(subscriber, reply).into();
-        let answer = async {
-            let within = deadline.saturating_duration_since(Instant::now());
-            let manager = &self.shared.addresses.manager;
-            match manager.cast_when_up(message, within).await {
-                Ok(_) => confirmed.await.unwrap_or_else(|_| Err(ended())),
-                Err(_) => Err(ended()),
-            }
-        };
-        tokio::select! {
-            biased;
-            answer = timeout_at(deadline, answer) => match answer {
-                Ok(Ok(())) => Ok(subscription),
-                Ok(Err(error)) => Err(error),
-                Err(_) => Err(SubscribeError::Timeout { channel: name.to_string(), limit }),
-            },
-            _ = self.ended() => Err(ended()),
-        }
-    }
-
-    /// Everything that is neither an answer nor a message of a subscribed channel: on a plain
-    /// connection, every message.
-    #[must_use]
-    pub fn messages(&self) -> Subscription<Frame> {
-        self.messages_with(self.shared.config.queue.clone())
-    }
-
-    /// [`Session::messages`] with a queue of its own.
-    #[must_use]
-    pub fn messages_with(&self, queue: Queue) -> Subscription<Frame> {
-        let subscriber = Subscriber::new(None, ChannelKind::events(), queue);
-        self.shared.plane.admit(&subscriber);
-        self.subscription(&subscriber)
-    }
-
-    fn subscription<M: Message>(&self, subscriber: &Arc<Subscriber>) -> Subscription<M> {
-        let manager = self.shared.addresses.manager.clone();
-        Subscription::new(
-            Arc::clone(subscriber),
-            Arc::clone(&self.shared.plane),
-            manager,
-        )
-    }
-
     /// Sends a request and reads its result as `R`, within the configured request timeout.
     ///
     /// While the session is not live it waits for that, up to the same deadline and within the bounds of

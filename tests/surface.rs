@@ -9,6 +9,8 @@ mod batch;
 mod given_up;
 #[path = "surface/hand_over.rs"]
 mod hand_over;
+#[path = "surface/many.rs"]
+mod many;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -20,6 +20,7 @@
 
 mod release;
 mod state;
+mod wishes;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use std::time::Instant;
 pub use release::ReleaseAction;
 use release::Releases;
 pub use state::{ChannelState, ChannelStatus, Refusal};
+pub use wishes::Wishes;
 
 use super::continuity::Epoch;
 

@@ -34,15 +34,19 @@ pub(crate) struct Table {
 impl Routes {
     /// Adds a subscriber.
     pub(crate) fn add(&self, subscriber: &Arc<Subscriber>) {
-        self.change(|table| match &subscriber.channel {
-            Some(channel) => {
-                table
-                    .channels
-                    .entry(Arc::clone(channel))
-                    .or_default()
-                    .push(Arc::clone(subscriber));
+        self.add_all([subscriber]);
+    }
+
+    /// Adds subscribers, all in one step.
+    pub(crate) fn add_all<'s>(&self, subscribers: impl IntoIterator<Item = &'s Arc<Subscriber>>) {
+        self.change(|table| {
+            for subscriber in subscribers {
+                let list = match &subscriber.channel {
+                    Some(channel) => table.channels.entry(Arc::clone(channel)).or_default(),
+                    None => &mut table.everything_else,
+                };
+                list.push(Arc::clone(subscriber));
             }
-            None => table.everything_else.push(Arc::clone(subscriber)),
         });
     }
 

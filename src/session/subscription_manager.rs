@@ -41,8 +41,8 @@ pub(crate) struct SubscriptionManager;
 /// What a SubscriptionManager is told.
 #[derive(Debug)]
 pub(crate) enum SubscriptionMessage {
-    /// The user wants a channel. Already in the routing table; answered when confirmed or refused.
-    Subscribe(Arc<Subscriber>, oneshot::Sender<Result<(), SubscribeError>>),
+    /// The user wants channels, one or many at once. Each is answered when confirmed or refused.
+    Subscribe(Vec<Wished>),
     /// The user has let go of a subscription.
     Unsubscribe(Arc<Subscriber>),
     /// The user has let go of a subscription and waits for what the venue says to that.
@@ -59,6 +59,13 @@ pub(crate) enum SubscriptionMessage {
 }
 
 mainstay_supervisors::message!(Traced<SubscriptionMessage>);
+
+/// A channel that the user wants, and who waits for what becomes of that.
+#[derive(Debug)]
+pub(crate) struct Wished {
+    pub(crate) subscriber: Arc<Subscriber>,
+    pub(crate) reply: oneshot::Sender<Result<(), SubscribeError>>,
+}
 
 /// What a SubscriptionManager is made of.
 pub(crate) struct SubscriptionArguments {
@@ -135,9 +142,7 @@ impl Actor for SubscriptionManager {
         let (message, span) = message.open(&state.arguments.plane, "subscription_manager", &myself);
         let _within = span.enter();
         match message {
-            SubscriptionMessage::Subscribe(subscriber, reply) => {
-                state.subscribe(&subscriber, reply)
-            }
+            SubscriptionMessage::Subscribe(wished) => state.subscribe(wished),
             SubscriptionMessage::Unsubscribe(subscriber) => {
                 // Nobody waits for what becomes of it.
                 let _ = state.unsubscribe(&subscriber);
@@ -166,14 +171,23 @@ impl SubscriptionState {
         self.arguments.plane.ledger()
     }
 
-    fn subscribe(
-        &mut self,
-        subscriber: &Arc<Subscriber>,
-        reply: oneshot::Sender<Result<(), SubscribeError>>,
-    ) {
+    /// What is wanted together is asked for together.
+    fn subscribe(&mut self, wished: Vec<Wished>) {
+        if self.arguments.adapter.is_some() {
+            let subscribers = wished.iter().map(|wished| &wished.subscriber);
+            self.arguments.plane.routes.add_all(subscribers);
+        }
+        let ask = wished.into_iter().filter_map(|wished| self.wish(wished));
+        let ask = ask.collect();
+        self.ask(ask);
+    }
+
+    /// Notes a wish. Its channel, if the venue is to be asked for it.
+    fn wish(&mut self, wished: Wished) -> Option<Arc<str>> {
+        let Wished { subscriber, reply } = wished;
         let Some(channel) = &subscriber.channel else {
             let _ = reply.send(Ok(()));
-            return;
+            return None;
         };
         let wanted = self.ledger().is_wanted(channel);
         let action = self.ledger().wish(channel);
@@ -187,29 +201,29 @@ impl SubscriptionState {
             self.arguments.plane.report(&added);
         }
         if self.arguments.adapter.is_none() {
-            self.arguments.plane.admit(subscriber);
+            self.arguments.plane.admit(&subscriber);
             let _ = reply.send(Ok(()));
-            return;
+            return None;
         }
-        self.arguments.plane.routes.add(subscriber);
-        self.arguments.plane.end_if_over(subscriber);
+        self.arguments.plane.end_if_over(&subscriber);
         let plane = &self.arguments.plane;
-        match action {
+        let ask = match action {
             WishAction::Confirmed(epoch) if plane.is_open(epoch) => {
                 subscriber.resync(epoch, clock::now());
                 let _ = reply.send(Ok(()));
-                return;
+                return None;
             }
-            WishAction::Ask => self.ask(vec![Arc::clone(channel)]),
+            WishAction::Ask => Some(Arc::clone(channel)),
             // Confirmed on a connection that has ended; its end has yet to be heard of.
             WishAction::Confirmed(_)
             | WishAction::Wait
             | WishAction::Keep
-            | WishAction::Release => {}
-        }
+            | WishAction::Release => None,
+        };
         let waiting = self.waiting.entry(Arc::clone(channel)).or_default();
         waiting.retain(|waiting| !waiting.is_closed());
         waiting.push(reply);
+        ask
     }
 
     /// Withdraws a wish. What became of its channel, if the venue need not be asked for that.
