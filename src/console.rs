@@ -56,6 +56,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use crate::error::{Category, Entry, explained, told_with_causes};
 use crate::inspect::Inspector;
 use crate::session::task::OwnedTask;
 pub use place::Place;
@@ -144,6 +145,29 @@ pub enum ServeError {
         source: io::Error,
     },
 }
+
+impl ServeError {
+    fn entry(&self) -> Entry {
+        match self {
+            Self::InUse { .. }
+            | Self::Occupied { .. }
+            | Self::NotLoopback { .. }
+            | Self::NoFiles { .. } => Entry::new(
+                "console-place",
+                Category::Configuration,
+                "choose a file of your own that is not there yet, or a loopback address",
+            ),
+            Self::Io { .. } => Entry::new(
+                "console-io",
+                Category::Configuration,
+                "read the cause; look at the folder's owner, or choose another place",
+            ),
+        }
+    }
+}
+
+explained!(ServeError);
+told_with_causes!(ServeError);
 
 /// A program that shows itself. Dropping it stops that and removes the socket's file.
 pub struct Console {

@@ -24,6 +24,7 @@ pub mod guide {}
 
 pub use connect::{ConfigError, ConfigErrors, ConnectError, HttpResponse, Phase};
 pub use explain::{Category, Explanation};
+pub(crate) use explain::{Entry, explained, told_with_causes};
 pub use limit::LimitError;
 pub use pool::{AddError, DuplicateId, PoolError};
 pub use request::{DecodeError, ErrorObject, RequestError, UnknownCause};

@@ -43,6 +43,7 @@ use futures_util::future::join_all;
 use mainstay_supervisors::{SupervisorRef, TreeSnapshot};
 use serde::Serialize;
 
+use crate::error::{Category, Entry, explained, told_with_causes};
 use crate::pool::{ConnectionId, Pool, Registry};
 use crate::protocol::serial;
 use crate::session::Session;
@@ -125,6 +126,25 @@ pub enum Unwell {
         path: String,
     },
 }
+
+impl Unwell {
+    fn entry(&self) -> Entry {
+        match self {
+            Self::SessionNotReady { reason, .. } => reason.entry(),
+            Self::SessionNotAlive { reason, .. } => reason.entry(),
+            Self::PoolNotReady { reason, .. } => reason.entry(),
+            Self::PoolNotAlive { reason, .. } => reason.entry(),
+            Self::TreeEnded { .. } => Entry::new(
+                "tree-ended",
+                Category::Supervision,
+                "read the last reports of its supervisor, and start it again",
+            ),
+        }
+    }
+}
+
+explained!(Unwell);
+told_with_causes!(Unwell);
 
 impl Inspector {
     /// Nothing yet.

@@ -37,6 +37,7 @@ use opentelemetry_prometheus::PrometheusExporter;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 
+use crate::error::{Category, Entry, explained, told_with_causes};
 use crate::instruments;
 pub(crate) use server::Server;
 
@@ -158,6 +159,36 @@ pub enum PrometheusError {
     #[error("no thread for the page that is scraped; raise the limit of the process")]
     Thread(#[source] std::io::Error),
 }
+
+impl PrometheusError {
+    pub(crate) fn entry(&self) -> Entry {
+        match self {
+            Self::Variable { .. } => Entry::new(
+                "otel-variable",
+                Category::Configuration,
+                "write what the message says into that variable, or leave it out",
+            ),
+            Self::Address { .. } => Entry::new(
+                "prometheus-address",
+                Category::Configuration,
+                "choose another address, or end who has this one",
+            ),
+            Self::Exporter(_) => Entry::new(
+                "otel-exporter",
+                Category::Configuration,
+                "read the cause; register no second exporter with the same registry",
+            ),
+            Self::Thread(_) => Entry::new(
+                "no-thread",
+                Category::Configuration,
+                "raise the limit of threads of the process",
+            ),
+        }
+    }
+}
+
+explained!(PrometheusError);
+told_with_causes!(PrometheusError);
 
 /// The reader of a meter provider, and who shows what it reads.
 pub(crate) fn listen(

@@ -14,6 +14,7 @@ use std::time::SystemTime;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::error::{self, Category, explained, told_with_causes};
 use crate::protocol::recording::{Entry, Metadata};
 
 /// A recording could not be read.
@@ -35,6 +36,26 @@ pub enum ReplayError {
         source: io::Error,
     },
 }
+
+impl ReplayError {
+    fn entry(&self) -> error::Entry {
+        match self {
+            Self::NotFound { .. } => error::Entry::new(
+                "recording-missing",
+                Category::Configuration,
+                "name a file that a session has recorded into",
+            ),
+            Self::Io { .. } => error::Entry::new(
+                "recording-io",
+                Category::Configuration,
+                "read the cause; look at the file's owner and at the disk",
+            ),
+        }
+    }
+}
+
+explained!(ReplayError);
+told_with_causes!(ReplayError);
 
 /// A recording that is being read, entry by entry.
 ///

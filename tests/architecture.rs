@@ -4,7 +4,7 @@
 //! DESIGN in one sentence: imports go downward only, and the floors below the session know no clock,
 //! no socket, no task and no actor.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -37,7 +37,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
-    ("replay", &["protocol"]),
+    ("replay", &["error", "protocol"]),
     (
         "pool",
         &[
@@ -51,13 +51,13 @@ const FLOORS: &[(&str, &[&str])] = &[
         ],
     ),
     ("instruments", &["protocol", "session"]),
-    ("prometheus", &["instruments"]),
+    ("prometheus", &["error", "instruments"]),
     (
         "otel",
         &["config", "connector", "error", "instruments", "prometheus"],
     ),
-    ("inspect", &["pool", "protocol", "session"]),
-    ("console", &["inspect", "session"]),
+    ("inspect", &["error", "pool", "protocol", "session"]),
+    ("console", &["error", "inspect", "session"]),
     // Binaries see what a user sees.
     ("bin", &[]),
     (
@@ -414,7 +414,7 @@ fn shows(cell: &str, functions: &BTreeMap<String, Vec<String>>) -> bool {
 fn every_row_of_the_parity_table_names_what_is_there() {
     let text = fs::read_to_string(root().join("docs/parity.md")).expect("docs/parity.md");
     let functions = functions();
-    let mut items = std::collections::BTreeSet::new();
+    let mut items = BTreeSet::new();
     for folder in ["src", "supervisors/src"] {
         for (_, source) in sources(folder) {
             items.extend(source.lines().filter_map(declared).map(str::to_owned));
@@ -470,6 +470,71 @@ fn every_row_of_the_parity_table_names_what_is_there() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(rows > 600, "{rows} rows");
+}
+
+/// What the macros of this name are given, all over `text`.
+fn given<'t>(text: &'t str, open: &str) -> impl Iterator<Item = &'t str> {
+    let lists = text.split(open).skip(1);
+    let lists = lists.map(|rest| rest.split(");").next().unwrap_or(rest));
+    lists.flat_map(|list| list.split(',').map(str::trim))
+}
+
+#[test]
+fn every_error_is_explained_and_every_explanation_is_a_heading_of_the_guide() {
+    // The test kit's errors end a test; those of the second wire become close reasons; these two are between
+    // the library's own parts.
+    let own = ["src/testing", "src/bin", "src/protocol/framing.rs"];
+    let inner = ["TransportEnd", "Refusal"];
+    let (mut errors, mut explained, mut codes) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+    for (path, text) in sources("src") {
+        if own.iter().any(|own| path.starts_with(own)) || path.contains("/tests") {
+            continue;
+        }
+        let code = code(&text);
+        for derived in code.split("thiserror::Error)]").skip(1) {
+            let item = derived.lines().map(str::trim_start).find(|line| {
+                let bare = line.trim_start_matches("pub(crate) ");
+                let bare = bare.trim_start_matches("pub ");
+                bare.starts_with("enum ") || bare.starts_with("struct ")
+            });
+            let named = item.and_then(|line| {
+                let rest = line.strip_prefix("pub ")?;
+                rest.split_once(' ').map(|(_, rest)| name(rest))
+            });
+            errors.extend(named.map(str::to_owned));
+        }
+        explained.extend(given(&code, "explained!(").map(str::to_owned));
+        let entries = code.split("Entry::new(").skip(1);
+        let first = entries.filter_map(|rest| rest.trim_start().strip_prefix('"'));
+        codes.extend(first.filter_map(|rest| rest.split('"').next().map(str::to_owned)));
+    }
+    for known in ["ReplayError", "NotAlive", "FlushError", "ConfigError"] {
+        assert!(errors.iter().any(|error| error == known), "{errors:?}");
+    }
+    errors.retain(|error| !inner.contains(&&**error) && !explained.contains(error));
+    assert!(errors.is_empty(), "without an explanation: {errors:?}");
+    let guide = fs::read_to_string(root().join("src/error/guide.md")).expect("the guide");
+    let headings = guide.lines().filter_map(|line| line.strip_prefix("## "));
+    let headings: BTreeSet<String> = headings.map(str::to_owned).collect();
+    let unsaid: Vec<_> = codes.difference(&headings).collect();
+    assert!(unsaid.is_empty(), "no heading of the guide: {unsaid:?}");
+    assert!(
+        codes.contains("recording-line") && codes.contains("closed-eof"),
+        "{codes:?}"
+    );
+    let higher = [
+        "recording-",
+        "book-",
+        "not-ready",
+        "console-",
+        "otel-",
+        "prometheus-",
+        "no-thread",
+    ];
+    let stale = headings.iter().filter(|heading| {
+        higher.iter().any(|start| heading.starts_with(start)) && !codes.contains(*heading)
+    });
+    assert_eq!(stale.collect::<Vec<_>>(), Vec::<&String>::new());
 }
 
 #[test]

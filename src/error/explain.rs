@@ -97,14 +97,18 @@ impl fmt::Display for Explanation {
 const GUIDE: &str = "https://docs.rs/mainstay/latest/mainstay/error/guide/index.html";
 
 /// What is known of a case beforehand.
-struct Entry {
+pub(crate) struct Entry {
     code: &'static str,
     category: Category,
     suggestion: String,
 }
 
 impl Entry {
-    fn new(code: &'static str, category: Category, suggestion: impl Into<String>) -> Self {
+    pub(crate) fn new(
+        code: &'static str,
+        category: Category,
+        suggestion: impl Into<String>,
+    ) -> Self {
         Self {
             code,
             category,
@@ -112,7 +116,11 @@ impl Entry {
         }
     }
 
-    fn explain(self, message: String) -> Explanation {
+    pub(crate) fn category(&self) -> Category {
+        self.category
+    }
+
+    pub(crate) fn explain(self, message: String) -> Explanation {
         Explanation {
             code: self.code,
             category: self.category,
@@ -123,19 +131,19 @@ impl Entry {
     }
 }
 
-/// Gives a type its two methods.
+/// Gives a type its two methods, also one of a higher floor.
 macro_rules! explained {
     ($($type:ty),* $(,)?) => {
         $(impl $type {
             /// What it is about.
             #[must_use]
-            pub fn category(&self) -> Category {
-                self.entry().category
+            pub fn category(&self) -> $crate::error::Category {
+                self.entry().category()
             }
 
             /// What happened, what to do, and where to read more. For a person; programs ask `recovery`.
             #[must_use]
-            pub fn explain(&self) -> Explanation {
+            pub fn explain(&self) -> $crate::error::Explanation {
                 self.entry().explain(self.story())
             }
         })*
@@ -167,11 +175,13 @@ macro_rules! told_with_causes {
     ($($type:ty),* $(,)?) => {
         $(impl $type {
             fn story(&self) -> String {
-                chain(self)
+                $crate::error::chain(self)
             }
         })*
     };
 }
+
+pub(crate) use {explained, told_with_causes};
 
 told_with_causes!(
     LimitError,
@@ -193,13 +203,13 @@ told_with_causes!(
 );
 
 impl ConfigError {
-    fn entry(&self) -> Entry {
+    pub(crate) fn entry(&self) -> Entry {
         Entry::new("config", Category::Configuration, self.remedy.clone())
     }
 }
 
 impl ConfigErrors {
-    fn entry(&self) -> Entry {
+    pub(crate) fn entry(&self) -> Entry {
         let remedies: Vec<String> = self
             .iter()
             .map(|error| format!("{}: {}", error.option, error.remedy))
@@ -209,7 +219,7 @@ impl ConfigErrors {
 }
 
 impl ConnectError {
-    fn entry(&self) -> Entry {
+    pub(crate) fn entry(&self) -> Entry {
         use Category::{Network, Protocol, Timeout, Tls};
         match self {
             Self::Config { source } => source.entry(),
@@ -324,7 +334,7 @@ fn refused(status: u16) -> Entry {
 }
 
 impl StartError {
-    fn entry(&self) -> Entry {
+    pub(crate) fn entry(&self) -> Entry {
         match self {
             Self::Config(errors) => errors.entry(),
             Self::Connect(error) => error.entry(),
@@ -360,7 +370,7 @@ fn step_refused(recovery: Recovery) -> Entry {
 }
 
 impl SubscribeError {
-    fn entry(&self) -> Entry {
+    pub(crate) fn entry(&self) -> Entry {
         match self {
             Self::Rejected { .. } => Entry::new(
                 "subscribe-rejected",
@@ -382,7 +392,7 @@ impl SubscribeError {
 }
 
 impl UnsubscribeError {
-    fn entry(&self) -> Entry {
+    pub(crate) fn entry(&self) -> Entry {
         match self {
             Self::Rejected { .. } => Entry::new(
                 "unsubscribe-rejected",
@@ -404,7 +414,7 @@ impl UnsubscribeError {
 }
 
 impl WaitError {
-    fn entry(&self) -> Entry {
+    pub(crate) fn entry(&self) -> Entry {
         match self {
             Self::Timeout { .. } => Entry::new(
                 "wait-timeout",
@@ -417,7 +427,7 @@ impl WaitError {
 }
 
 impl RequestError {
-    fn entry(&self) -> Entry {
+    pub(crate) fn entry(&self) -> Entry {
         match self {
             Self::Answered { error, .. } => error.entry(),
             Self::Undecodable { source, .. } => source.entry(),
@@ -442,7 +452,7 @@ impl RequestError {
 }
 
 impl LimitError {
-    fn entry(&self) -> Entry {
+    pub(crate) fn entry(&self) -> Entry {
         match self {
             Self::QueueFull { .. } => Entry::new(
                 "limit-queue-full",
@@ -464,7 +474,7 @@ impl LimitError {
 }
 
 impl UnknownCause {
-    fn entry(&self) -> Entry {
+    pub(crate) fn entry(&self) -> Entry {
         match self {
             Self::ConnectionLost(_) => Entry::new(
                 "request-unknown",
@@ -486,7 +496,7 @@ impl UnknownCause {
 }
 
 impl DecodeError {
-    fn entry(&self) -> Entry {
+    pub(crate) fn entry(&self) -> Entry {
         Entry::new(
             "undecodable",
             Category::Protocol,
@@ -497,7 +507,7 @@ impl DecodeError {
 
 impl ErrorObject {
     /// The codes of JSON-RPC 2.0 (section 5.1); a venue's own are explained by its documentation.
-    fn entry(&self) -> Entry {
+    pub(crate) fn entry(&self) -> Entry {
         match self.code {
             -32700 | -32600 => Entry::new(
                 "rpc-invalid-request",
@@ -529,7 +539,7 @@ impl ErrorObject {
 }
 
 impl EndReason {
-    fn entry(&self) -> Entry {
+    pub(crate) fn entry(&self) -> Entry {
         match self {
             Self::Shutdown => {
                 Entry::new("shutdown", Category::Lifecycle, "nothing: it was asked for")
@@ -579,7 +589,7 @@ impl CloseReason {
         }
     }
 
-    fn entry(&self) -> Entry {
+    pub(crate) fn entry(&self) -> Entry {
         match self {
             Self::Peer { code, .. } => closed_with(*code),
             Self::Local { .. } | Self::Reconnect => Entry::new(

@@ -5,7 +5,7 @@
 //! Invariants: each names the variable, the value and the remedy; a value that may hold a credential is not shown.
 
 use super::Signal;
-use crate::error::ConfigError;
+use crate::error::{Category, ConfigError, Entry, explained, told_with_causes};
 
 /// The export cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -68,7 +68,48 @@ pub struct FlushError {
     pub failed: Vec<(Signal, String)>,
 }
 
+impl OtelError {
+    fn entry(&self) -> Entry {
+        match self {
+            Self::Variable { .. } => Entry::new(
+                "otel-variable",
+                Category::Configuration,
+                "write what the message says into that variable, or leave it out",
+            ),
+            Self::Tls { source, .. } => source.entry(),
+            Self::Exporter { .. } => Entry::new(
+                "otel-exporter",
+                Category::Configuration,
+                "look at OTEL_EXPORTER_OTLP_* in the environment",
+            ),
+            #[cfg(feature = "prometheus")]
+            Self::Prometheus(source) => source.entry(),
+            Self::Thread(_) => Entry::new(
+                "no-thread",
+                Category::Configuration,
+                "raise the limit of threads of the process",
+            ),
+            Self::SubscriberSet => Entry::new(
+                "otel-subscriber",
+                Category::Configuration,
+                "build the export without a subscriber and put its layer into yours",
+            ),
+        }
+    }
+}
+
+explained!(OtelError, FlushError);
+told_with_causes!(OtelError, FlushError);
+
 impl FlushError {
+    fn entry(&self) -> Entry {
+        Entry::new(
+            "otel-flush",
+            Category::Network,
+            "see that the collector runs and takes these, or allow more time",
+        )
+    }
+
     pub(super) fn of(failed: Vec<(Signal, String)>) -> Result<(), Self> {
         if failed.is_empty() {
             Ok(())

@@ -11,6 +11,7 @@ use mainstay_supervisors::TreeSnapshot;
 use serde::Serialize;
 
 use super::{ConnectionId, Pool, PoolHealth};
+use crate::error::{Category, Entry, explained, told_with_causes};
 use crate::session::Session;
 use crate::session::inspect::{self, Chart, OneLine, SessionInspection};
 use crate::session::probe::Probe;
@@ -74,6 +75,44 @@ pub enum PoolNotAlive {
     #[error("the pool's supervisor is not up")]
     NotUp,
 }
+
+impl PoolNotReady {
+    pub(crate) fn entry(&self) -> Entry {
+        match self {
+            Self::NotAlive(reason) => reason.entry(),
+            Self::Empty => Entry::new(
+                "pool-empty",
+                Category::Configuration,
+                "add a session; those whose end nothing can cure leave",
+            ),
+            Self::NoneLive { .. } => Entry::new(
+                "pool-none-live",
+                Category::Network,
+                "ask the pool's health and each session's history why",
+            ),
+        }
+    }
+}
+
+impl PoolNotAlive {
+    pub(crate) fn entry(&self) -> Entry {
+        match self {
+            Self::Closed => Entry::new(
+                "pool-ended",
+                Category::Lifecycle,
+                "start another pool; this one was shut down",
+            ),
+            Self::NotUp => Entry::new(
+                "pool-not-up",
+                Category::Supervision,
+                "ask again in a moment; if it stays so, look at the tree that was to start it",
+            ),
+        }
+    }
+}
+
+explained!(PoolNotReady, PoolNotAlive);
+told_with_causes!(PoolNotReady, PoolNotAlive);
 
 impl Pool {
     /// Everything about the pool and its sessions at this moment. It waits for the trees' answers, a second or two at

@@ -28,6 +28,7 @@ mod timestamp;
 
 use std::time::SystemTime;
 
+use crate::error::{self, Category, explained, told_with_causes};
 use crate::frame::Frame;
 pub use metadata::Metadata;
 pub use redaction::{Confidence, DEFAULT_MEMBERS, REDACTED, Redaction};
@@ -222,6 +223,25 @@ pub enum EntryError {
         kind: &'static str,
     },
 }
+
+impl EntryError {
+    fn entry(&self) -> error::Entry {
+        match self {
+            Self::Json { .. }
+            | Self::Timestamp { .. }
+            | Self::Direction { .. }
+            | Self::Type { .. }
+            | Self::Data { .. } => error::Entry::new(
+                "recording-line",
+                Category::Protocol,
+                "pass over it, as a replay does; only the last line of a recording may be cut short, by a crash",
+            ),
+        }
+    }
+}
+
+explained!(EntryError);
+told_with_causes!(EntryError);
 
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::Session;
 use super::plane::SessionState;
 use crate::close::CloseReason;
-use crate::error::EndReason;
+use crate::error::{Category, EndReason, Entry, explained, told_with_causes};
 
 /// Why a session is not ready.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -37,6 +37,29 @@ pub enum NotReady {
 #[error("{}", without_peers_words(.0))]
 #[non_exhaustive]
 pub struct NotAlive(pub EndReason);
+
+impl NotReady {
+    pub(crate) fn entry(&self) -> Entry {
+        match self {
+            Self::Connecting | Self::Establishing => Entry::new(
+                "not-ready",
+                Category::Lifecycle,
+                "ask again in a moment; if it stays so, read the session's history",
+            ),
+            Self::Down(reason) => reason.entry(),
+            Self::Ended(reason) => reason.entry(),
+        }
+    }
+}
+
+impl NotAlive {
+    pub(crate) fn entry(&self) -> Entry {
+        self.0.entry()
+    }
+}
+
+explained!(NotReady, NotAlive);
+told_with_causes!(NotReady, NotAlive);
 
 /// How a session ended, for those who may be strangers.
 pub(crate) fn without_peers_words(reason: &EndReason) -> String {

@@ -17,6 +17,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use super::book::{Action, Book, BookChange, BookKind, Level};
+use crate::error::{Category, Entry, explained, told_with_causes};
 
 /// One instrument's order book.
 ///
@@ -65,6 +66,27 @@ pub enum BookError {
         found: String,
     },
 }
+
+impl BookError {
+    fn entry(&self) -> Entry {
+        match self {
+            Self::NoSnapshot { .. } | Self::Broken { .. } => Entry::new(
+                "book-broken",
+                Category::Protocol,
+                "wait for the next snapshot, which a new subscription brings; a subscription of the session's does so \
+                 by itself",
+            ),
+            Self::OtherInstrument { .. } => Entry::new(
+                "book-other-instrument",
+                Category::Configuration,
+                "keep a book for each instrument",
+            ),
+        }
+    }
+}
+
+explained!(BookError);
+told_with_causes!(BookError);
 
 impl OrderBook {
     /// An empty book that waits for a snapshot.

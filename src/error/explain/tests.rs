@@ -501,11 +501,19 @@ fn an_attempt_that_takes_too_long_names_its_option() {
 
 #[test]
 fn every_code_is_a_heading_of_the_guide_and_every_heading_is_a_code() {
-    let guide = include_str!("../guide.md");
-    let headings: BTreeSet<&str> = guide
-        .lines()
-        .filter_map(|line| line.strip_prefix("## "))
-        .collect();
+    // Two chapters are of errors of higher floors; `tests/architecture.rs` holds those against their sources.
+    let mut chapter = "";
+    let mut headings = BTreeSet::new();
+    for line in include_str!("../guide.md").lines() {
+        chapter = line.strip_prefix("# ").unwrap_or(chapter);
+        let above = [
+            "Recordings, books and probes",
+            "A program that shows itself",
+        ];
+        if !above.contains(&chapter) {
+            headings.extend(line.strip_prefix("## "));
+        }
+    }
     let codes: BTreeSet<&str> = every_explanation()
         .iter()
         .map(|explanation| explanation.code)
