@@ -33,6 +33,8 @@ pub enum CloseReason {
     },
     /// We closed on purpose, to open another connection: the user asked to reconnect.
     Reconnect,
+    /// We closed on purpose, to go back to a preferred endpoint, which answers again.
+    FailBack,
     /// A hook of the user's had it closed.
     Hook {
         /// What it gave as the reason.
@@ -95,10 +97,11 @@ pub enum CloseReason {
 impl CloseReason {
     /// Every [`CloseReason::label`].
     #[cfg(any(feature = "otel", feature = "prometheus"))]
-    pub(crate) const LABELS: [&str; 15] = [
+    pub(crate) const LABELS: [&str; 16] = [
         "peer_closed",
         "local",
         "reconnect",
+        "fail_back",
         "hook",
         "eof",
         "reset",
@@ -120,6 +123,7 @@ impl CloseReason {
             Self::Peer { .. } => "peer_closed",
             Self::Local { .. } => "local",
             Self::Reconnect => "reconnect",
+            Self::FailBack => "fail_back",
             Self::Hook { .. } => "hook",
             Self::Eof => "eof",
             Self::Io {
@@ -146,6 +150,7 @@ impl CloseReason {
             self,
             Self::Local { .. }
                 | Self::Reconnect
+                | Self::FailBack
                 | Self::Hook { .. }
                 | Self::Peer {
                     code: Some(1000 | 1001),
@@ -192,6 +197,7 @@ impl fmt::Display for CloseReason {
             Self::Peer { code: None, .. } => f.write_str("peer closed without a code"),
             Self::Local { reason } => write!(f, "closed here: {reason}"),
             Self::Reconnect => f.write_str("closed here to connect anew"),
+            Self::FailBack => f.write_str("closed here to go back to a preferred endpoint"),
             Self::Hook { reason, .. } => write!(f, "closed by a hook: {reason}"),
             Self::Eof => f.write_str("peer ended the stream without a close frame"),
             Self::Io {

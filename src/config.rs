@@ -44,12 +44,13 @@ use crate::telemetry::Collector;
 pub use breaker::BreakerPolicy;
 pub use builder::ConfigBuilder;
 pub use conflation::ConflationKey;
-pub use endpoint::Endpoint;
+pub use endpoint::{Endpoint, Urls};
 pub use explain::{Effective, Explanation, Layer};
 pub use headers::Headers;
 pub use limits::{Costs, Lane, Pool, RateLimits, Rule, Weight};
 pub use options::{
-    Liveness, Offline, Overflow, PhaseLimits, Queue, Reconnect, ReconnectOwner, WireBackend,
+    Liveness, Offline, Overflow, PhaseLimits, Queue, Reconnect, ReconnectOwner, StableBy,
+    WireBackend,
 };
 pub use profile::Profile;
 pub use record::Record;
@@ -65,6 +66,13 @@ pub use tls::Tls;
 pub struct Config {
     /// Where to connect.
     pub endpoint: Endpoint,
+    /// Where to connect when [`endpoint`](Self::endpoint) cannot be reached, in the order of preference. Default none.
+    ///
+    /// Each of them has a score that falls with failures and comes back with time: the next attempt goes to the one that
+    /// stands best, and of equals to the first. From a lesser one the session goes back
+    /// ([`fail_back_after`](Reconnect::fail_back_after)). All of them get the same headers and credentials, so name only
+    /// those that you would trust with them. [`Session::endpoints`](crate::Session::endpoints) tells how they stand.
+    pub fallbacks: Vec<Endpoint>,
     /// Whom to trust.
     pub tls: Tls,
     /// Headers of the upgrade request, beside those of RFC 6455.
@@ -141,6 +149,11 @@ impl Config {
         layers.build(errors)
     }
 
+    /// Wherever it may connect, in the order of preference.
+    pub(crate) fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
+        [&self.endpoint].into_iter().chain(&self.fallbacks)
+    }
+
     /// This configuration with a platform's `defaults` beneath what was said so far. `Session::start` does
     /// this with its platform.
     ///
@@ -201,11 +214,16 @@ impl Layers {
                 None
             }
         };
+        let fallbacks = match &said.fallbacks {
+            Some(Some(urls)) => read_fallbacks(urls, endpoint.as_ref(), &mut errors),
+            Some(None) | None => Vec::new(),
+        };
         let subprotocols = said.subprotocols.as_deref().unwrap_or_default();
         let headers = said.headers.build(subprotocols, &mut errors);
         let mut config = Config {
             // What stands here in place of one that was refused is never seen.
             endpoint: endpoint.unwrap_or_else(Endpoint::nowhere),
+            fallbacks,
             headers,
             tls: Tls::default(),
             limits: PhaseLimits::default(),
@@ -237,10 +255,49 @@ impl Layers {
     }
 }
 
+/// Further endpoints; what is wrong with each is noted.
+fn read_fallbacks(
+    urls: &Urls,
+    first: Option<&Endpoint>,
+    errors: &mut Vec<ConfigError>,
+) -> Vec<Endpoint> {
+    let mut refuse = |value: String, remedy: &str| {
+        errors.push(ConfigError::new("fallbacks", value, remedy));
+    };
+    if urls.0.is_empty() {
+        refuse(
+            "an empty list".to_owned(),
+            "name at least one url, or leave it out",
+        );
+    }
+    let mut fallbacks: Vec<Endpoint> = Vec::new();
+    for url in &urls.0 {
+        match Endpoint::parse(url) {
+            Err(error) => refuse(error.value, &error.remedy),
+            Ok(endpoint) if first == Some(&endpoint) || fallbacks.contains(&endpoint) => {
+                refuse(
+                    endpoint.to_string(),
+                    "name each endpoint once, url included",
+                );
+            }
+            Ok(endpoint) => fallbacks.push(endpoint),
+        }
+    }
+    if fallbacks.len() > MOST_FALLBACKS {
+        let remedy = format!("name at most {MOST_FALLBACKS}");
+        refuse(format!("{} urls", urls.0.len()), &remedy);
+    }
+    fallbacks
+}
+
+/// Each has a score, a line in an inspection, and a probe when the session goes back.
+const MOST_FALLBACKS: usize = 100;
+
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")
             .field("endpoint", &self.endpoint)
+            .field("fallbacks", &self.fallbacks)
             .field("tls", &self.tls)
             .field(
                 "headers",

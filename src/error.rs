@@ -65,6 +65,7 @@ impl CloseReason {
             | Self::Peer { .. }
             | Self::Local { .. }
             | Self::Reconnect
+            | Self::FailBack
             | Self::Eof
             | Self::Io { .. }
             | Self::Protocol { .. }
@@ -97,6 +98,7 @@ impl CloseReason {
             | Self::Silent { .. }
             | Self::WriteStalled { .. }
             | Self::Reconnect
+            | Self::FailBack
             | Self::ActorEnded { .. } => false,
         }
     }

@@ -89,6 +89,7 @@ pub use protocol::venue_time::VenueTime;
 #[cfg(feature = "testing")]
 pub use session::Part;
 pub use session::Session;
+pub use session::endpoints::EndpointStatus;
 pub use session::gate::{Gate, GateStatus};
 pub use session::hand_over::HandOver;
 pub use session::handshake::Handshake;

@@ -10,6 +10,7 @@ pub mod breaker;
 pub mod call;
 pub mod connection;
 pub mod continuity;
+pub mod endpoints;
 pub mod envelope;
 pub mod establish;
 #[cfg(feature = "fast-wire")]

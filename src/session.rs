@@ -15,6 +15,8 @@ mod client;
 pub(crate) mod clock;
 mod connection;
 mod dial;
+pub(crate) mod endpoints;
+mod fail_back;
 pub(crate) mod gate;
 pub(crate) mod hand_over;
 pub(crate) mod handshake;
@@ -491,7 +493,7 @@ impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session")
             .field("platform", &self.shared.platform.name())
-            .field("endpoint", &self.shared.config.endpoint)
+            .field("endpoint", &self.shared.plane.places.present().endpoint)
             .field("state", &self.state())
             .finish_non_exhaustive()
     }

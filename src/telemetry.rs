@@ -23,6 +23,7 @@
 //! | `mainstay::connection` | warn | `closed` | `epoch` `cause` `detail` `open_us` |
 //! | `mainstay::connection` | warn | `not opened` | `cause` `detail` |
 //! | `mainstay::connection` | info | `attempt postponed` | `why` (`wait_us`) |
+//! | `mainstay::connection` | info | `endpoint changed` | `endpoint` `previous` `score` `why` |
 //! | `mainstay::message` | trace | `received` | `epoch` `frames` `bytes` |
 //! | `mainstay::message` | trace | `sent` | `epoch` `frames` `bytes` |
 //! | `mainstay::heartbeat` | debug | `pong` | `epoch` `rtt_us` |
@@ -45,7 +46,7 @@
 //! | `mainstay::limit` | warn | `expired` | `pool` `count` |
 //! | `mainstay::limit` | info | `pressure changed` | `pool` `level` `previous` `queued` `capacity` |
 //! | `mainstay::limit` | warn | `limited by the venue` | `rest_us` |
-//! | `mainstay::gate` | warn | `breaker changed` | `state` `previous` |
+//! | `mainstay::gate` | warn | `breaker changed` | `endpoint` `state` `previous` |
 //! | `mainstay::pool` | debug | `routed` | `pool_size` `health` `selected` |
 //! | `mainstay::pool` | debug | `health` | `pool_size` `avg_health` |
 //! | `mainstay::pool` | warn | `failover` | `attempt` `failed` `reason` |

@@ -7,14 +7,17 @@
     reason = "what is allowed in tests is not yet in their helpers"
 )]
 
+use std::future::pending;
 use std::time::Duration;
 
-use mainstay::config::{BreakerPolicy, ConfigBuilder, PhaseLimits, RateLimits, ReconnectOwner};
+use mainstay::config::{
+    BreakerPolicy, ConfigBuilder, PhaseLimits, RateLimits, ReconnectOwner, StableBy,
+};
 use mainstay::error::{ConnectError, Phase, StartError};
 use mainstay::protocol::breaker::BreakerState;
 use mainstay::supervisors::{Backoff, Jitter};
 use mainstay::testing::{
-    Disconnect, Handshake, ReceivedKind, Script, ScriptedServer, ScriptedServerBuilder,
+    Disconnect, Handshake, Matcher, ReceivedKind, Script, ScriptedServer, ScriptedServerBuilder,
 };
 use mainstay::{Client, Config, Gate, Session, SessionState};
 use tokio::task::JoinSet;
@@ -85,6 +88,36 @@ async fn a_server_that_accepts_and_closes_sees_a_handful_of_connections_in_five_
     let seen = arrivals(&server).len();
     // More than twelve would take five waits of seconds to be next to nothing: once in a hundred thousand runs.
     assert!((2..=12).contains(&seen), "{seen}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_attempts_of_many_sessions_are_spread_over_the_whole_delay() {
+    let server = start(ScriptedServer::builder().script(Script::echo())).await;
+    let delay = Duration::from_millis(1000);
+    let mut starting = JoinSet::new();
+    for _ in 0..200 {
+        // The jitter is the library's default.
+        let config = config(&server).backoff(Backoff::new(delay, delay));
+        let config = config.build().expect("valid");
+        starting.spawn(async move { Client::connect_with(config).await });
+    }
+    let _sessions = starting.join_all().await;
+    server.push_script(Script::refuse(503, &[], "down"));
+    let lost = Instant::now();
+    server.disconnect(Disconnect::Abrupt).await;
+    sleep(delay + SECOND / 10).await;
+    // Each comes at once and is refused, and then comes within a second.
+    let times = arrivals(&server).into_iter().skip(400);
+    let after: Vec<_> = times
+        .map(|at| at.duration_since(lost).as_millis())
+        .collect();
+    assert!(after.len() >= 200, "{}", after.len());
+    for quarter in 0..4 {
+        let within = quarter * 250..(quarter + 1) * 250;
+        let count = after.iter().filter(|at| within.contains(*at)).count();
+        // Fifty are expected; twenty would be five standard deviations away.
+        assert!(count >= 20, "{quarter}: {count} of {after:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -314,4 +347,66 @@ async fn http_429_makes_requests_rest_as_long_as_it_says() {
     limiter.acquire(1, LONG).await.expect("a turn");
     assert_eq!(began.elapsed().as_secs(), 7);
     assert!(starting.await.expect("a task").is_ok());
+}
+
+/// A server that says something on each connection, or nothing, and closes it after a second.
+fn short(greeting: Option<&str>) -> Script {
+    let script = match greeting {
+        Some(text) => Script::new().send(text),
+        None => Script::new(),
+    };
+    script.wait(SECOND).hang_up()
+}
+
+/// How many connections this server sees in five minutes of a backoff that doubles from 100 milliseconds, while the
+/// session is used so.
+async fn seen_in_five_minutes(
+    script: Script,
+    stable_by: StableBy,
+    user: impl AsyncFnOnce(&Session),
+) -> usize {
+    let server = start(ScriptedServer::builder().script(script)).await;
+    let backoff = Backoff::new(Duration::from_millis(100), 60 * SECOND).jitter(Jitter::None);
+    let config = config(&server).backoff(backoff).stable_by(stable_by);
+    let session = Client::connect_with(config.build().expect("valid")).await;
+    let session = session.expect("a session");
+    let _ = timeout(300 * SECOND, user(&session)).await;
+    arrivals(&server).len()
+}
+
+async fn listen(session: &Session) {
+    let _messages = session.messages();
+    pending().await
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_valid_data_resets_the_attempts_where_that_is_asked_for() {
+    // A second of connection and the first delay, each time: never without a pause.
+    let often = 250..=275;
+    let by_data = seen_in_five_minutes(short(Some("tick")), StableBy::Data, listen).await;
+    assert!(often.contains(&by_data), "{by_data}");
+    let answering = Script::new().await_message(Matcher::Any).reply(42);
+    let by_answer = seen_in_five_minutes(answering.wait(SECOND).hang_up(), StableBy::Data, {
+        async |session: &Session| loop {
+            let _ = session.request::<u64>("ask", &()).await;
+        }
+    });
+    let by_answer = by_answer.await;
+    assert!(often.contains(&by_answer), "{by_answer}");
+    let by_time = seen_in_five_minutes(short(Some("tick")), StableBy::Time, listen).await;
+    assert!(by_time < 20, "{by_time}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn opening_and_closing_without_data_does_not_reset_the_attempts() {
+    let silent = seen_in_five_minutes(short(None), StableBy::Data, listen).await;
+    assert!(silent < 20, "{silent}");
+    let pinging = Script::new().ping("are you there").wait(SECOND).hang_up();
+    let pinging = seen_in_five_minutes(pinging, StableBy::Data, listen).await;
+    assert!(pinging < 20, "a ping is no data: {pinging}");
+    let unheard = short(Some("tick"));
+    let unheard =
+        seen_in_five_minutes(unheard, StableBy::Data, async |_: &Session| pending().await);
+    let unheard = unheard.await;
+    assert!(unheard < 20, "nobody has subscribed: {unheard}");
 }

@@ -275,6 +275,24 @@ async fn gates_tell(ear: &Arc<Ear>) {
     session.shutdown().await;
 }
 
+/// A session whose first endpoint refuses it, so that it goes to the second.
+async fn endpoints_tell(ear: &Arc<Ear>) {
+    let refusing = ScriptedServer::builder().script(Script::refuse(503, &[], "later"));
+    let refusing = refusing.start().await.expect("a server");
+    let willing = ScriptedServer::builder().script(Script::new());
+    let willing = willing.start().await.expect("a server");
+    let config = Config::builder(refusing.url())
+        .fallbacks([willing.url()])
+        .collector(ear.clone())
+        .build()
+        .expect("valid");
+    let session = Session::start(Bazaar, config).await.expect("a session");
+    ear.hears("mainstay::connection", "endpoint changed").await;
+    let changes = session.metrics().counter("endpoint_changes");
+    assert_eq!(changes, Some(1));
+    session.shutdown().await;
+}
+
 /// A pool of two, of which the first loses a request with its connection.
 async fn pools_tell(ear: &Arc<Ear>) {
     let cut = Script::new().await_message(Matcher::method("read")).reset();
@@ -396,6 +414,7 @@ async fn every_event_of_the_table_happens_and_every_event_that_happens_is_in_the
     limits_tell(&ear).await;
     pools_tell(&ear).await;
     gates_tell(&ear).await;
+    endpoints_tell(&ear).await;
 
     let happened = log.0.lock().expect("no record panics").clone();
     let published = published();

@@ -15,7 +15,7 @@ use super::settings::{
 };
 use super::{
     Config, Headers, Layers, Liveness, Offline, PhaseLimits, Profile, Queue, RateLimits,
-    ReconnectOwner, Record, Tls, WireBackend,
+    ReconnectOwner, Record, StableBy, Tls, WireBackend,
 };
 use crate::connector::Connector;
 use crate::error::ConfigErrors;
@@ -53,6 +53,13 @@ impl ConfigBuilder {
     /// [`ConfigBuilder::preset`] with the values of a profile.
     pub fn profile(self, profile: Profile) -> Self {
         self.preset(profile.settings())
+    }
+
+    /// Where to connect when the URL cannot be reached, in the order of preference; see [`Config::fallbacks`]. Says all
+    /// of them: a later call replaces those of an earlier one. Default none.
+    pub fn fallbacks<U: Into<String>>(mut self, urls: impl IntoIterator<Item = U>) -> Self {
+        self.layers.user.fallbacks = Some(Some(urls.into_iter().collect()));
+        self
     }
 
     /// Whom to trust on `wss://`. Default: the platform's roots where that feature is on.
@@ -116,6 +123,19 @@ impl ConfigBuilder {
     /// How long a connection must have been live before the attempt counter goes back to zero.
     pub fn stable_after(mut self, stable_after: Duration) -> Self {
         self.layers.user.reconnect.stable_after = Some(stable_after);
+        self
+    }
+
+    /// What has the attempt counter go back to zero. Default [`StableBy::Time`].
+    pub fn stable_by(mut self, stable_by: StableBy) -> Self {
+        self.layers.user.reconnect.stable_by = Some(stable_by);
+        self
+    }
+
+    /// How long the session stays with a lesser endpoint before it looks whether a preferred one answers again; `None`
+    /// for never. Default 1 min. See [`Reconnect::fail_back_after`](super::Reconnect::fail_back_after).
+    pub fn fail_back_after(mut self, after: Option<Duration>) -> Self {
+        self.layers.user.reconnect.fail_back_after = Some(after);
         self
     }
 

@@ -10,14 +10,14 @@ use std::time::Duration;
 use mainstay_supervisors::backoff::{Backoff, Jitter};
 
 use super::value::Setting;
-use super::{Config, Offline, Overflow, WireBackend};
+use super::{Config, Endpoint, Offline, Overflow, WireBackend};
 use crate::error::ConfigError;
 
 /// The longest duration that an option may have. Sums of a few of them stay within any clock.
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
 
 pub(super) fn check(config: &Config, errors: &mut Vec<ConfigError>) {
-    if config.endpoint.is_tls() {
+    if config.endpoints().any(Endpoint::is_tls) {
         // Loads the trust anchors now, so that a configuration without any fails here.
         errors.extend(config.tls.client_config().err());
     }
@@ -87,6 +87,10 @@ fn durations(config: &Config, errors: &mut Vec<ConfigError>) {
         (
             "reconnect.stable_after",
             Some(config.reconnect.stable_after),
+        ),
+        (
+            "reconnect.fail_back_after",
+            config.reconnect.fail_back_after,
         ),
         ("backoff.min", Some(config.reconnect.backoff.min)),
         ("backoff.max", Some(config.reconnect.backoff.max)),

@@ -162,6 +162,23 @@ impl Endpoint {
     }
 }
 
+/// URLs in the order of preference, which have yet to be taken apart. `Debug` shows no query.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Urls(pub(super) Vec<String>);
+
+impl<U: Into<String>> FromIterator<U> for Urls {
+    fn from_iter<I: IntoIterator<Item = U>>(urls: I) -> Self {
+        Self(urls.into_iter().map(Into::into).collect())
+    }
+}
+
+impl fmt::Debug for Urls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = self.0.iter().map(|url| redacted(url));
+        f.debug_list().entries(shown).finish()
+    }
+}
+
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.is_tls() { "wss" } else { "ws" };

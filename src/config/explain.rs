@@ -122,6 +122,7 @@ impl Config {
         let said = self.layers.merged();
         let mut effective = Settings::of(self);
         effective.url = Some(said.url.unwrap_or_default());
+        effective.fallbacks = Some(said.fallbacks.flatten());
         effective.subprotocols = Some(said.subprotocols.unwrap_or_default());
         effective.headers = said.headers;
         let mut rows = Vec::new();

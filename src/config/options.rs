@@ -87,6 +87,14 @@ pub struct Reconnect {
     /// How long a connection must have been live before the attempt counter goes back to zero.
     /// Default 10 s. Shorter lets a server that accepts and closes be redialed faster.
     pub stable_after: Duration,
+    /// What has the attempt counter go back to zero. Default [`StableBy::Time`].
+    pub stable_by: StableBy,
+    /// How long the session stays with a lesser endpoint before it looks whether a preferred one answers again, and goes
+    /// back to it if it does; `None` for never. Default 1 min. Up to half of it is added by chance, so that many
+    /// sessions do not go back at once, and it doubles with each return that does not last, up to sixteen times. Shorter
+    /// spends less time away from the preferred endpoint, and costs a connection that is opened and closed each time.
+    /// Without [`fallbacks`](super::Config::fallbacks) it plays no part.
+    pub fail_back_after: Option<Duration>,
     /// Whether the very first connection is retried too, instead of failing `start`. Default no.
     pub retry_first: bool,
 }
@@ -98,9 +106,39 @@ impl Default for Reconnect {
             owner: ReconnectOwner::Adapter,
             backoff: Backoff::new(Duration::from_millis(250), Duration::from_secs(30)),
             stable_after: Duration::from_secs(10),
+            stable_by: StableBy::Time,
+            fail_back_after: Some(Duration::from_secs(60)),
             retry_first: false,
         }
     }
+}
+
+impl Reconnect {
+    /// Whether a connection on which the session was live for `live_for`, and on which something came or nothing, was
+    /// a stable one.
+    pub(crate) fn is_stable(&self, live_for: Option<Duration>, data: bool) -> bool {
+        let by_data = self.stable_by == StableBy::Data && data && live_for.is_some();
+        by_data || self.was_long(live_for)
+    }
+
+    /// Whether it was stable by time.
+    pub(crate) fn was_long(&self, live_for: Option<Duration>) -> bool {
+        live_for.is_some_and(|live_for| live_for >= self.stable_after)
+    }
+}
+
+/// What proves that a connection is stable, so that the next loss is the first one again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum StableBy {
+    /// The session was live for [`stable_after`](Reconnect::stable_after). The default.
+    #[default]
+    Time,
+    /// That, or the first valid data of a session that is live: a message for a subscription, or an answer. Pings,
+    /// pongs, heartbeats, answers to the login and what nobody subscribed to are none, and opening is none. For feeds
+    /// whose connections are short by nature; a server that sends one message and closes is then redialed after the
+    /// first delay, `backoff.min`, each time.
+    Data,
 }
 
 /// When a silent connection is given up.

@@ -32,7 +32,7 @@ impl Reader<'_> {
                     remedy
                 };
                 let value = match (name, &json) {
-                    ("url", _) => "[redacted]".to_owned(),
+                    ("url" | "fallbacks", _) => "[redacted]".to_owned(),
                     (_, Value::String(text)) => text.clone(),
                     (_, json) => json.to_string(),
                 };

@@ -18,7 +18,7 @@ use super::read::Reader;
 use super::value::Setting;
 use super::{
     Config, Liveness, Offline, Overflow, PhaseLimits, Queue, RateLimits, Reconnect, ReconnectOwner,
-    Record, Tls, WireBackend,
+    Record, StableBy, Tls, Urls, WireBackend,
 };
 
 /// One group of options in one layer.
@@ -150,6 +150,9 @@ settings! {
         loose {
             /// Where to connect: `ws://` or `wss://`. No default.
             url: String,
+            /// Where to connect when `url` cannot be reached, in the order of preference. Read as a list of texts. See
+            /// [`Config::fallbacks`]. Default none.
+            fallbacks: Option<Urls>,
             /// Subprotocols to offer, the preferred one first (RFC 6455, section 1.9). Default none. The
             /// server's choice stands in the session's `handshake`.
             subprotocols: Vec<String>,
@@ -239,6 +242,10 @@ settings! {
             owner: ReconnectOwner,
             /// As [`Reconnect::stable_after`]. Default 10 s.
             stable_after: Duration,
+            /// As [`Reconnect::stable_by`]. Read as `"time"`, the default, or `"data"`.
+            stable_by: StableBy,
+            /// As [`Reconnect::fail_back_after`]. Default 1 min.
+            fail_back_after: Option<Duration>,
             /// As [`Reconnect::retry_first`]. Default no.
             retry_first: bool,
         }

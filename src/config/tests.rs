@@ -313,6 +313,53 @@ fn settings_only(settings: Settings) -> Config {
 }
 
 #[test]
+fn fallbacks_are_read_in_their_order_and_each_mistake_is_named() {
+    let config = builder()
+        .fallbacks(["wss://b.example/ws?key=hunter2", "ws://c.example"])
+        .build()
+        .unwrap();
+    let hosts: Vec<_> = config.endpoints().map(Endpoint::host).collect();
+    assert_eq!(hosts, ["localhost", "b.example", "c.example"]);
+    let table = config.explain();
+    let row = table.option("fallbacks").unwrap();
+    assert_eq!(row.value, "wss://b.example/ws?…, ws://c.example");
+    assert!(!format!("{config:?}").contains("hunter2"));
+
+    let read = r#"{ "fallbacks": ["ws://b.example"], "reconnect": { "fail_back_after": "none", "stable_by": "data" } }"#;
+    let read: Settings = serde_json::from_str(read).unwrap();
+    let config = builder().settings(read.clone()).build().unwrap();
+    assert_eq!(config.fallbacks[0].host(), "b.example");
+    assert_eq!(config.reconnect.fail_back_after, None);
+    assert_eq!(config.reconnect.stable_by, StableBy::Data);
+    let unset: Settings = serde_json::from_str(r#"{ "fallbacks": "none" }"#).unwrap();
+    let config = builder().preset(read).settings(unset).build().unwrap();
+    assert!(config.fallbacks.is_empty());
+
+    let wrong = [
+        "http://b.example",
+        "ws://localhost/",
+        "ws://c.example",
+        "ws://c.example:80/",
+    ];
+    let errors = builder().fallbacks(wrong).build().unwrap_err();
+    let errors: Vec<_> = errors
+        .iter()
+        .filter(|one| one.option == "fallbacks")
+        .collect();
+    assert_eq!(errors.len(), 3, "{errors:?}");
+    assert!(errors[0].remedy.contains("ws://"), "{}", errors[0]);
+    assert!(errors[1].remedy.contains("once"), "{}", errors[1]);
+    let none: [&str; 0] = [];
+    assert!(refused(builder().fallbacks(none)).contains("fallbacks"));
+    let zero = builder().fail_back_after(Some(Duration::ZERO));
+    assert!(refused(zero).contains("reconnect.fail_back_after"));
+    let text = r#"{ "url": "ws://h", "fallbacks": "ws://h?key=hunter2", "reconnect": { "stable_by": "luck" } }"#;
+    let errors = Config::from_json(text).unwrap_err();
+    assert!(errors.option("fallbacks").is_some() && errors.option("reconnect.stable_by").is_some());
+    assert!(!errors.to_string().contains("hunter2"));
+}
+
+#[test]
 fn subprotocols_are_offered_in_their_order_and_checked() {
     let config = builder().subprotocols(["mqtt", "wamp"]).build().unwrap();
     assert_eq!(

@@ -11,7 +11,10 @@ use mainstay_supervisors::backoff::{Growth, Jitter};
 use serde_json::Value;
 
 use super::endpoint;
-use super::{ConflationKey, Overflow, RateLimits, ReconnectOwner, Record, Rule, Tls, WireBackend};
+use super::{
+    ConflationKey, Overflow, RateLimits, ReconnectOwner, Record, Rule, StableBy, Tls, Urls,
+    WireBackend,
+};
 
 /// A type that an option can have.
 pub(super) trait Setting: Sized {
@@ -120,6 +123,34 @@ impl Setting for Vec<String> {
             "none".to_owned()
         } else {
             self.join(", ")
+        }
+    }
+}
+
+impl Setting for Urls {
+    fn read(json: &Value) -> Result<Self, String> {
+        Vec::<String>::read(json).map(Self)
+    }
+
+    fn show(&self) -> String {
+        let shown = self.0.iter().map(|url| endpoint::redacted(url));
+        shown.collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl Setting for StableBy {
+    fn read(json: &Value) -> Result<Self, String> {
+        match json.as_str() {
+            Some("time") => Ok(Self::Time),
+            Some("data") => Ok(Self::Data),
+            _ => Err("write \"time\" or \"data\"".into()),
+        }
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::Time => "time".to_owned(),
+            Self::Data => "data".to_owned(),
         }
     }
 }

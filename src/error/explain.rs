@@ -577,6 +577,7 @@ impl CloseReason {
             | Self::Local { .. }
             | Self::Hook { .. }
             | Self::Reconnect
+            | Self::FailBack
             | Self::Eof
             | Self::Io { .. }
             | Self::Protocol { .. }
@@ -592,7 +593,7 @@ impl CloseReason {
     pub(crate) fn entry(&self) -> Entry {
         match self {
             Self::Peer { code, .. } => closed_with(*code),
-            Self::Local { .. } | Self::Reconnect => Entry::new(
+            Self::Local { .. } | Self::Reconnect | Self::FailBack => Entry::new(
                 "closed-here",
                 Category::Lifecycle,
                 "nothing: this side closed on purpose",

@@ -70,6 +70,8 @@ pub(crate) struct Connection<W> {
     outbound: LineReceiver,
     pending: Pending,
     sorter: Sorter,
+    /// Whether valid data has come.
+    data_came: bool,
     /// What the present batch has brought so far.
     tally: Tally,
     /// Frames, and their bytes, handed to the wire and not yet told of.
@@ -129,6 +131,8 @@ struct Tally {
     delivered: u64,
     unwanted: u64,
     shed: u64,
+    /// Answers that their callers waited for.
+    answered: u64,
 }
 
 /// What woke the loop.
@@ -159,6 +163,7 @@ impl<W: Wire> Connection<W> {
             outbound,
             pending: Pending::new(&plane.given_up),
             sorter: Sorter::new(&plane.routes),
+            data_came: false,
             tally: Tally::default(),
             sent: (0, 0),
             unflushed: Vec::new(),

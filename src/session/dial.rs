@@ -16,7 +16,7 @@ mod upgrade;
 pub(crate) use stream::TlsOrPlain;
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -30,11 +30,12 @@ use tracing::{Instrument, Span};
 
 #[cfg(feature = "fast-wire")]
 use super::wire::FastWire;
-use super::wire::TungsteniteWire;
+use super::wire::{TungsteniteWire, Wire};
 use crate::config::Config;
 use crate::config::endpoint::Endpoint;
 use crate::connector::{Connected, Connector};
 use crate::error::{ConnectError, Phase};
+use crate::frame::Frame;
 use crate::telemetry::spans::{self, Stage};
 
 /// A connection on which the opening handshake has succeeded.
@@ -74,15 +75,13 @@ pub(crate) struct PhaseTimings {
     pub(crate) upgrade: Duration,
 }
 
-/// Opens a connection to `config.endpoint` within `config.limits`.
+/// Opens a connection to `endpoint`, one of the configuration's, within `config.limits`.
 ///
 /// # Errors
 ///
 /// [`ConnectError`] of the phase that failed.
-pub(crate) async fn dial(config: &Config) -> Result<Dialed, ConnectError> {
-    let Config {
-        endpoint, limits, ..
-    } = config;
+pub(crate) async fn dial(config: &Config, endpoint: &Endpoint) -> Result<Dialed, ConnectError> {
+    let limits = &config.limits;
     let mut timings = PhaseTimings::default();
 
     let (stream, peer) = match &config.connector {
@@ -110,7 +109,7 @@ pub(crate) async fn dial(config: &Config) -> Result<Dialed, ConnectError> {
 
     let start = Instant::now();
     let mut stream = if endpoint.is_tls() {
-        let secured = within(Phase::Tls, limits.tls, secure(stream, config));
+        let secured = within(Phase::Tls, limits.tls, secure(stream, config, endpoint));
         let stream = traced(Stage::Tls, secured).await?;
         timings.tls = start.elapsed();
         stream
@@ -153,6 +152,27 @@ pub(crate) fn fast(dialed: Dialed, config: &Config) -> FastWire<TlsOrPlain> {
     FastWire::new(stream, &leftover, config.read_buffer, config.max_message)
 }
 
+/// Closes a connection that was opened only to see whether that goes: with a closing handshake (RFC 6455, section
+/// 7.1.2), if the peer takes part in it within a second.
+pub(crate) async fn let_go(dialed: Dialed, config: &Config) {
+    let mut wire = web_socket(dialed, config);
+    if wire
+        .start_send(Frame::Close(Some((1000, String::new()))))
+        .is_err()
+    {
+        return;
+    }
+    let closed = async {
+        let flushed = poll_fn(|cx| wire.poll_flush(cx)).await;
+        while flushed.is_ok() && poll_fn(|cx| wire.poll_frame(cx)).await.is_ok() {}
+    };
+    // A peer that does not answer is not waited for.
+    let _ = timeout(GOODBYE, closed).await;
+}
+
+/// How long the closing handshake of a connection that nobody uses may take.
+const GOODBYE: Duration = Duration::from_secs(1);
+
 /// Does `work`, which is a phase of opening, within its limit.
 pub(super) async fn within<T>(
     phase: Phase,
@@ -190,8 +210,11 @@ async fn other(connector: &dyn Connector, endpoint: &Endpoint) -> Result<Connect
         })
 }
 
-async fn secure(stream: TlsOrPlain, config: &Config) -> Result<TlsOrPlain, ConnectError> {
-    let endpoint = &config.endpoint;
+async fn secure(
+    stream: TlsOrPlain,
+    config: &Config,
+    endpoint: &Endpoint,
+) -> Result<TlsOrPlain, ConnectError> {
     let tls = config
         .tls
         .client_config()

@@ -8,27 +8,35 @@
 //! restart is booked for it; who waits has been told of it in an event; whatever passed is told to the breaker
 //! when it ends, in whatever way.
 
+mod breakers;
+
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::pending;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::clock;
+use super::endpoints::{Place, Places};
 use super::limiter::{Limiter, LimiterStatus};
+use super::plane::asked_pause;
 use super::reporter::Reporter;
-use super::{clock, lock};
+use crate::close::CloseReason;
 use crate::config::BreakerPolicy;
 use crate::config::limits::{RateLimits, Weight};
 use crate::error::{ConfigError, LimitError};
 use crate::protocol::breaker::{Answer, Attempt, Breaker, BreakerState, Outcome};
 use crate::telemetry::{Collector, TelemetryEvent};
+use breakers::{Breakers, Told, worst};
 
 /// What attempts to connect to one place have to pass. Cheap to clone; all clones are the same gate.
 ///
-/// It holds a limit of attempts ("300 connections in 5 minutes for an address"), a circuit breaker, or both. Give
+/// It holds a limit of attempts ("300 connections in 5 minutes for an address"), a circuit breaker for each endpoint,
+/// or both. Give
 /// one gate to every session that connects to the place
 /// ([`Client::connect_sharing`](crate::Client::connect_sharing),
 /// [`Session::start_sharing`](crate::Session::start_sharing), [`SessionSpec::gate`](crate::SessionSpec::gate)):
@@ -62,24 +70,21 @@ struct Shared {
     collectors: Vec<Arc<dyn Collector>>,
     reporter: Arc<Reporter>,
     limiter: Option<Limiter>,
-    breaker: Option<Arc<Mutex<Watched>>>,
+    breakers: Option<Arc<Breakers>>,
     /// The breaker was told something.
     changed: Arc<Notify>,
     waiting: Arc<AtomicUsize>,
-}
-
-/// The breaker, and the state that was last told of.
-struct Watched {
-    machine: Breaker,
-    told: BreakerState,
 }
 
 /// How a gate stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GateStatus {
-    /// The breaker's state; `None` without one.
+    /// The breaker's state; `None` without one. Where several endpoints have one each, that of the worst off: open,
+    /// then half open, then closed.
     pub breaker: Option<BreakerState>,
+    /// The state of each endpoint's breaker, by host and port: of those that somebody has wanted to connect to.
+    pub breakers: BTreeMap<Arc<str>, BreakerState>,
     /// The limit's account; `None` without one.
     pub limit: Option<LimiterStatus>,
     /// Attempts that wait, for whichever of the two.
@@ -108,7 +113,7 @@ impl Gate {
                 collectors,
                 reporter,
                 limiter: None,
-                breaker: None,
+                breakers: None,
                 changed: Arc::default(),
                 waiting: Arc::default(),
             }),
@@ -128,18 +133,16 @@ impl Gate {
         Ok(self.with(|shared| shared.limiter = Some(limiter)))
     }
 
-    /// The same gate with this circuit breaker.
+    /// The same gate with such a circuit breaker for each endpoint: each host and port that the gate's sessions
+    /// connect to. While that of one is open, sessions with [`fallbacks`](crate::Config::fallbacks) go to another.
     ///
     /// # Errors
     ///
     /// [`ConfigError`] if the policy cannot work.
     pub fn breaker(self, policy: BreakerPolicy) -> Result<Self, ConfigError> {
         policy.check()?;
-        let watched = Watched {
-            machine: Breaker::new(policy),
-            told: BreakerState::Closed,
-        };
-        Ok(self.with(|shared| shared.breaker = Some(Arc::new(Mutex::new(watched)))))
+        let breakers = Breakers::new(policy);
+        Ok(self.with(|shared| shared.breakers = Some(Arc::new(breakers))))
     }
 
     /// The gate of a session whose configuration has been checked.
@@ -162,10 +165,11 @@ impl Gate {
     /// How it stands.
     #[must_use]
     pub fn status(&self) -> GateStatus {
-        let breaker = self.shared.breaker.as_ref();
-        let breaker = breaker.map(|watched| self.shared.tell(watched, |_| ()).1);
+        let breakers = self.shared.breaker_states();
+        let breaker = self.shared.breakers.as_ref().map(|_| worst(&breakers));
         GateStatus {
             breaker,
+            breakers,
             limit: self.shared.limiter.as_ref().map(Limiter::status),
             waiting: self.shared.waiting.load(Ordering::Relaxed),
         }
@@ -179,9 +183,17 @@ impl Gate {
         }
     }
 
-    /// Waits until an attempt may begin; `reporter`, the session's, tells of it. Without a deadline of its own: the
-    /// caller has one, `limits.gate`. Cancel safe: dropping it gives everything back.
-    pub(crate) async fn enter(&self, reporter: &Reporter) -> Pass {
+    /// Rests if an attempt failed because there are too many.
+    pub(crate) fn heed(&self, reason: &CloseReason) {
+        if reason.is_rate_limit() {
+            self.on_limited(asked_pause(reason));
+        }
+    }
+
+    /// Waits until an attempt may begin at one of `places`, and chooses at which; `reporter`, the session's, tells of
+    /// it. Without a deadline of its own: the caller has one, `limits.gate`. Cancel safe: dropping it gives everything
+    /// back.
+    pub(crate) async fn enter(&self, reporter: &Reporter, places: &Places) -> Pass {
         let shared = &self.shared;
         let mut waiting = Waiting {
             count: &shared.waiting,
@@ -193,7 +205,8 @@ impl Gate {
             tokio::pin!(changed);
             // From here on no change is missed.
             changed.as_mut().enable();
-            if let Some(until) = shared.closed_until() {
+            let endpoint = &self.choose(places).key;
+            if let Some(until) = shared.closed_until(endpoint) {
                 let now = clock::now();
                 let wait = until.map(|until| until.saturating_duration_since(now));
                 waiting.tell("breaker", wait);
@@ -228,16 +241,43 @@ impl Gate {
                 },
             };
             // If the breaker has opened in the meantime, what was paid is given back with `held`.
-            if let Ok(attempt) = shared.ask() {
+            if let Ok(attempt) = shared.ask(endpoint) {
                 if let Some(held) = held {
                     held.spend();
                 }
                 return Pass {
                     gate: self.clone(),
+                    endpoint: Arc::clone(endpoint),
                     attempt,
                 };
             }
         }
+    }
+
+    /// Where a session's next attempt goes, as its places and the breakers stand.
+    pub(crate) fn choose<'p>(&self, places: &'p Places) -> &'p Place {
+        places.choose(|endpoint| self.shared.closed_until(endpoint))
+    }
+
+    /// Lets an attempt at this endpoint begin if it may do so now.
+    pub(crate) fn try_enter(&self, endpoint: &Arc<str>) -> Option<Pass> {
+        let shared = &self.shared;
+        if shared.closed_until(endpoint).is_some() {
+            return None;
+        }
+        let held = match &shared.limiter {
+            None => None,
+            Some(limiter) => Some(limiter.try_hold(ATTEMPT)?),
+        };
+        let attempt = shared.ask(endpoint).ok()?;
+        if let Some(held) = held {
+            held.spend();
+        }
+        Some(Pass {
+            gate: self.clone(),
+            endpoint: Arc::clone(endpoint),
+            attempt,
+        })
     }
 
     fn limiter(&self, mut limits: RateLimits) -> Limiter {
@@ -267,48 +307,54 @@ impl fmt::Debug for Gate {
 }
 
 impl Shared {
-    fn closed_until(&self) -> Option<Option<std::time::Instant>> {
-        let watched = self.breaker.as_ref()?;
-        self.tell(watched, |breaker| breaker.closed_until(clock::now()))
-            .0
+    fn closed_until(&self, endpoint: &str) -> Option<Option<std::time::Instant>> {
+        self.tell(endpoint, |breaker| breaker.closed_until(clock::now()))?
     }
 
     /// Without a breaker nothing has to be told of the attempt.
-    fn ask(&self) -> Result<Option<Attempt>, ()> {
-        let Some(watched) = &self.breaker else {
-            return Ok(None);
-        };
-        match self.tell(watched, |breaker| breaker.ask(clock::now())).0 {
-            Answer::Pass(attempt) => Ok(Some(attempt)),
-            Answer::Wait(_) => Err(()),
+    fn ask(&self, endpoint: &str) -> Result<Option<Attempt>, ()> {
+        match self.tell(endpoint, |breaker| breaker.ask(clock::now())) {
+            None => Ok(None),
+            Some(Answer::Pass(attempt)) => Ok(Some(attempt)),
+            Some(Answer::Wait(_)) => Err(()),
         }
     }
 
-    /// Tells the breaker something, and everybody what that has changed. Returns the state after it.
-    fn tell<R>(
-        &self,
-        watched: &Mutex<Watched>,
-        act: impl FnOnce(&mut Breaker) -> R,
-    ) -> (R, BreakerState) {
-        let mut watched = lock(watched);
-        let answer = act(&mut watched.machine);
-        let state = watched.machine.state(clock::now());
-        let previous = std::mem::replace(&mut watched.told, state);
-        drop(watched);
+    fn breaker_states(&self) -> BTreeMap<Arc<str>, BreakerState> {
+        let Some(breakers) = &self.breakers else {
+            return BTreeMap::new();
+        };
+        let state = |endpoint: Arc<str>| {
+            let state = self.tell(&endpoint, |breaker| breaker.state(clock::now()))?;
+            Some((endpoint, state))
+        };
+        breakers.endpoints().into_iter().filter_map(state).collect()
+    }
+
+    /// Tells an endpoint's breaker something, and everybody what that has changed; nothing without one.
+    fn tell<R>(&self, endpoint: &str, act: impl FnOnce(&mut Breaker) -> R) -> Option<R> {
+        let Told {
+            answer,
+            state,
+            previous,
+        } = self.breakers.as_ref()?.tell(endpoint, act);
         if state != previous {
             self.reporter.report(&TelemetryEvent::BreakerChanged {
+                endpoint,
                 state: state.label(),
                 previous: previous.label(),
             });
             self.changed.notify_waiters();
         }
-        (answer, state)
+        Some(answer)
     }
 }
 
 /// An attempt that has passed a gate, until its connection has ended. Dropping it says that it was given up.
 pub(crate) struct Pass {
     gate: Gate,
+    /// Where it goes, as its breaker knows it.
+    endpoint: Arc<str>,
     /// Taken by the end; `None` without a breaker.
     attempt: Option<Attempt>,
 }
@@ -334,8 +380,7 @@ impl Pass {
 
     fn tell(&self, act: impl FnOnce(&mut Breaker)) {
         let shared = &self.gate.shared;
-        if let Some(watched) = &shared.breaker {
-            shared.tell(watched, act);
+        if shared.tell(&self.endpoint, act).is_some() {
             // Also where the state is the same: until when to wait may be another.
             shared.changed.notify_waiters();
         }

@@ -17,6 +17,7 @@ use serde::ser::Error;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
+use super::endpoints::EndpointStatus;
 use super::statistics::Statistics;
 use super::subscriber::Subscriber;
 use super::tape::RecordingStatistics;
@@ -39,8 +40,10 @@ const STEPS: usize = 20;
 pub struct SessionInspection {
     /// The platform's name.
     pub platform: String,
-    /// Where it connects to, without the query.
+    /// Where it is connected to, or tries to be, without the query.
     pub endpoint: String,
+    /// Wherever it may connect, in the order of preference.
+    pub endpoints: Vec<EndpointStatus>,
     /// When this was, by the wall clock.
     #[serde(rename = "taken_at_unix_ms", serialize_with = "serial::unix_millis")]
     pub taken_at: SystemTime,
@@ -229,7 +232,8 @@ impl Session {
         let tail = history.iter().skip(history.len().saturating_sub(STEPS));
         SessionInspection {
             platform: self.shared.platform.name().to_owned(),
-            endpoint: self.shared.config.endpoint.to_string(),
+            endpoint: plane.places.present().endpoint.to_string(),
+            endpoints: self.endpoints(),
             taken_at: clock::wall(),
             status: self.status(),
             ready: probe::Probe::of(self.ready()),

@@ -76,6 +76,8 @@ pub struct Metrics {
     pub limited_by_venue: u64,
     /// Attempts to connect that had to wait at a gate.
     pub attempts_postponed: u64,
+    /// Attempts that went to another endpoint than the one before.
+    pub endpoint_changes: u64,
     /// Requests that a pool has sent on their way, attempts after the first included.
     pub pool_routed: u64,
     /// Attempts of a pool's after which a request may go to another session.
@@ -126,6 +128,7 @@ impl Metrics {
             ("requests_expired", self.requests_expired),
             ("limited_by_venue", self.limited_by_venue),
             ("attempts_postponed", self.attempts_postponed),
+            ("endpoint_changes", self.endpoint_changes),
             ("pool_routed", self.pool_routed),
             ("pool_failovers", self.pool_failovers),
             ("pool_hooks_panicked", self.pool_hooks_panicked),
@@ -268,6 +271,7 @@ impl Rare {
             TelemetryEvent::LimitExpired { count, .. } => counted.requests_expired += count,
             TelemetryEvent::LimitedByVenue { .. } => counted.limited_by_venue += 1,
             TelemetryEvent::AttemptPostponed { .. } => counted.attempts_postponed += 1,
+            TelemetryEvent::EndpointChanged { .. } => counted.endpoint_changes += 1,
             TelemetryEvent::PoolRouted { .. } => counted.pool_routed += 1,
             TelemetryEvent::PoolFailover { .. } => counted.pool_failovers += 1,
             TelemetryEvent::PoolHookPanicked { .. } => counted.pool_hooks_panicked += 1,

@@ -18,6 +18,7 @@ use tracing::Span;
 
 use super::callers::Callers;
 use super::clock;
+use super::endpoints::Places;
 use super::gate::{Gate, Pass};
 use super::handshake::Handshake;
 use super::hooked::Hooked;
@@ -35,7 +36,7 @@ use super::subscriber::Subscriber;
 use super::tape::Tape;
 use super::vitals::HeartbeatHealth;
 use crate::close::{CloseReason, GapCause};
-use crate::config::Config;
+use crate::config::{Config, StableBy};
 use crate::error::{EndReason, Recovery};
 use crate::hooks::Hooks;
 use crate::protocol::continuity::Epoch;
@@ -132,13 +133,16 @@ pub(crate) struct Plane {
     pub(crate) limiter: Option<Limiter>,
     /// What waits for the session to be live.
     pub(crate) outbox: Arc<Outbox>,
+    /// Where it may connect to, and where it is connected.
+    pub(crate) places: Places,
     /// What attempts to connect pass, if there is anything.
     pub(crate) gate: Option<Gate>,
     /// What the present attempt, or its connection, has passed with. Set by it, taken by its end.
     pub(crate) pass: Mutex<Option<Pass>>,
     /// What the user has hung in.
     pub(crate) hooks: Option<Arc<Hooked>>,
-    /// One permit: whoever dials or holds a connection has it, so that there are never two sockets.
+    /// One permit: whoever dials or holds a connection has it, so that there are never two sockets that
+    /// serve the session.
     pub(crate) socket: Arc<Semaphore>,
     /// Control frames on their way to the HeartbeatManager.
     pub(crate) control_backlog: AtomicUsize,
@@ -181,6 +185,10 @@ pub(crate) struct Plane {
     pub(crate) farewell: Mutex<Option<(u16, String)>>,
     /// The first end of a connection or of an attempt; tells `start` that there will be no first one.
     first_end: watch::Sender<Option<CloseReason>>,
+    /// Whether valid data came on the present connection. Set by that, cleared by the next attempt.
+    data: AtomicBool,
+    /// What proves a connection.
+    stable_by: StableBy,
     /// Since when the session is live, for judging stability.
     live_since: Mutex<Option<Instant>>,
     /// When the present connection opened. Set with it, cleared by its end.
@@ -213,6 +221,7 @@ impl Plane {
             secrets,
             outbox: Outbox::new(config.offline, limiter.clone()),
             limiter,
+            places: Places::new(config),
             gate,
             pass: Mutex::new(None),
             hooks: Hooked::new(hooks, &reporter, &observers, plane),
@@ -240,6 +249,8 @@ impl Plane {
             pings: Pings::default(),
             farewell: Mutex::new(None),
             first_end: watch::Sender::new(None),
+            data: AtomicBool::new(false),
+            stable_by: config.reconnect.stable_by,
             live_since: Mutex::new(None),
             open_since: Mutex::new(None),
             down_since: Mutex::new(None),
@@ -333,6 +344,7 @@ impl Plane {
     pub(crate) fn connecting(&self) {
         // What the last connection proved is the last one's.
         let _ = self.take_live_since();
+        self.data.store(false, Ordering::Release);
         drop(lock(&self.pass).take());
         self.attempts.fetch_add(1, Ordering::Relaxed);
         if let Some(hooks) = &self.hooks {
@@ -378,6 +390,10 @@ impl Plane {
         if !live {
             return;
         }
+        self.places.live();
+        if self.had_data() {
+            self.prove();
+        }
         if let Some(pass) = &*lock(&self.pass) {
             pass.live();
         }
@@ -400,6 +416,32 @@ impl Plane {
         }
         if let Some(line) = self.line() {
             self.outbox.drain(line);
+        }
+    }
+
+    /// Whether the session is live on the connection of `epoch`.
+    pub(crate) fn is_live_in(&self, epoch: Epoch) -> bool {
+        matches!(&*self.state.borrow(), SessionState::Live { epoch: live } if *live == epoch)
+    }
+
+    /// Valid data came on the connection of `epoch`: from here on it has proved itself where that counts, once the
+    /// session is live on it.
+    pub(crate) fn data_came(&self, epoch: Epoch) {
+        self.data.store(true, Ordering::Release);
+        if self.is_live_in(epoch) {
+            self.prove();
+        }
+    }
+
+    /// Whether valid data came on the present connection, or on the last one.
+    pub(crate) fn had_data(&self) -> bool {
+        self.data.load(Ordering::Acquire)
+    }
+
+    fn prove(&self) {
+        match self.stable_by {
+            StableBy::Data => self.places.proven(),
+            StableBy::Time => {}
         }
     }
 
@@ -487,8 +529,9 @@ impl Plane {
             self.failed("connection", reason.explain().code);
         }
         self.bar(epoch);
+        let tried = self.places.ended(reason);
         // The state first: who hears of the gap finds the session down.
-        self.down(reason);
+        self.down(reason, tried);
         self.pings.lose();
         self.interrupt_where(
             |_| true,
@@ -508,10 +551,11 @@ impl Plane {
         });
         self.failed("connect", reason.explain().code);
         self.heed(reason);
-        if let Some(gate) = self.gate.as_ref().filter(|_| reason.is_rate_limit()) {
-            gate.on_limited(asked_pause(reason));
+        if let Some(gate) = &self.gate {
+            gate.heed(reason);
         }
-        self.down(reason);
+        let tried = self.places.ended(reason);
+        self.down(reason, tried);
     }
 
     /// The span of the outage that a connection's end begins, or that it is part of.
@@ -639,13 +683,14 @@ impl Plane {
         self.barred.fetch_max(epoch.as_u64(), Ordering::AcqRel);
     }
 
-    fn down(&self, reason: &CloseReason) {
+    /// It has no connection. The first one is not there to come once each place has been `tried`.
+    fn down(&self, reason: &CloseReason, tried: bool) {
         // Only who has been live can be so again.
         if self.state.borrow().is_live() {
             *lock(&self.down_since) = Some(clock::now());
         }
         self.first_end.send_if_modified(|first| {
-            let unset = first.is_none();
+            let unset = tried && first.is_none();
             if unset {
                 *first = Some(reason.clone());
             }
@@ -714,7 +759,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// How long the venue wants to be left alone, if it says so.
-fn asked_pause(reason: &CloseReason) -> Option<Duration> {
+pub(super) fn asked_pause(reason: &CloseReason) -> Option<Duration> {
     match reason.recovery() {
         Recovery::RetryAfter(pause) => Some(pause),
         Recovery::Retry | Recovery::Reauthenticate | Recovery::Reconcile | Recovery::Stop => None,

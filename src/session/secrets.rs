@@ -23,7 +23,7 @@ use crate::protocol::secrets::Secrets;
 pub(crate) struct Known(ArcSwap<Secrets>);
 
 impl Known {
-    /// What the configuration holds: headers, and the URL's query.
+    /// What the configuration holds: headers, and the URLs' queries.
     pub(crate) fn of(config: &Config) -> Self {
         let mut secrets = Secrets::new();
         for (name, value) in &config.headers {
@@ -31,8 +31,10 @@ impl Known {
                 secrets.add_named(name.as_str(), value);
             }
         }
-        let query = config.endpoint.resource().split_once('?');
-        for member in query.into_iter().flat_map(|(_, query)| query.split('&')) {
+        let queries = config
+            .endpoints()
+            .filter_map(|one| one.resource().split_once('?'));
+        for member in queries.flat_map(|(_, query)| query.split('&')) {
             if let Some((name, value)) = member.split_once('=') {
                 secrets.add_named(name, value);
             }

@@ -10,13 +10,14 @@
 use std::fmt::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use arc_swap::ArcSwap;
 use ractor::ActorRef;
 use tracing::Span;
 
 use super::plane::Plane;
 use super::statistics::{Counters, Fate};
 use super::subscriber::Subscriber;
-use crate::config::Config;
+use crate::config::{Config, Endpoint};
 use crate::error::RequestError;
 use crate::protocol::continuity::Epoch;
 use crate::telemetry::spans::{self, Parent, Stage};
@@ -24,10 +25,25 @@ use crate::telemetry::spans::{self, Parent, Stage};
 /// The spans about one session's connection.
 #[derive(Debug)]
 pub(crate) struct Spans {
-    host: String,
-    port: u16,
+    /// Where the session is connected to, or tries to be. Set by each attempt.
+    server: ArcSwap<Server>,
     counters: Arc<Counters>,
     open: Mutex<Open>,
+}
+
+#[derive(Debug)]
+struct Server {
+    host: String,
+    port: u16,
+}
+
+impl Server {
+    fn of(endpoint: &Endpoint) -> Self {
+        Self {
+            host: endpoint.host().to_owned(),
+            port: endpoint.port(),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -59,8 +75,7 @@ impl Spans {
     /// None yet. What becomes of requests is counted too.
     pub(crate) fn new(config: &Config, counters: &Arc<Counters>) -> Self {
         Self {
-            host: config.endpoint.host().to_owned(),
-            port: config.endpoint.port(),
+            server: ArcSwap::from_pointee(Server::of(&config.endpoint)),
             counters: Arc::clone(counters),
             open: Mutex::default(),
         }
@@ -68,7 +83,8 @@ impl Spans {
 
     /// A request of the user's, or of the session's own with what it is part of.
     pub(crate) fn request(&self, parent: Parent, method: &str) -> Request {
-        let span = spans::request(parent, method, &self.host, self.port);
+        let server = self.server.load();
+        let span = spans::request(parent, method, &server.host, server.port);
         Request {
             span,
             counters: Arc::clone(&self.counters),
@@ -117,8 +133,10 @@ impl Spans {
         subscriber.keep_gap(gap);
     }
 
-    /// An attempt begins, in the supervisor's span `start` if there is one, to which it and the outage are linked.
-    pub(crate) fn attempt(&self, session: &str, start: &Span) {
+    /// An attempt begins at `endpoint`, in the supervisor's span `start` if there is one, to which it and the outage are
+    /// linked.
+    pub(crate) fn attempt(&self, session: &str, endpoint: &Endpoint, start: &Span) {
+        self.server.store(Arc::new(Server::of(endpoint)));
         let (outage, first) = {
             let mut open = self.open();
             match &mut open.outage {
@@ -129,7 +147,7 @@ impl Spans {
                 None => (Span::none(), false),
             }
         };
-        let span = spans::connect(outage.id(), session, &self.host, self.port);
+        let span = spans::connect(outage.id(), session, endpoint.host(), endpoint.port());
         span.follows_from(start);
         if first {
             outage.follows_from(start);
@@ -157,6 +175,14 @@ impl Spans {
         open.attempt
             .as_ref()
             .map_or_else(Span::none, |attempt| attempt.span.clone())
+    }
+
+    /// The present attempt goes to `endpoint` after all.
+    pub(crate) fn redirect(&self, endpoint: &Endpoint) {
+        self.server.store(Arc::new(Server::of(endpoint)));
+        let attempt = self.dialing();
+        attempt.record("server.address", endpoint.host());
+        attempt.record("server.port", endpoint.port());
     }
 
     /// The connection of the present attempt is open.

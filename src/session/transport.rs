@@ -21,6 +21,7 @@ use super::connection::{Connection, ControlSink, Limits};
 #[cfg(feature = "fast-wire")]
 use super::dial::fast;
 use super::dial::{dial, web_socket, within};
+use super::fail_back::fail_back;
 use super::handshake::Handshake;
 use super::line::Outbound;
 use super::plane::Plane;
@@ -84,6 +85,8 @@ pub struct TransportEnd {
     pub reason: CloseReason,
     /// How long the session had been live on it; `None` if it never was.
     pub live_for: Option<Duration>,
+    /// Whether a message for a subscription came, or an answer while it was live.
+    pub data: bool,
 }
 
 /// Without a peer's own words, as in its text: a tree shows it to whoever looks.
@@ -95,6 +98,7 @@ impl fmt::Debug for TransportEnd {
                 &format_args!("{}", self.reason.without_peers_words()),
             )
             .field("live_for", &self.live_for)
+            .field("data", &self.data)
             .finish()
     }
 }
@@ -166,7 +170,12 @@ impl Actor for Transport {
                 (state.arguments.events)(TransportEvent::Started(myself.get_cell()));
                 let plane = &state.arguments.plane;
                 let start = std::mem::replace(&mut state.start, Span::none());
-                plane.spans.attempt(plane.reporter.name(), &start);
+                let place = match &plane.gate {
+                    Some(gate) => gate.choose(&plane.places),
+                    None => plane.places.choose(|_| None),
+                };
+                let session = plane.reporter.name();
+                plane.spans.attempt(session, &place.endpoint, &start);
                 plane.connecting();
                 state.task = Some(OwnedTask::spawn(state.serve(myself)));
                 Ok(())
@@ -227,9 +236,13 @@ impl TransportState {
         let actor = myself.clone();
         let serve = async move {
             let admitted = admit(&plane, &config).await;
+            let endpoint = &plane.places.present().endpoint;
             let opened = match &admitted {
                 Err(error) => Err(error.clone()),
-                Ok(_permit) => dial(&config).instrument(plane.spans.dialing()).await,
+                Ok(_permit) => {
+                    let dialing = plane.spans.dialing();
+                    dial(&config, endpoint).instrument(dialing).await
+                }
             };
             let reason = match opened {
                 Err(error) => {
@@ -253,13 +266,19 @@ impl TransportState {
                         upgrade: dialed.timings.upgrade,
                     });
                     plane.report(&TelemetryEvent::Upgraded {
-                        host: config.endpoint.host(),
-                        port: config.endpoint.port(),
+                        host: endpoint.host(),
+                        port: endpoint.port(),
                         dns: dialed.timings.dns,
                         tcp: dialed.timings.tcp,
                         tls: dialed.timings.tls,
                         upgrade: dialed.timings.upgrade,
                     });
+                    let (here, told) = (Arc::clone(&plane), Arc::clone(&config));
+                    let returning = move |epoch| {
+                        let after = told.reconnect.fail_back_after?;
+                        let wanted = told.reconnect.automatic && here.places.is_lesser();
+                        wanted.then(|| OwnedTask::spawn(fail_back(here, told, epoch, after)))
+                    };
                     let opened = |epoch| {
                         // If the actor is gone, so will this task be at its next await.
                         let _ = actor.cast(TransportMessage::Opened(epoch).into());
@@ -268,18 +287,22 @@ impl TransportState {
                         #[cfg(feature = "fast-wire")]
                         WireBackend::Fast => {
                             let wire = fast(dialed, &config);
+                            let plane = Arc::clone(&plane);
                             let connection =
                                 Connection::open(wire, plane, platform, control, limits, capacity);
                             opened(connection.epoch());
+                            let _returning = returning(connection.epoch());
                             connection.run().await
                         }
                         #[cfg(not(feature = "fast-wire"))]
                         WireBackend::Fast => unbuilt(),
                         WireBackend::Tungstenite => {
                             let wire = web_socket(dialed, &config);
+                            let plane = Arc::clone(&plane);
                             let connection =
                                 Connection::open(wire, plane, platform, control, limits, capacity);
                             opened(connection.epoch());
+                            let _returning = returning(connection.epoch());
                             connection.run().await
                         }
                     }
@@ -297,11 +320,16 @@ impl TransportState {
     fn end(&mut self, reason: CloseReason) -> ActorProcessingErr {
         let live_since = self.arguments.plane.take_live_since();
         let live_for = live_since.map(|since| clock::now().saturating_duration_since(since));
+        let data = self.arguments.plane.had_data();
         if let Some(pass) = lock(&self.arguments.plane.pass).take() {
-            pass.end(self.outcome(&reason, live_for));
+            pass.end(self.outcome(&reason, live_for, data));
         }
         (self.arguments.events)(TransportEvent::Closed(reason.clone()));
-        Box::new(TransportEnd { reason, live_for })
+        Box::new(TransportEnd {
+            reason,
+            live_for,
+            data,
+        })
     }
 }
 
@@ -319,9 +347,22 @@ async fn admit(plane: &Arc<Plane>, config: &Config) -> Result<OwnedSemaphorePerm
     };
     let permit = within(Phase::Socket, limit, permit).await?;
     if let Some(gate) = &plane.gate {
-        let pass = async { Ok(gate.enter(&plane.reporter).await) };
+        let before = plane.places.present();
+        let pass = async { Ok(gate.enter(&plane.reporter, &plane.places).await) };
         let pass = within(Phase::Gate, config.limits.gate, pass).await?;
         *lock(&plane.pass) = Some(pass);
+        let place = plane.places.present();
+        if !std::ptr::eq(before, place) {
+            plane.spans.redirect(&place.endpoint);
+        }
+    }
+    if let Some(moved) = plane.places.begin() {
+        plane.report(&TelemetryEvent::EndpointChanged {
+            endpoint: &moved.to,
+            previous: &moved.from,
+            score: moved.score,
+            why: moved.why,
+        });
     }
     Ok(permit)
 }
@@ -336,13 +377,14 @@ fn unbuilt() -> CloseReason {
 
 impl TransportState {
     /// What the end says about the peer.
-    fn outcome(&self, reason: &CloseReason, live_for: Option<Duration>) -> Outcome {
-        let stable_after = self.arguments.config.reconnect.stable_after;
+    fn outcome(&self, reason: &CloseReason, live_for: Option<Duration>, data: bool) -> Outcome {
+        let stable = self.arguments.config.reconnect.is_stable(live_for, data);
         match reason {
-            CloseReason::Local { .. } | CloseReason::Reconnect | CloseReason::Hook { .. } => {
-                Outcome::GivenUp
-            }
-            _ if live_for.is_some_and(|live_for| live_for >= stable_after) => Outcome::Stable,
+            CloseReason::Local { .. }
+            | CloseReason::Reconnect
+            | CloseReason::FailBack
+            | CloseReason::Hook { .. } => Outcome::GivenUp,
+            _ if stable => Outcome::Stable,
             CloseReason::Peer { .. }
             | CloseReason::Eof
             | CloseReason::Io { .. }

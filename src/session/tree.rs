@@ -33,7 +33,6 @@ use super::connection::{Control, ControlSink};
 use super::heartbeat_manager::{
     BACKLOG, HeartbeatArguments, HeartbeatEvent, HeartbeatManager, HeartbeatMessage,
 };
-use super::hooked::Hooked;
 use super::plane::Plane;
 use super::recorder::{Recorder, RecorderArguments, RecorderMessage};
 use super::spans::Traced;
@@ -195,11 +194,11 @@ fn connection(
         ReconnectOwner::Client => tree,
         ReconnectOwner::Adapter => tree.auto_shutdown(AutoShutdown::AnySignificant),
     };
-    let (reconnect, hooks) = (config.reconnect.clone(), plane.hooks.clone());
+    let (reconnect, judged) = (config.reconnect.clone(), Arc::clone(plane));
     ChildSpec::supervisor("connection", tree)
         .backoff(config.reconnect.backoff)
         .classify(move |reason| match reconnect.owner {
-            ReconnectOwner::Adapter => judge(reason, &reconnect, hooks.as_deref()),
+            ReconnectOwner::Adapter => judge(reason, &reconnect, &judged),
             // What layer 1 has given up is not begun again from here.
             ReconnectOwner::Client => match reason.downcast_ref::<TransportEnd>() {
                 Some(_) => Verdict::Escalate,
@@ -240,7 +239,7 @@ fn transport(
     addresses: &Addresses,
 ) -> ChildSpec {
     let (plane, platform) = (Arc::clone(plane), Arc::clone(platform));
-    let hooks = plane.hooks.clone();
+    let judged = Arc::clone(&plane);
     let client = addresses.client.clone();
     let events: Sink<TransportEvent> = Arc::new(move |event| {
         // A Client that is down takes this actor down with it.
@@ -269,7 +268,7 @@ fn transport(
         ReconnectOwner::Client => spec
             .restart(Restart::Permanent)
             .backoff(config.reconnect.backoff)
-            .classify(move |reason| judge(reason, &reconnect, hooks.as_deref())),
+            .classify(move |reason| judge(reason, &reconnect, &judged)),
         // Its own end is not repaired here; but it comes back with a Client that was restarted, which
         // a temporary child would not.
         ReconnectOwner::Adapter => {
@@ -333,21 +332,27 @@ fn control_sink(addresses: &Addresses, plane: &Arc<Plane>) -> ControlSink {
 }
 
 /// What an exit means for the layer that owns the connection.
-fn judge(reason: &ExitReason, reconnect: &Reconnect, hooks: Option<&Hooked>) -> Verdict {
+fn judge(reason: &ExitReason, reconnect: &Reconnect, plane: &Plane) -> Verdict {
     let Some(end) = reason.downcast_ref::<TransportEnd>() else {
         return Verdict::Default;
     };
-    if matches!(end.reason, CloseReason::Reconnect) {
+    if matches!(end.reason, CloseReason::Reconnect | CloseReason::FailBack) {
         // Asked for, so nothing is wrong and nothing is waited for beyond the first delay.
         return Verdict::Uncounted {
             stable: true,
             at_least: Duration::ZERO,
         };
     }
-    let stable = end
-        .live_for
-        .is_some_and(|live_for| live_for >= reconnect.stable_after);
-    let remedy = hooks.map(|hooks| hooks.loss(&end.reason, stable));
+    let stable = reconnect.is_stable(end.live_for, end.data);
+    // Data proves a connection before time does; then time still keeps the next attempt from coming at once.
+    let at_least = match stable && !reconnect.was_long(end.live_for) {
+        true => reconnect.backoff.min,
+        false => Duration::ZERO,
+    };
+    let remedy = plane
+        .hooks
+        .as_ref()
+        .map(|hooks| hooks.loss(&end.reason, stable));
     if !reconnect.automatic || matches!(end.reason, CloseReason::Hook { ends: true, .. }) {
         return Verdict::Escalate;
     }
@@ -362,15 +367,22 @@ fn judge(reason: &ExitReason, reconnect: &Reconnect, hooks: Option<&Hooked>) -> 
         }
     }
     match end.reason.recovery() {
+        // Another endpoint may take us.
+        Recovery::Stop if plane.places.remain_after(&end.reason) => {
+            let at_least = plane.places.rest_left();
+            Verdict::Uncounted { stable, at_least }
+        }
         Recovery::Stop => Verdict::Escalate,
-        Recovery::RetryAfter(asked) => Verdict::Uncounted {
-            stable,
-            at_least: asked.min(PATIENCE),
-        },
-        Recovery::Retry | Recovery::Reauthenticate | Recovery::Reconcile => Verdict::Uncounted {
-            stable,
-            at_least: Duration::ZERO,
-        },
+        Recovery::RetryAfter(asked) => {
+            let at_least = match plane.places.several() {
+                true => plane.places.rest_left(),
+                false => asked.min(PATIENCE),
+            };
+            Verdict::Uncounted { stable, at_least }
+        }
+        Recovery::Retry | Recovery::Reauthenticate | Recovery::Reconcile => {
+            Verdict::Uncounted { stable, at_least }
+        }
     }
 }
 

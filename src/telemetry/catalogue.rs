@@ -113,7 +113,14 @@ fn after(kind: &Kind<'_>) -> Option<Kind<'static>> {
             why: "limit",
             wait: Some(TIME),
         },
-        Kind::AttemptPostponed { .. } => Kind::BreakerChanged {
+        Kind::AttemptPostponed { .. } => Kind::EndpointChanged {
+            endpoint: "wss://b.example/",
+            previous: "wss://a.example/",
+            score: 100,
+            why: "failover",
+        },
+        Kind::EndpointChanged { .. } => Kind::BreakerChanged {
+            endpoint: "a.example:443",
             state: "open",
             previous: "closed",
         },

@@ -61,8 +61,17 @@ pub enum TelemetryEvent<'a> {
         why: &'static str,
         wait: Option<Duration>,
     },
-    /// A gate's circuit breaker is in another state.
+    /// The session tries another endpoint than the time before, `score` being how it stands. `why` is `failover`, or
+    /// `fail_back` where a preferred one answers again.
+    EndpointChanged {
+        endpoint: &'a str,
+        previous: &'a str,
+        score: u8,
+        why: &'static str,
+    },
+    /// A gate's circuit breaker for `endpoint`, a host and port, is in another state.
     BreakerChanged {
+        endpoint: &'a str,
         state: &'static str,
         previous: &'static str,
     },
@@ -236,6 +245,7 @@ impl TelemetryEvent<'_> {
             Self::LimitPressure { .. } => "pressure changed",
             Self::LimitedByVenue { .. } => "limited by the venue",
             Self::AttemptPostponed { .. } => "attempt postponed",
+            Self::EndpointChanged { .. } => "endpoint changed",
             Self::BreakerChanged { .. } => "breaker changed",
             Self::RecordingInterrupted { .. } => "recording interrupted",
             Self::ErrorOccurred { .. } => "occurred",
@@ -280,7 +290,7 @@ impl TelemetryEvent<'_> {
             | Self::LimitExpired { .. }
             | Self::LimitPressure { .. }
             | Self::LimitedByVenue { .. } => super::LIMIT,
-            Self::AttemptPostponed { .. } => super::CONNECTION,
+            Self::AttemptPostponed { .. } | Self::EndpointChanged { .. } => super::CONNECTION,
             Self::BreakerChanged { .. } => super::GATE,
             Self::RecordingInterrupted { .. } => super::RECORDING,
             Self::ErrorOccurred { .. } => super::ERROR,
@@ -613,9 +623,28 @@ impl TelemetryEvent<'_> {
                 why = why,
                 wait_us = wait.map(micros),
             ),
-            Self::BreakerChanged { state, previous } => warn!(
+            Self::EndpointChanged {
+                endpoint,
+                previous,
+                score,
+                why,
+            } => record!(
+                info,
+                CONNECTION,
+                "endpoint changed",
+                endpoint = endpoint,
+                previous = previous,
+                score = score,
+                why = why,
+            ),
+            Self::BreakerChanged {
+                endpoint,
+                state,
+                previous,
+            } => warn!(
                 target: super::GATE,
                 gate,
+                endpoint = endpoint,
                 state = state,
                 previous = previous,
                 "breaker changed"

@@ -119,6 +119,7 @@ fn every_close_reason() -> Vec<CloseReason> {
     let mut all = vec![
         CloseReason::Local { reason: word() },
         CloseReason::Reconnect,
+        CloseReason::FailBack,
         CloseReason::Hook {
             reason: word(),
             ends: false,
@@ -160,6 +161,7 @@ fn every_close_reason() -> Vec<CloseReason> {
             CloseReason::Peer { .. }
             | CloseReason::Local { .. }
             | CloseReason::Reconnect
+            | CloseReason::FailBack
             | CloseReason::Hook { .. }
             | CloseReason::Eof
             | CloseReason::Io { .. }

@@ -55,6 +55,7 @@ impl<W: Wire> Connection<W> {
                         _,
                         CloseReason::Local { .. }
                             | CloseReason::Reconnect
+                            | CloseReason::FailBack
                             | CloseReason::Hook { .. }
                     ))
                 ) {
@@ -123,12 +124,15 @@ impl<W: Wire> Connection<W> {
         let epoch = self.guard.epoch.as_u64();
         let in_flight = self.pending.waiting();
         match answered {
-            Answered::InTime(round_trip) => self.plane.report(&TelemetryEvent::RequestResolved {
-                epoch,
-                id,
-                in_flight,
-                round_trip,
-            }),
+            Answered::InTime(round_trip) => {
+                self.tally.answered += 1;
+                self.plane.report(&TelemetryEvent::RequestResolved {
+                    epoch,
+                    id,
+                    in_flight,
+                    round_trip,
+                });
+            }
             Answered::Late(round_trip) => {
                 self.plane.counters.late.fetch_add(1, Ordering::Relaxed);
                 self.plane.report(&TelemetryEvent::RequestAnsweredLate {
@@ -193,6 +197,13 @@ impl<W: Wire> Connection<W> {
             self.sorter.discard();
         }
         let tally = std::mem::take(&mut self.tally);
+        let epoch = self.guard.epoch;
+        // Answers before that are those of the login.
+        let answered = || tally.answered > 0 && self.plane.is_live_in(epoch);
+        if !self.data_came && (tally.delivered > 0 || answered()) {
+            self.data_came = true;
+            self.plane.data_came(epoch);
+        }
         self.publish_in_flight();
         let counters = &self.plane.counters;
         counters

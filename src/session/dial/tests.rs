@@ -18,8 +18,11 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use super::*;
 use crate::close::CloseReason;
 use crate::config::PhaseLimits;
-use crate::frame::Frame;
-use crate::session::wire::Wire;
+
+/// Dials the first endpoint.
+async fn dial(config: &Config) -> Result<Dialed, ConnectError> {
+    super::dial(config, &config.endpoint).await
+}
 
 /// Serves the first connection with `script`.
 async fn server<F, S>(script: F) -> SocketAddr

@@ -36,6 +36,7 @@ impl fmt::Display for SessionInspection {
         write!(f, ", ready: {}", OneLine(&self.ready.to_string()))?;
         write!(f, "\n  {}", OneLine(endpoint))?;
         self.connection(f)?;
+        self.endpoints(f)?;
         let (requests, counted) = (self.requests, &self.statistics);
         write!(
             f,
@@ -88,6 +89,24 @@ impl SessionInspection {
         write!(f, ", open for {}", Short(connection.open_for))?;
         if let Some(time) = connection.round_trip {
             write!(f, ", round trip {time:.1?}")?;
+        }
+        Ok(())
+    }
+
+    /// One alone has said everything above.
+    fn endpoints(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.endpoints.len() < 2 {
+            return Ok(());
+        }
+        for one in &self.endpoints {
+            let (mark, url) = (if one.present { "*" } else { "-" }, OneLine(&one.endpoint));
+            write!(f, "\n  {mark} endpoint {url}: score {}", one.score)?;
+            if one.refused {
+                f.write_str(", refused for good")?;
+            }
+            if let Some(time) = one.rests_for {
+                write!(f, ", rests for {}", Short(time))?;
+            }
         }
         Ok(())
     }
