@@ -2,13 +2,15 @@
 //!
 //! The receiver here is OpenTelemetry's: services and messages as they are generated from its definitions; of
 //! HTTP only the reading is ours. The program is `program` below, in a process of its own, since it is told
-//! everything by its environment and sets what a process has but once. Beside it stands a receiver in Python,
-//! whose libraries have not a line in common with ours.
+//! everything by its environment and sets what a process has but once. Beside it stand a receiver in Python,
+//! whose libraries have not a line in common with ours, and a collector and a backend of others.
 #![allow(
     clippy::expect_used,
     reason = "what is allowed in tests is not yet in their helpers"
 )]
 
+#[path = "otel/backend.rs"]
+mod backend;
 #[path = "otel/life.rs"]
 mod life;
 #[path = "otel/measured.rs"]

@@ -1,12 +1,14 @@
 //! The page that Prometheus scrapes, of a program in which everything has happened that is measured.
 //!
 //! It is read as a scraper does, over a socket, and parsed by Prometheus's own client for Python, which has not a line
-//! in common with what wrote it.
+//! in common with what wrote it; and Prometheus itself scrapes it.
 #![allow(
     clippy::expect_used,
     reason = "what is allowed in tests is not yet in their helpers"
 )]
 
+#[path = "prometheus/itself.rs"]
+mod itself;
 #[path = "otel/life.rs"]
 mod life;
 

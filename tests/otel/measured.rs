@@ -50,6 +50,15 @@ fn arrived(metric: &Metric) -> Arrived<'_> {
 
 /// Every row has arrived with its kind, its unit and its attributes, and with more than nothing.
 pub(crate) fn assert_every_metric_has_a_value(received: &Received) {
+    assert_table(received, |largest| largest > 0.0);
+}
+
+/// As above, but the number may be nothing: a queue that is empty has that depth.
+pub(crate) fn assert_every_metric_has_arrived(received: &Received) {
+    assert_table(received, |_| true);
+}
+
+fn assert_table(received: &Received, is_told: impl Fn(f64) -> bool) {
     let resources = received
         .metrics
         .iter()
@@ -69,8 +78,13 @@ pub(crate) fn assert_every_metric_has_a_value(received: &Received) {
         assert_eq!(metric.description, row.description(), "{}", row.name());
         assert_eq!(arrived.kind, row.kind(), "{}", row.name());
         assert!(
-            arrived.largest > 0.0,
+            is_told(arrived.largest),
             "{} has no value: {metric:?}",
+            row.name()
+        );
+        assert!(
+            !arrived.attributes.is_empty(),
+            "{} has no point",
             row.name()
         );
         for attributes in arrived.attributes {

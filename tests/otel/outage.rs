@@ -24,6 +24,25 @@ fn is_error(span: &Span) -> bool {
     status.is_some_and(|status| status.code() == StatusCode::Error)
 }
 
+/// There is an outage that took so many attempts, all but the last of which failed.
+pub(crate) fn assert_an_outage_has_attempts(received: &Received, attempts: usize) {
+    let spans = spans(received);
+    let outages = spans.iter().filter(|one| one.name == "outage");
+    let found = outages.clone().any(|outage| {
+        let mut within: Vec<&&Span> = spans
+            .iter()
+            .filter(|one| one.parent_span_id == outage.span_id)
+            .collect();
+        within.sort_by_key(|one| one.start_time_unix_nano);
+        let failed = within.iter().take_while(|one| is_error(one)).count();
+        within.len() == attempts && failed + 1 == attempts
+    });
+    assert!(found, "{:?}", outages.collect::<Vec<_>>());
+    let told = records(received);
+    let told = told.iter().filter(|one| !one.trace_id.is_empty()).count();
+    assert!(told > 0, "records lead to traces");
+}
+
 /// The outage that began with the venue's end: its attempts are its children, in order, the last of them the one
 /// that led to a live session; the gap and its end are told within it; it is linked to the supervisor's restart.
 pub(crate) fn assert_the_outage_is_one_trace(received: &Received) {

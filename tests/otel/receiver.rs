@@ -36,6 +36,7 @@ use rustls::pki_types::PrivatePkcs8KeyDer;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio_rustls::TlsAcceptor;
+use tonic::codec::CompressionEncoding::Gzip;
 use tonic::{Request, Response, Status};
 
 /// All that came so far.
@@ -62,9 +63,9 @@ impl Receiver {
         let service = Service(Arc::clone(&receiver.received));
         receiver.spawn(async move {
             tonic::transport::Server::builder()
-                .add_service(TraceServiceServer::new(service.clone()))
-                .add_service(LogsServiceServer::new(service.clone()))
-                .add_service(MetricsServiceServer::new(service))
+                .add_service(TraceServiceServer::new(service.clone()).accept_compressed(Gzip))
+                .add_service(LogsServiceServer::new(service.clone()).accept_compressed(Gzip))
+                .add_service(MetricsServiceServer::new(service).accept_compressed(Gzip))
                 .serve_with_incoming(tonic::transport::server::TcpIncoming::from(
                     TcpListener::from_std(listener).expect("a listener"),
                 ))
