@@ -131,12 +131,17 @@ impl<'de> Deserialize<'de> for Settings {
 }
 
 /// What the options of older clients of this family are called here.
-const FORMERLY: [(&str, &str); 12] = [
+const FORMERLY: [(&str, &str); 21] = [
+    ("host", "url"),
+    ("port", "url"),
+    ("path", "url"),
     ("timeout", "limits.tcp"),
     ("connect_timeout", "limits.tcp"),
+    ("retry", "backoff.max_attempts"),
     ("retry_count", "backoff.max_attempts"),
     ("max_reconnect_attempts", "backoff.max_attempts"),
     ("retry_delay", "backoff.min"),
+    ("base_backoff", "backoff.min"),
     ("max_backoff", "backoff.max"),
     ("backoff_type", "backoff.growth"),
     ("heartbeat", "liveness.enabled"),
@@ -144,6 +149,10 @@ const FORMERLY: [(&str, &str); 12] = [
     ("heartbeat_interval", "liveness.quiet"),
     ("ping_interval", "liveness.quiet"),
     ("reconnect_on_error", "reconnect.automatic"),
+    ("latency_buffer_size", "latency_window"),
+    ("record_to", "record"),
+    ("rate_limit_opts", "rate_limits"),
+    ("ws_opts", "subprotocols"),
 ];
 
 /// The option that was probably meant.

@@ -168,6 +168,34 @@ fn a_settings_text_is_refused_with_all_its_mistakes_and_the_names_that_were_mean
 }
 
 #[test]
+fn what_older_clients_call_an_option_leads_to_its_name_here() {
+    let names = [
+        ("retry_count", "backoff.max_attempts"),
+        ("retry_delay", "backoff.min"),
+        ("max_backoff", "backoff.max"),
+        ("timeout", "limits.tcp"),
+        ("heartbeat_interval", "liveness.quiet"),
+        ("reconnect_on_error", "reconnect.automatic"),
+        ("latency_buffer_size", "latency_window"),
+        ("record_to", "record"),
+        ("host", "url"),
+    ];
+    let settings = names
+        .map(|(formerly, _)| format!("\"{formerly}\": 1"))
+        .join(",");
+    let errors = Config::from_json(&format!("{{ {settings} }}")).expect_err("refused");
+    for (formerly, now) in names {
+        let error = errors
+            .option(formerly)
+            .unwrap_or_else(|| panic!("{formerly}: {errors}"));
+        assert!(error.remedy.contains(&format!("\"{now}\"")), "{error}");
+    }
+    // Those that are called the same are taken.
+    let text = r#"{ "url": "ws://h", "restore_subscriptions": false, "request_timeout": "30s" }"#;
+    assert!(Config::from_json(text).is_ok());
+}
+
+#[test]
 fn layers_merge_option_by_option() {
     let seconds = Duration::from_secs;
     let platform = Settings {
