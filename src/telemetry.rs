@@ -19,8 +19,8 @@
 //! | `mainstay::session` | info | `reconnected` | `epoch` `down_us` |
 //! | `mainstay::session` | info | `ownership received` | `owner` `streams` `waiting` `under_way_us` (`epoch`) |
 //! | `mainstay::connection` | info | `upgraded` | `host` `port` `connect_time_us` `dns_us` `tcp_us` `tls_us` `upgrade_us` |
-//! | `mainstay::connection` | info | `opened` | `epoch` |
-//! | `mainstay::connection` | warn | `closed` | `epoch` `cause` `detail` `open_us` |
+//! | `mainstay::connection` | info | `opened` | `epoch` `host` `port` `connect_time_us` |
+//! | `mainstay::connection` | warn | `closed` | `epoch` `host` `port` `cause` `detail` `open_us` |
 //! | `mainstay::connection` | warn | `not opened` | `cause` `detail` |
 //! | `mainstay::connection` | info | `attempt postponed` | `why` (`wait_us`) |
 //! | `mainstay::connection` | info | `endpoint changed` | `endpoint` `previous` `score` `why` |
@@ -93,7 +93,7 @@
 //! | their event | here | what differs |
 //! |---|---|---|
 //! | `connection.upgrade`, `connection.websocket_upgrade` | `upgraded` | host and port instead of the url, whose query may hold a credential; headers neither |
-//! | `connection.open`, `connection.close` | `opened`, `closed`, `not opened` | the duration is `open_us`; session and epoch are the connection's id |
+//! | `connection.open`, `connection.close` | `opened`, `closed`, `not opened` | the durations are `connect_time_us` and `open_us`; session and epoch are the connection's id |
 //! | `connection.reconnected` | `reconnected` | |
 //! | `ownership_transfer.received` | `ownership received` | of [`Session::hand_over`](crate::Session::hand_over); clones of a handle need none, and the socket keeps its owner |
 //! | `message.sent`, `message.received` | `sent`, `received` | for a batch: a record for each frame costs more than the frame. Frames' types and order are in a recording, the time to the consumer in [`Statistics::delivery`](crate::Statistics) |

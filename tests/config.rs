@@ -125,6 +125,26 @@ async fn after_the_last_attempt_the_session_ends_with_that_attempts_cause() {
 }
 
 #[tokio::test]
+async fn a_beginning_that_is_tried_again_takes_no_more_attempts_than_an_outage() {
+    for owner in [ReconnectOwner::Client, ReconnectOwner::Adapter] {
+        for attempts in [1, 3] {
+            let refuse = || Script::refuse(503, &[], "later");
+            let server = server((0..5).map(|_| refuse()).chain([Script::new()])).await;
+            let config = builder(server.url()).reconnect_owner(owner);
+            let config = config.retry_first(true).max_attempts(Some(attempts));
+            let config = config.build().expect("valid");
+            let started = Session::start(Opinionated(Settings::default()), config).await;
+            let error = started.expect_err("refused");
+            assert!(
+                matches!(&error, StartError::Connect(cause) if cause.to_string().contains("503")),
+                "{error:?}"
+            );
+            assert_eq!(server.accepted(), u64::from(attempts));
+        }
+    }
+}
+
+#[tokio::test]
 async fn without_automatic_reconnection_the_first_loss_ends_the_session() {
     for owner in [ReconnectOwner::Client, ReconnectOwner::Adapter] {
         let server = server([until_told(), Script::new()]).await;

@@ -457,3 +457,45 @@ async fn every_event_of_the_table_happens_and_every_event_that_happens_is_in_the
     assert!(metrics.heartbeat.count >= 1);
     assert!(metrics.connected > Duration::ZERO);
 }
+
+/// Where connections were, and how long they took and lasted.
+#[derive(Debug, Default)]
+struct Places(Mutex<Vec<(String, u16, Duration)>>);
+
+impl Collector for Places {
+    fn on_event(&self, _session: &str, event: &TelemetryEvent<'_>) {
+        let (host, port, time) = match *event {
+            TelemetryEvent::Opened {
+                host,
+                port,
+                connect_time,
+                ..
+            } => (host, port, connect_time),
+            TelemetryEvent::Closed {
+                host, port, open, ..
+            } => (host, port, open),
+            _ => return,
+        };
+        let place = (host.to_owned(), port, time);
+        self.0.lock().expect("no event panics").push(place);
+    }
+}
+
+#[tokio::test]
+async fn the_opening_and_the_end_of_a_connection_say_where_and_how_long() {
+    let server = ScriptedServer::builder().script(Script::new());
+    let server = server.start().await.expect("a server");
+    let places = Arc::new(Places::default());
+    let config = Config::builder(server.url()).collector(places.clone());
+    let config = config.build().expect("valid");
+    let session = Session::start(JsonRpc, config).await.expect("a session");
+    let handshake = session.handshake().expect("it is open");
+    session.shutdown().await;
+    let told = places.0.lock().expect("no event panics").clone();
+    assert_eq!(told.len(), 2, "{told:?}");
+    for (host, port, time) in &told {
+        assert_eq!((&**host, *port), ("127.0.0.1", server.address().port()));
+        assert!(*time > Duration::ZERO);
+    }
+    assert_eq!(told[0].2, handshake.in_all());
+}

@@ -114,7 +114,8 @@ impl ConfigBuilder {
     }
 
     /// How many attempts one outage may take; `None`, the default, for any number. The session then ends
-    /// with the last attempt's cause.
+    /// with the last attempt's cause. The beginning counts like an outage where [`ConfigBuilder::retry_first`] has it
+    /// tried again: the first attempt is one of them.
     pub fn max_attempts(mut self, attempts: Option<u32>) -> Self {
         self.layers.user.backoff.max_attempts = Some(attempts);
         self

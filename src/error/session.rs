@@ -16,8 +16,11 @@ pub enum StartError {
     /// The configuration cannot be used.
     #[error("configuration cannot be used")]
     Config(#[from] ConfigErrors),
-    /// The first connection could not be opened. It is not tried again unless the configuration says so.
-    #[error("first connection could not be opened, and retry_first does not have it tried again")]
+    /// The first connection could not be opened. It is not tried again unless the configuration says so, and then
+    /// no more often than it says.
+    #[error(
+        "first connection could not be opened; retry_first has it tried again, max_attempts how often"
+    )]
     Connect(#[source] ConnectError),
     /// The connection opened and ended before the session was live.
     #[error("connection ended before the session was live: {0}")]

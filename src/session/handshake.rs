@@ -28,6 +28,14 @@ pub struct Handshake {
     pub upgrade: Duration,
 }
 
+impl Handshake {
+    /// How long it took in all, from the first question to the name server.
+    #[must_use]
+    pub fn in_all(&self) -> Duration {
+        self.dns + self.tcp + self.tls + self.upgrade
+    }
+}
+
 impl fmt::Debug for Handshake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Handshake")

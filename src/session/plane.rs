@@ -353,6 +353,12 @@ impl Plane {
         self.set_state(SessionState::Connecting);
     }
 
+    /// Whether as many attempts have been made since the session was last live as one outage may take. The
+    /// supervisor counts restarts, among which a session's first attempt is not.
+    pub(crate) fn attempts_used_up(&self, most: Option<u32>) -> bool {
+        most.is_some_and(|most| self.attempts.load(Ordering::Relaxed) >= most)
+    }
+
     /// A connection opened. Returns its epoch.
     pub(crate) fn open(&self, sender: LineSender) -> Epoch {
         let epoch = Epoch::new(self.opened.fetch_add(1, Ordering::AcqRel) + 1);
@@ -361,8 +367,14 @@ impl Plane {
         self.counters.opened.fetch_add(1, Ordering::Relaxed);
         *lock(&self.open_since) = Some(clock::now());
         self.spans.opened(epoch);
-        let opened = epoch.as_u64();
-        self.report(&TelemetryEvent::Opened { epoch: opened });
+        let endpoint = &self.places.present().endpoint;
+        let handshake = self.handshake();
+        self.report(&TelemetryEvent::Opened {
+            epoch: epoch.as_u64(),
+            host: endpoint.host(),
+            port: endpoint.port(),
+            connect_time: handshake.map_or(Duration::ZERO, |took| took.in_all()),
+        });
         self.set_state(SessionState::Establishing { epoch });
         epoch
     }
@@ -519,8 +531,11 @@ impl Plane {
         self.heed(reason);
         let open_since = lock(&self.open_since).take();
         let open = open_since.map(|since| clock::now().saturating_duration_since(since));
+        let endpoint = &self.places.present().endpoint;
         self.report(&TelemetryEvent::Closed {
             epoch: epoch.as_u64(),
+            host: endpoint.host(),
+            port: endpoint.port(),
             cause: reason.label(),
             detail: &reason.without_peers_words().to_string(),
             open: open.unwrap_or_default(),

@@ -88,7 +88,12 @@ mod tests {
         let counting = Arc::new(Counting::default());
         let reporter = Reporter::new("venue", vec![Arc::new(Panicking), counting.clone()]);
         for epoch in 1..=2 {
-            reporter.report(&TelemetryEvent::Opened { epoch });
+            reporter.report(&TelemetryEvent::Opened {
+                epoch,
+                host: "localhost",
+                port: 443,
+                connect_time: std::time::Duration::ZERO,
+            });
         }
         assert_eq!(counting.0.load(Ordering::Relaxed), 2);
         assert_eq!(reporter.metrics.snapshot().connections_opened, 2);

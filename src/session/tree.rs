@@ -353,7 +353,11 @@ fn judge(reason: &ExitReason, reconnect: &Reconnect, plane: &Plane) -> Verdict {
         .hooks
         .as_ref()
         .map(|hooks| hooks.loss(&end.reason, stable));
-    if !reconnect.automatic || matches!(end.reason, CloseReason::Hook { ends: true, .. }) {
+    let never_live = end.live_for.is_none();
+    if !reconnect.automatic
+        || matches!(end.reason, CloseReason::Hook { ends: true, .. })
+        || (never_live && plane.attempts_used_up(reconnect.backoff.max_attempts))
+    {
         return Verdict::Escalate;
     }
     match remedy.unwrap_or_default() {

@@ -97,9 +97,16 @@ fn after(kind: &Kind<'_>) -> Option<Kind<'static>> {
             tls: TIME,
             upgrade: TIME,
         },
-        Kind::Upgraded { .. } => Kind::Opened { epoch },
+        Kind::Upgraded { .. } => Kind::Opened {
+            epoch,
+            host: "localhost",
+            port: 443,
+            connect_time: TIME,
+        },
         Kind::Opened { .. } => Kind::Closed {
             epoch,
+            host: "localhost",
+            port: 443,
             cause,
             detail,
             open: TIME,

@@ -42,11 +42,18 @@ pub enum TelemetryEvent<'a> {
         tls: Duration,
         upgrade: Duration,
     },
-    /// A connection is open.
-    Opened { epoch: u64 },
+    /// A connection is open, `connect_time` after the first question to the name server.
+    Opened {
+        epoch: u64,
+        host: &'a str,
+        port: u16,
+        connect_time: Duration,
+    },
     /// A connection has ended, having been open for `open`.
     Closed {
         epoch: u64,
+        host: &'a str,
+        port: u16,
         cause: &'static str,
         detail: &'a str,
         open: Duration,
@@ -370,9 +377,24 @@ impl TelemetryEvent<'_> {
                 tls_us = micros(tls),
                 upgrade_us = micros(upgrade),
             ),
-            Self::Opened { epoch } => record!(info, CONNECTION, "opened", epoch = epoch),
+            Self::Opened {
+                epoch,
+                host,
+                port,
+                connect_time,
+            } => record!(
+                info,
+                CONNECTION,
+                "opened",
+                epoch = epoch,
+                host = host,
+                port = port,
+                connect_time_us = micros(connect_time),
+            ),
             Self::Closed {
                 epoch,
+                host,
+                port,
                 cause,
                 detail,
                 open,
@@ -381,6 +403,8 @@ impl TelemetryEvent<'_> {
                 CONNECTION,
                 "closed",
                 epoch = epoch,
+                host = host,
+                port = port,
                 cause = cause,
                 detail = detail,
                 open_us = micros(open),
