@@ -17,6 +17,7 @@ use mainstay::close::{CloseReason, GapCause};
 use mainstay::config::{BreakerPolicy, ConfigBuilder, ReconnectOwner};
 use mainstay::connector::{Connected, Connector};
 use mainstay::error::{ConnectError, EndReason, RequestError, StartError};
+use mainstay::platform::JsonRpc;
 use mainstay::protocol::breaker::BreakerState;
 use mainstay::supervisors::{Backoff, Jitter};
 use mainstay::telemetry::{Collector, TelemetryEvent};
@@ -239,6 +240,38 @@ async fn a_session_goes_back_when_the_first_endpoint_answers_again() {
             _ => None,
         });
     assert_eq!(close, Some(Some(1000)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn under_layer_2_a_session_goes_back_too() {
+    let (hosts, first, second) = two(Script::echo(), Script::echo()).await;
+    hosts.down("first");
+    let config = config(&hosts).reconnect_owner(ReconnectOwner::Adapter);
+    let session = Session::start(JsonRpc, config.build().expect("valid")).await;
+    let session = session.expect("a session");
+    assert_eq!(place(&session), "ws://second/?…");
+    hosts.up("first", &first);
+    live_in(&session, 2).await;
+    assert_eq!(place(&session), "ws://first/?…");
+    assert_eq!(second.connections(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_certificate_that_is_refused_passes_the_endpoint_over() {
+    let builder = ScriptedServer::builder().tls(true).in_memory(true);
+    let strange = builder.script(Script::echo()).start().await;
+    let strange = strange.expect("a server");
+    let (hosts, _first, second) = two(Script::echo(), Script::echo()).await;
+    hosts.up("first", &strange);
+    let config = Config::builder("wss://first/")
+        .fallbacks(["ws://second/"])
+        .connector(Arc::clone(&hosts) as Arc<dyn Connector>)
+        .reconnect_owner(ReconnectOwner::Client);
+    let session = connect(config).await;
+    assert_eq!(place(&session), "ws://second/");
+    let first = &session.endpoints()[0];
+    assert!(first.refused && first.score < 10, "{first:?}");
+    assert_eq!(second.connections(), 1);
 }
 
 #[tokio::test(start_paused = true)]

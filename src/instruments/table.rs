@@ -221,7 +221,7 @@ pub const TABLE: &[Instrument] = &[
         name: "mainstay.gate.breaker",
         unit: "{breaker}",
         attributes: &["gate", "state"],
-        description: "1 for the state that a gate's circuit breaker is in, 0 for the others.",
+        description: "1 for the state that a gate's circuit breaker is in, of several endpoints' the worst off, 0 for the others.",
         source: Source::UpDownCounter(|look, tell| {
             for (name, status) in &look.gates {
                 let Some(breaker) = status.breaker else {

@@ -225,6 +225,17 @@ fn the_class_of_an_end_is_that_of_the_table() {
     assert_eq!(timeout(Phase::Upgrade), Ending::Refused);
     assert_eq!(timeout(Phase::FirstData), Ending::Silent);
     assert_eq!(timeout(Phase::Gate), Ending::Other);
+    let certificate = ConnectError::Certificate {
+        host: "venue.example".to_owned(),
+        source: Arc::new(rustls::CertificateError::Expired.into()),
+    };
+    assert_eq!(Ending::of_error(&Arc::new(certificate)), Ending::Never);
+    let credentials = CloseReason::NotEstablished {
+        step: "auth".to_owned(),
+        detail: String::new(),
+        recovery: Recovery::Stop,
+    };
+    assert_eq!(Ending::of(&credentials), Ending::Other, "so everywhere");
     assert_eq!(Ending::of(&CloseReason::Eof), Ending::Lost);
     assert_eq!(Ending::of(&CloseReason::FailBack), Ending::Other);
 }
