@@ -38,19 +38,20 @@ pub(crate) struct Meter {
 pub(crate) struct Timesheet {
     /// What moments are counted from.
     epoch: Instant,
-    /// Goes up when a callback begins and when it ends: odd while one runs.
+    /// Goes up when a callback begins and when it ends: odd while one runs, and twice the callbacks that ended.
     turn: AtomicU64,
-    handled: AtomicU64,
+    /// Callbacks that ended and were no message's.
+    events: AtomicU64,
     /// In nanoseconds.
     busy: AtomicU64,
     /// The turn that `stamp` belongs to; zero while it is being written.
     stamped: AtomicU64,
     /// When that callback began, in nanoseconds.
     stamp: AtomicU64,
-    /// Callbacks since the last that was timed.
-    untimed: AtomicU32,
-    /// How many may be left out before the next is timed.
-    leave_out: AtomicU32,
+    /// The turn behind the last callback that was timed.
+    timed: AtomicU64,
+    /// The turn from which on the next one is timed.
+    due: AtomicU64,
     /// How long the last one took that was timed, in nanoseconds.
     last: AtomicU32,
 }
@@ -78,12 +79,12 @@ impl Timesheet {
         Self {
             epoch: Instant::now(),
             turn: AtomicU64::new(0),
-            handled: AtomicU64::new(0),
+            events: AtomicU64::new(0),
             busy: AtomicU64::new(0),
             stamped: AtomicU64::new(0),
             stamp: AtomicU64::new(0),
-            untimed: AtomicU32::new(0),
-            leave_out: AtomicU32::new(0),
+            timed: AtomicU64::new(0),
+            due: AtomicU64::new(0),
             last: AtomicU32::new(0),
         }
     }
@@ -99,8 +100,7 @@ impl Timesheet {
     pub(crate) fn begin(&self) -> Timing {
         let turn = self.turn.load(Ordering::Relaxed) + 1;
         self.turn.store(turn, Ordering::Release);
-        let untimed = self.untimed.load(Ordering::Relaxed);
-        if untimed >= self.leave_out.load(Ordering::Relaxed) {
+        if turn >= self.due.load(Ordering::Relaxed) {
             self.note_begin(turn);
         }
         Timing(turn)
@@ -129,17 +129,15 @@ impl Timesheet {
 
     #[inline]
     pub(crate) fn end(&self, timing: Timing, kind: Callback) {
-        let untimed = self.untimed.load(Ordering::Relaxed);
+        let ended = timing.0 + 1;
         if self.is_timed(timing) {
-            self.note_end(untimed);
-        } else {
-            self.untimed.store(untimed + 1, Ordering::Relaxed);
+            self.note_end(ended);
         }
-        if kind == Callback::Message {
-            let handled = self.handled.load(Ordering::Relaxed) + 1;
-            self.handled.store(handled, Ordering::Relaxed);
+        if kind == Callback::Event {
+            let events = self.events.load(Ordering::Relaxed) + 1;
+            self.events.store(events, Ordering::Relaxed);
         }
-        self.turn.store(timing.0 + 1, Ordering::Release);
+        self.turn.store(ended, Ordering::Release);
     }
 
     /// Whether it is known when the callback began, or first waited.
@@ -158,18 +156,20 @@ impl Timesheet {
 
     /// Those that were left out are taken to have been as quick as the quicker of their neighbours.
     #[cold]
-    fn note_end(&self, untimed: u32) {
+    fn note_end(&self, ended: u64) {
         let began = self.stamp.load(Ordering::Relaxed);
         let took = self.moment(Instant::now()).saturating_sub(began);
         let short = u32::try_from(took).unwrap_or(u32::MAX);
-        let left_out = u64::from(short.min(self.last.load(Ordering::Relaxed))) * u64::from(untimed);
+        let untimed = (ended - self.timed.load(Ordering::Relaxed)) / 2 - 1;
+        let left_out = u64::from(short.min(self.last.load(Ordering::Relaxed))) * untimed;
         let busy = self.busy.load(Ordering::Relaxed);
         let busy = busy.saturating_add(took).saturating_add(left_out);
         self.busy.store(busy, Ordering::Relaxed);
         self.last.store(short, Ordering::Relaxed);
         let leave_out = WORTH / short.max(WORTH / LEFT_OUT);
-        self.leave_out.store(leave_out, Ordering::Relaxed);
-        self.untimed.store(0, Ordering::Relaxed);
+        self.timed.store(ended, Ordering::Relaxed);
+        self.due
+            .store(ended + 1 + 2 * u64::from(leave_out), Ordering::Relaxed);
     }
 
     /// What can be said now. `seen` is what the last reader saw and this one will have seen: a
@@ -196,7 +196,7 @@ impl Timesheet {
             None
         };
         Meter {
-            handled: self.handled.load(Ordering::Relaxed),
+            handled: (turn / 2).saturating_sub(self.events.load(Ordering::Relaxed)),
             busy: Duration::from_nanos(self.busy.load(Ordering::Relaxed)),
             handler_age,
             sent: None,
@@ -247,6 +247,24 @@ mod tests {
         assert_eq!(meter.handled, 3);
         assert_eq!(meter.busy, 3 * SECOND);
         assert_eq!(meter.handler_age, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn quick_callbacks_are_left_out_of_the_timing_and_counted() {
+        let sheet = Timesheet::new();
+        // The first is timed, and the next after as many as may be left out.
+        for at in 0..LEFT_OUT + 2 {
+            let kind = match at % 2 {
+                0 => Callback::Message,
+                _ => Callback::Event,
+            };
+            assert!(sheet.run(kind, async {}).await.is_ok());
+            let timed = if at <= LEFT_OUT { 1 } else { LEFT_OUT + 2 };
+            assert_eq!(sheet.timed.load(Ordering::Relaxed), 2 * u64::from(timed));
+        }
+        let handled = sheet.read(Instant::now(), &mut None).handled;
+        assert_eq!(handled, u64::from(LEFT_OUT / 2 + 1));
+        assert_eq!(sheet.busy.load(Ordering::Relaxed), 0);
     }
 
     #[tokio::test(start_paused = true)]
