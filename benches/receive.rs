@@ -127,12 +127,13 @@ fn peers(setting: Setting, messages: usize, rounds: usize) {
             peers::fastwebsockets(ticks, messages)
         })
         .with("jsonrpsee", move || peers::jsonrpsee(jsonrpsee, messages))
-        .with("alloy-pubsub", move || peers::alloy(alloy, messages));
+        .with("alloy-pubsub", move || peers::alloy(alloy, messages))
+        .with("ezsockets", move || peers::ezsockets(ticks, messages));
     for (name, wire) in WIRES {
         race = race.with(name, move || ours::raw(ticks, wire, messages, SIZE));
     }
     let outcome = setting.run(move |runtime| race.run(runtime, rounds));
-    for peer in ["jsonrpsee", "alloy-pubsub"] {
+    for peer in ["jsonrpsee", "alloy-pubsub", "ezsockets"] {
         for (name, bar) in [("ours", ""), ("ours_fast", "_fast")] {
             let bar = format!("receive_over_{peer}_{setting}{bar}");
             outcome.at_least(&bar, name, peer, 0, 2.5);

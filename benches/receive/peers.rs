@@ -1,7 +1,6 @@
 //! The receive job as others do it. None of them routes, counts or survives the connection unless it says so.
 //!
 //! fastwebsockets is given a socket that has shaken hands, since its own handshake needs hyper.
-//! ezsockets is missing: with the features that need no TLS its client connects but receives nothing here.
 
 use std::time::Instant;
 
@@ -15,6 +14,7 @@ use jsonrpsee_core::rpc_params;
 use jsonrpsee_ws_client::WsClientBuilder;
 use mainstay_benches::bare;
 use serde_json::value::RawValue;
+use tokio::sync::oneshot;
 
 fn rate(messages: usize, began: Instant) -> Vec<f64> {
     vec![messages as f64 / began.elapsed().as_secs_f64()]
@@ -88,4 +88,65 @@ pub(crate) async fn alloy(port: u16, messages: usize) -> Vec<f64> {
         ticks.recv().await.expect("a tick");
     }
     rate(messages, began)
+}
+
+/// A client that reconnects, and calls its user for every message: text checked, nothing routed.
+pub(crate) async fn ezsockets(port: u16, messages: usize) -> Vec<f64> {
+    let config = ezsockets::ClientConfig::new(bare::url(port).as_str());
+    let (done, all) = oneshot::channel();
+    let (client, ended) = ezsockets::connect(
+        move |client| Counter {
+            client,
+            began: None,
+            left: messages,
+            done: Some(done),
+        },
+        config,
+    )
+    .await;
+    let ended = tokio::spawn(ended);
+    let began = all.await.expect("all of them");
+    let rate = rate(messages, began);
+    client.close(None).expect("it is up");
+    // How it says farewell is its affair.
+    let _ = ended.await;
+    rate
+}
+
+struct Counter {
+    client: ezsockets::Client<Self>,
+    began: Option<Instant>,
+    left: usize,
+    done: Option<oneshot::Sender<Instant>>,
+}
+
+#[async_trait::async_trait]
+impl ezsockets::ClientExt for Counter {
+    type Call = ();
+
+    /// What is said before is discarded.
+    async fn on_connect(&mut self) -> Result<(), ezsockets::Error> {
+        self.client.text("go")?;
+        self.began = Some(Instant::now());
+        Ok(())
+    }
+
+    async fn on_text(&mut self, _: ezsockets::Utf8Bytes) -> Result<(), ezsockets::Error> {
+        self.left -= 1;
+        if self.left == 0
+            && let (Some(began), Some(done)) = (self.began, self.done.take())
+        {
+            // Whoever measures waits for it.
+            let _ = done.send(began);
+        }
+        Ok(())
+    }
+
+    async fn on_binary(&mut self, _: ezsockets::Bytes) -> Result<(), ezsockets::Error> {
+        Ok(())
+    }
+
+    async fn on_call(&mut self, (): ()) -> Result<(), ezsockets::Error> {
+        Ok(())
+    }
 }

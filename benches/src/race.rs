@@ -96,6 +96,13 @@ impl Outcome {
         Some(sorted(pairs.map(|(ours, theirs)| ours / theirs)))
     }
 
+    /// The median of the ratios of `name` to `baseline`, round by round.
+    #[must_use]
+    pub fn ratio(&self, name: &str, baseline: &str, column: usize) -> Option<f64> {
+        self.ratios(name, baseline, column)
+            .map(|ratios| median(&ratios))
+    }
+
     fn index(&self, name: &str) -> Option<usize> {
         self.names.iter().position(|known| known == name)
     }
