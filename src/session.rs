@@ -90,7 +90,6 @@ use metrics::Metrics;
 use plane::{Plane, SessionState};
 use request::Way;
 use statistics::Statistics;
-use subscription_manager::SubscriptionMessage;
 use tape::RecordingStatistics;
 use task::OwnedTask;
 use tree::Addresses;
@@ -471,7 +470,7 @@ impl Session {
                 .is_some_and(|adapter| adapter.cast(AdapterMessage::Crash.into()).is_ok()),
             Part::SubscriptionManager => addresses
                 .manager
-                .cast(SubscriptionMessage::Crash.into())
+                .cast(subscription_manager::SubscriptionMessage::Crash.into())
                 .is_ok(),
             Part::Transport => addresses
                 .transport
