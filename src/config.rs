@@ -101,6 +101,8 @@ pub struct Config {
     pub offline: Offline,
     /// Of how many requests [`Session::latency`](crate::Session::latency) tells, the latest ones. Default 100.
     pub latency_window: usize,
+    /// One in so many batches of received frames has a span; none if 0. Default 0.
+    pub batch_spans: usize,
     /// The queue of a subscription that does not bring its own.
     pub queue: Queue,
     /// Bytes read from the socket at once. Default 64 KiB. Smaller saves memory per connection and
@@ -237,6 +239,7 @@ impl Layers {
             outbound_capacity: 1024,
             offline: Offline::default(),
             latency_window: 100,
+            batch_spans: 0,
             queue: Queue::default(),
             read_buffer: 64 * 1024,
             wire: WireBackend::default(),
@@ -318,6 +321,7 @@ impl fmt::Debug for Config {
             .field("outbound_capacity", &self.outbound_capacity)
             .field("offline", &self.offline)
             .field("latency_window", &self.latency_window)
+            .field("batch_spans", &self.batch_spans)
             .field("queue", &self.queue)
             .field("read_buffer", &self.read_buffer)
             .field("wire", &self.wire)

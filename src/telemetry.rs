@@ -70,6 +70,7 @@
 //! | `connect.dns` `connect.tcp` `connect.tls` `connect.upgrade` `connect.auth` `connect.restore` `connect.first_data` | `mainstay::connection` | info | a part of the attempt | `otel.status_code` `error.type` |
 //! | `outage` | `mainstay::session` | info | the loss of a live session, live again or the session's end | `session` `otel.status_code` `cause` `attempts` `epoch` `ended_by` |
 //! | `gap` | `mainstay::gap` | debug | what one subscription misses, the interruption until it goes on | `session` `channel` `cause` `epoch` |
+//! | `batch` | `mainstay::message` | debug | a batch of received frames while it is handed to its subscribers | `session` `epoch` `frames` `bytes` |
 //! | `message` | `mainstay::actor` | debug | an actor at work on one control message | `otel.name` `session` `actor.name` `actor.id` `message` |
 //!
 //! - `rpc` is a child of its caller's span, and is called by the method's name (`otel.name`). The session's own
@@ -86,6 +87,8 @@
 //!   loses has none.
 //! - `message` is a root, and follows from the span that the message was sent in, if there was one; `message` is
 //!   its kind. It is called by actor and kind (`otel.name`). The Recorder has none.
+//! - `batch` there is for those who ask, one in as many as they say
+//!   ([`batch_spans`](crate::config::ConfigBuilder::batch_spans)); it is a root.
 //! - There is no span for a data frame, and none is made that no subscriber wants. Waiting at a gate is part of `connect`.
 //!
 //! # Coming from `zen_websocket` or `websockex_nova`

@@ -538,6 +538,30 @@ async fn a_control_message_is_linked_to_its_senders_span_and_lies_in_none() {
 }
 
 #[tokio::test]
+async fn whoever_asks_has_a_span_of_one_batch_in_so_many() {
+    let spans = Spans::default();
+    let _listening = spans.listen();
+    let server = answering().start().await.expect("a server");
+    let config = Config::builder(server.url()).batch_spans(3);
+    let session = Client::connect_with(config.build().expect("valid")).await;
+    let session = session.expect("a session");
+    // Each answer comes by itself, since it was waited for.
+    for _ in 0..10 {
+        let sum: u32 = session.request("sum", &json!({})).await.expect("a sum");
+        assert_eq!(sum, 4);
+    }
+    session.shutdown().await;
+
+    let batches = spans.named("batch");
+    assert_eq!(batches.len(), 3, "{batches:#?}");
+    for (_, batch) in &batches {
+        assert_eq!((batch.parent, batch.field("frames")), (None, "1"));
+        assert_eq!(batch.field("epoch"), "1");
+    }
+    spans.none_is_open();
+}
+
+#[tokio::test]
 async fn ten_thousand_messages_open_no_span() {
     let spans = Spans::default();
     let _listening = spans.listen();

@@ -200,6 +200,13 @@ impl ConfigBuilder {
         self
     }
 
+    /// A span for one in so many batches of received frames, to see in a collector what they are like: up to a
+    /// thousand million. Default 0: for none, which costs nothing.
+    pub fn batch_spans(mut self, one_in: usize) -> Self {
+        self.layers.user.batch_spans = Some(one_in);
+        self
+    }
+
     /// The queue of a subscription that does not bring its own.
     pub fn queue(mut self, queue: Queue) -> Self {
         self.layers.user.queue = QueueSettings::of(&queue);

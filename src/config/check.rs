@@ -41,6 +41,7 @@ pub(super) fn check(config: &Config, errors: &mut Vec<ConfigError>) {
         ("offline.capacity", capacity, 0, 1 << 20),
         ("offline.bytes", bytes, 1, 1 << 32),
         ("queue.bytes", config.queue.bytes, 1, 1 << 40),
+        ("batch_spans", config.batch_spans, 0, 1_000_000_000),
     ] {
         if value < least || value > largest {
             let remedy = format!("give a number from {least} to {largest}");

@@ -174,6 +174,8 @@ settings! {
             outbound_capacity: usize,
             /// As [`Config::latency_window`]. Default 100.
             latency_window: usize,
+            /// As [`Config::batch_spans`]. Default 0.
+            batch_spans: usize,
             /// As [`Config::read_buffer`]. Default 65536 bytes.
             read_buffer: usize,
             /// As [`Config::wire`]. Read as `"tungstenite"`, the default, or `"fast"`.

@@ -58,6 +58,8 @@ pub(crate) struct Limits {
     pub(crate) write: Duration,
     /// How long the first frame may take.
     pub(crate) first_data: Option<Duration>,
+    /// One in so many batches has a span; none if 0.
+    pub(crate) batch_spans: usize,
 }
 
 /// One open connection. See the module's documentation.
@@ -92,6 +94,8 @@ pub(crate) struct Connection<W> {
     failed: Option<CloseReason>,
     /// Whether nothing has arrived yet.
     quiet: bool,
+    /// Batches since the last that had a span.
+    unsampled: usize,
     /// Runs, as its span does, until the first frame has arrived.
     first_data: Option<(Pin<Box<Sleep>>, Span)>,
     /// The subscribers for which reading waits, each until it has room or its patience is over.
@@ -174,6 +178,7 @@ impl<W: Wire> Connection<W> {
             closing: None,
             failed: None,
             quiet: true,
+            unsampled: 0,
             first_data: limits.first_data.map(|limit| {
                 (
                     Box::pin(tokio::time::sleep(limit)),

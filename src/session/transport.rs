@@ -255,6 +255,7 @@ impl TransportState {
                     let limits = Limits {
                         write: config.write_timeout,
                         first_data: config.limits.first_data,
+                        batch_spans: config.batch_spans,
                     };
                     let capacity = config.outbound_capacity;
                     plane.keep_handshake(Handshake {

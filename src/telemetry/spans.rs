@@ -14,7 +14,7 @@ use tracing::level_filters::LevelFilter;
 use tracing::span::Id;
 use tracing::{Span, debug_span, info_span};
 
-use super::{ACTOR, CONNECTION, GAP, REQUEST, SESSION};
+use super::{ACTOR, CONNECTION, GAP, MESSAGE, REQUEST, SESSION};
 
 /// A part of a connection's opening.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,6 +152,19 @@ pub(crate) fn message(
     )
 }
 
+/// A batch of received frames, while it is handed to its subscribers.
+pub(crate) fn batch(session: &str, epoch: u64, frames: usize, bytes: usize) -> Span {
+    debug_span!(
+        target: MESSAGE,
+        parent: None,
+        "batch",
+        session,
+        epoch,
+        frames,
+        bytes,
+    )
+}
+
 /// What one subscription misses, from the interruption until it goes on.
 pub(crate) fn gap(session: &str, channel: Option<&str>, cause: &str) -> Span {
     debug_span!(
@@ -234,6 +247,7 @@ mod tests {
                 outage("venue", "eof"),
                 message("venue", ("client", &"0.7"), &"Abandon"),
                 gap("venue", Some("book"), "eof"),
+                batch("venue", 1, 2, 3),
             ]
         });
         let made: BTreeMap<String, Row> = spans

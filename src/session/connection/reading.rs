@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use tracing::span::EnteredSpan;
+
 use super::super::clock;
 use super::super::pending::Answered;
 use super::super::place::{self, Place, place};
@@ -14,7 +16,7 @@ use super::{Connection, Control};
 use crate::close::CloseReason;
 use crate::frame::Frame;
 use crate::protocol::recording::Mark;
-use crate::telemetry::TelemetryEvent;
+use crate::telemetry::{TelemetryEvent, spans};
 
 impl<W: Wire> Connection<W> {
     /// Puts one frame where it belongs: its channel's bin, its caller, or the HeartbeatManager.
@@ -174,9 +176,24 @@ impl<W: Wire> Connection<W> {
         }
     }
 
+    /// The span of this batch, if it is one of those that have one.
+    fn sampled(&mut self) -> Option<EnteredSpan> {
+        if self.limits.batch_spans == 0 {
+            return None;
+        }
+        self.unsampled += 1;
+        if self.unsampled < self.limits.batch_spans {
+            return None;
+        }
+        self.unsampled = 0;
+        let (session, epoch) = (self.plane.reporter.name(), self.guard.epoch.as_u64());
+        Some(spans::batch(session, epoch, self.tally.frames, self.tally.bytes).entered())
+    }
+
     /// Hands the batch on to the subscribers and publishes what was counted.
     pub(super) fn deliver(&mut self) {
         let now = clock::now();
+        let _within = self.sampled();
         if std::mem::take(&mut self.quiet) {
             self.first_data = None;
             self.plane.spans.first_frame();
