@@ -69,6 +69,14 @@ pub enum CloseReason {
         /// How long nothing had arrived.
         quiet: Duration,
     },
+    /// A channel's data stopped although the connection lived, and nothing milder helped: the end of the ladder
+    /// ([`Ladder`](crate::config::Ladder)).
+    Mute {
+        /// Which channel.
+        channel: String,
+        /// How long none of its data had come.
+        quiet: Duration,
+    },
     /// The peer stopped reading: what we wrote did not leave within its deadline.
     WriteStalled {
         /// How long the bytes had been waiting.
@@ -97,7 +105,7 @@ pub enum CloseReason {
 impl CloseReason {
     /// Every [`CloseReason::label`].
     #[cfg(any(feature = "otel", feature = "prometheus"))]
-    pub(crate) const LABELS: [&str; 16] = [
+    pub(crate) const LABELS: [&str; 17] = [
         "peer_closed",
         "local",
         "reconnect",
@@ -110,6 +118,7 @@ impl CloseReason {
         "protocol",
         "too_big",
         "silent",
+        "mute",
         "write_stalled",
         "not_opened",
         "not_established",
@@ -135,6 +144,7 @@ impl CloseReason {
             Self::NotUtf8 => "not_utf8",
             Self::TooBig { .. } => "too_big",
             Self::Silent { .. } => "silent",
+            Self::Mute { .. } => "mute",
             Self::WriteStalled { .. } => "write_stalled",
             Self::NotOpened(_) => "not_opened",
             Self::NotEstablished { .. } => "not_established",
@@ -209,6 +219,9 @@ impl fmt::Display for CloseReason {
             Self::NotUtf8 => f.write_str("peer sent text that is not utf-8"),
             Self::TooBig { detail } => write!(f, "message too big: {detail}"),
             Self::Silent { quiet } => write!(f, "silent for {quiet:?}, ping unanswered"),
+            Self::Mute { channel, quiet } => {
+                write!(f, "no data of channel {channel:?} for {quiet:?}")
+            }
             Self::WriteStalled { waited } => write!(f, "peer stopped reading for {waited:?}"),
             Self::NotOpened(error) => write!(f, "not opened: {error}"),
             Self::NotEstablished { step, detail, .. } => {
@@ -244,6 +257,11 @@ pub enum GapCause {
     },
     /// The consumer was too slow for its queue.
     Lagged,
+    /// The channel's data was late, and it is being subscribed to afresh.
+    Stale {
+        /// How long none had come.
+        quiet: Duration,
+    },
     /// A message did not have the form that it should have.
     Undecodable {
         /// What was wrong with it.
@@ -263,11 +281,12 @@ pub enum GapCause {
 impl GapCause {
     /// Every [`GapCause::label`] that is not a [`CloseReason::label`].
     #[cfg(any(feature = "otel", feature = "prometheus"))]
-    pub(crate) const LABELS: [&str; 7] = [
+    pub(crate) const LABELS: [&str; 8] = [
         "actor_restarted",
         "authorization_lost",
         "subscription_lost",
         "lagged",
+        "stale",
         "undecodable",
         "state_missing",
         "sequence_break",
@@ -282,6 +301,7 @@ impl GapCause {
             Self::AuthorizationLost { .. } => "authorization_lost",
             Self::SubscriptionLost { .. } => "subscription_lost",
             Self::Lagged => "lagged",
+            Self::Stale { .. } => "stale",
             Self::Undecodable { .. } => "undecodable",
             Self::StateMissing => "state_missing",
             Self::SequenceBreak { .. } => "sequence_break",
@@ -299,6 +319,7 @@ impl fmt::Display for GapCause {
             Self::AuthorizationLost { detail } => write!(f, "authorization lost: {detail}"),
             Self::SubscriptionLost { detail } => write!(f, "subscription lost: {detail}"),
             Self::Lagged => f.write_str("consumer too slow for its queue"),
+            Self::Stale { quiet } => write!(f, "no data for {quiet:?}"),
             Self::Undecodable { detail } => write!(f, "undecodable message: {detail}"),
             Self::StateMissing => f.write_str("changes came without the state that they change"),
             Self::SequenceBreak { expected, found } => {

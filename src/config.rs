@@ -18,6 +18,7 @@
 
 mod breaker;
 mod builder;
+mod calendar;
 mod check;
 mod conflation;
 pub(crate) mod endpoint;
@@ -43,20 +44,21 @@ use crate::error::{ConfigError, ConfigErrors};
 use crate::telemetry::Collector;
 pub use breaker::BreakerPolicy;
 pub use builder::ConfigBuilder;
+pub use calendar::Calendar;
 pub use conflation::ConflationKey;
 pub use endpoint::{Endpoint, Urls};
 pub use explain::{Effective, Explanation, Layer};
 pub use headers::Headers;
 pub use limits::{Costs, Lane, Pool, RateLimits, Rule, Weight};
 pub use options::{
-    Liveness, Offline, Overflow, PhaseLimits, Queue, Reconnect, ReconnectOwner, StableBy,
+    Ladder, Liveness, Offline, Overflow, PhaseLimits, Queue, Reconnect, ReconnectOwner, StableBy,
     WireBackend,
 };
 pub use profile::Profile;
 pub use record::Record;
 pub use settings::{
-    BackoffSettings, LimitSettings, LivenessSettings, OfflineSettings, QueueSettings,
-    ReconnectSettings, Settings,
+    BackoffSettings, LadderSettings, LimitSettings, LivenessSettings, OfflineSettings,
+    QueueSettings, ReconnectSettings, Settings,
 };
 pub use tls::Tls;
 
@@ -83,6 +85,8 @@ pub struct Config {
     pub reconnect: Reconnect,
     /// Silence.
     pub liveness: Liveness,
+    /// What is done when the data of a channel with a cadence is late.
+    pub ladder: Ladder,
     /// How long a request may take unless it says otherwise. Default 10 s.
     pub request_timeout: Duration,
     /// How long the whole start may take. Default 30 s.
@@ -231,6 +235,7 @@ impl Layers {
             limits: PhaseLimits::default(),
             reconnect: Reconnect::default(),
             liveness: Liveness::default(),
+            ladder: Ladder::default(),
             request_timeout: Duration::from_secs(10),
             start_timeout: Duration::from_secs(30),
             shutdown_timeout: Duration::from_secs(5),
@@ -313,6 +318,7 @@ impl fmt::Debug for Config {
             .field("limits", &self.limits)
             .field("reconnect", &self.reconnect)
             .field("liveness", &self.liveness)
+            .field("ladder", &self.ladder)
             .field("request_timeout", &self.request_timeout)
             .field("start_timeout", &self.start_timeout)
             .field("shutdown_timeout", &self.shutdown_timeout)

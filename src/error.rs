@@ -72,6 +72,7 @@ impl CloseReason {
             | Self::TooBig { .. }
             | Self::NotUtf8
             | Self::Silent { .. }
+            | Self::Mute { .. }
             | Self::WriteStalled { .. }
             | Self::ActorEnded { .. } => Recovery::Retry,
         }
@@ -96,6 +97,7 @@ impl CloseReason {
             | Self::TooBig { .. }
             | Self::NotUtf8
             | Self::Silent { .. }
+            | Self::Mute { .. }
             | Self::WriteStalled { .. }
             | Self::Reconnect
             | Self::FailBack

@@ -78,8 +78,9 @@ pub use config::Config;
 pub use connector::Connector;
 pub use frame::Frame;
 pub use inspect::{Inspection, Inspector};
-pub use platform::{Channel, Message, Platform};
+pub use platform::{Channel, MarketSignal, Message, Platform};
 pub use pool::{Pool, PoolSpec};
+pub use protocol::cadence::Rung;
 pub use protocol::call::Call;
 pub use protocol::continuity::{Epoch, Gap, Resynced};
 pub use protocol::rpc::TypedCall;
@@ -102,7 +103,7 @@ pub use session::sharing::Sharing;
 pub use session::spec::SessionSpec;
 pub use session::start::Client;
 pub use session::statistics::Statistics;
-pub use session::subscription::{Data, Event, Subscription, Unsubscribed};
+pub use session::subscription::{Data, Event, SubscribeOptions, Subscription, Unsubscribed};
 pub use session::tape::RecordingStatistics;
 pub use session::transport::TransportEnd;
 pub use session::vitals::{HeartbeatHealth, StateMetrics};
@@ -118,6 +119,9 @@ pub mod guide {
 
     #[doc = include_str!("../docs/limits.md")]
     pub mod limits {}
+
+    #[cfg_attr(any(not(doctest), feature = "testing"), doc = include_str!("../docs/liveness.md"))]
+    pub mod liveness {}
 
     #[doc = include_str!("../docs/reconnecting.md")]
     pub mod reconnecting {}

@@ -9,7 +9,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde_json::value::RawValue;
 
@@ -21,6 +21,7 @@ pub use crate::protocol::call::{Batch, Call, Grant, Step};
 use crate::protocol::envelope::{self, Envelope};
 pub use crate::protocol::establish::Failure;
 use crate::protocol::json_rpc;
+pub use crate::protocol::market::MarketSignal;
 use crate::protocol::sequence;
 pub use crate::protocol::venue_time::{Reading, TimeQuestion};
 
@@ -67,6 +68,9 @@ pub struct ChannelKind {
     pub restores_state: bool,
     /// It needs authorization, and ends when that is lost.
     pub private: bool,
+    /// How often data is to be expected at the least, as long as the market is open. Later, the channel is stale and climbs
+    /// the [`Ladder`](crate::config::Ladder). Default none: it may be silent for as long as it likes.
+    pub cadence: Option<Duration>,
 }
 
 impl ChannelKind {
@@ -76,6 +80,7 @@ impl ChannelKind {
         Self {
             restores_state: true,
             private: false,
+            cadence: None,
         }
     }
 
@@ -85,6 +90,7 @@ impl ChannelKind {
         Self {
             restores_state: false,
             private: false,
+            cadence: None,
         }
     }
 
@@ -93,6 +99,15 @@ impl ChannelKind {
     pub fn private(self) -> Self {
         Self {
             private: true,
+            ..self
+        }
+    }
+
+    /// The same kind, of which data is to be expected at least this often.
+    #[must_use]
+    pub fn cadence(self, cadence: Duration) -> Self {
+        Self {
+            cadence: Some(cadence),
             ..self
         }
     }
@@ -239,6 +254,14 @@ pub trait Platform: fmt::Debug + Send + Sync + 'static {
 
     /// The request that answers a heartbeat, if this one asks for an answer. Default: none does.
     fn heartbeat(&self, frame: &[u8]) -> Option<Call> {
+        let _ = frame;
+        None
+    }
+
+    /// Whether this frame says that the market has closed or opened: then the silence of a channel that has a cadence is
+    /// no fault. Asked only of what [`Platform::route`] calls [`Route::Heartbeat`], so that no data pays for it.
+    /// Default: none does.
+    fn market(&self, frame: &[u8]) -> Option<MarketSignal> {
         let _ = frame;
         None
     }

@@ -7,6 +7,7 @@
 //! file of this floor imports only from `error`, `close`, `config`, `frame`, and its own floor.
 
 pub mod breaker;
+pub mod cadence;
 pub mod call;
 pub mod connection;
 pub mod continuity;
@@ -21,6 +22,7 @@ pub mod json_rpc;
 pub mod latency;
 pub mod limiter;
 pub mod liveness;
+pub mod market;
 pub mod outbox;
 pub mod reconcile;
 pub mod recording;

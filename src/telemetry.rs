@@ -38,6 +38,9 @@
 //! | `mainstay::subscription` | debug | `removed` | `channel` `count` |
 //! | `mainstay::subscription` | info | `restored` | `epoch` `count` `channels` |
 //! | `mainstay::subscription` | warn | `restoration failed` | `epoch` `channel` |
+//! | `mainstay::subscription` | warn | `stale` | `epoch` `channel` `rung` `quiet_us` |
+//! | `mainstay::subscription` | info | `fresh` | `epoch` `channel` `quiet_us` |
+//! | `mainstay::session` | info | `market said` | `market` `who` |
 //! | `mainstay::gap` | warn | `gap` | `epoch` `cause` `subscriptions` |
 //! | `mainstay::limit` | trace | `consumed` | `pool` `count` `cost` `tokens` |
 //! | `mainstay::limit` | trace | `refilled` | `pool` `before` `after` `refill` `every_us` |

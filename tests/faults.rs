@@ -5,6 +5,8 @@
 mod continuity;
 #[path = "faults/fate.rs"]
 mod fate;
+#[path = "faults/liveness.rs"]
+mod liveness;
 #[path = "faults/naive.rs"]
 mod naive;
 #[path = "faults/offline.rs"]

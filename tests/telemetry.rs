@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use mainstay::config::{BreakerPolicy, Liveness, RateLimits, Record};
+use mainstay::config::{BreakerPolicy, Ladder, Liveness, RateLimits, Record};
 use mainstay::hooks::{Admission, Hooks, RateLimitHook};
 use mainstay::platform::{Batch, Call, JsonRpc, Platform, Route};
 use mainstay::pool::{Pool, PoolSpec};
@@ -14,7 +14,8 @@ use mainstay::supervisors::Backoff;
 use mainstay::telemetry::{Collector, TelemetryEvent};
 use mainstay::testing::{Matcher, Script, ScriptedServer};
 use mainstay::{
-    Channel, Config, Event, Frame, Gate, MetricsCollector, Session, SessionSpec, Subscription,
+    Channel, Config, Event, Frame, Gate, MarketSignal, MetricsCollector, Session, SessionSpec,
+    SubscribeOptions, Subscription,
 };
 use serde_json::json;
 use tokio::sync::watch;
@@ -182,6 +183,38 @@ async fn late_answers_tell(ear: &Arc<Ear>) {
     ear.hears("mainstay::request", "answered late").await;
     let (session, ()) = session.hand_over((), LONG).receive("heir");
     ear.hears("mainstay::session", "ownership received").await;
+    session.shutdown().await;
+}
+
+/// A session with a channel whose data is late, and a market of which something is said.
+async fn silence_tells(ear: &Arc<Ear>) {
+    let data = r#"{"jsonrpc":"2.0","method":"subscription","params":{"channel":"kept","data":1}}"#;
+    let script = Script::new()
+        .expect(subscribe_to("kept"))
+        .reply("ok")
+        .await_message(Matcher::method("wake"))
+        .send(data);
+    let server = ScriptedServer::builder().script(script);
+    let server = server.start().await.expect("a server");
+    let ladder = Ladder::default()
+        .resubscribe(false)
+        .probe(false)
+        .reconnect(false);
+    let config = Config::builder(server.url())
+        .ladder(ladder)
+        .collector(ear.clone())
+        .build()
+        .expect("valid");
+    let session = Session::start(Bazaar, config).await.expect("a session");
+    let options = SubscribeOptions::new().cadence(Duration::from_millis(50));
+    let kept = session.subscribe_with(Channel::<Frame>::new("kept"), options);
+    let kept = kept.await.expect("a subscription");
+    ear.hears("mainstay::subscription", "stale").await;
+    session.notify("wake", &json!({})).await.expect("written");
+    ear.hears("mainstay::subscription", "fresh").await;
+    session.market(MarketSignal::Closed { until: None });
+    ear.hears("mainstay::session", "market said").await;
+    drop(kept);
     session.shutdown().await;
 }
 
@@ -411,6 +444,7 @@ async fn every_event_of_the_table_happens_and_every_event_that_happens_is_in_the
     session.shutdown().await;
     assert!(server.failures().is_empty(), "{:?}", server.failures());
     late_answers_tell(&ear).await;
+    silence_tells(&ear).await;
     limits_tell(&ear).await;
     pools_tell(&ear).await;
     gates_tell(&ear).await;

@@ -11,10 +11,11 @@ use std::time::Duration;
 use mainstay_supervisors::backoff::Backoff;
 
 use super::settings::{
-    BackoffSettings, LimitSettings, LivenessSettings, OfflineSettings, QueueSettings, Settings,
+    BackoffSettings, LadderSettings, LimitSettings, LivenessSettings, OfflineSettings,
+    QueueSettings, Settings,
 };
 use super::{
-    Config, Headers, Layers, Liveness, Offline, PhaseLimits, Profile, Queue, RateLimits,
+    Config, Headers, Ladder, Layers, Liveness, Offline, PhaseLimits, Profile, Queue, RateLimits,
     ReconnectOwner, Record, StableBy, Tls, WireBackend,
 };
 use crate::connector::Connector;
@@ -149,6 +150,12 @@ impl ConfigBuilder {
     /// When a silent connection is given up.
     pub fn liveness(mut self, liveness: Liveness) -> Self {
         self.layers.user.liveness = LivenessSettings::of(&liveness);
+        self
+    }
+
+    /// What is done when the data of a channel with a cadence is late, all of it.
+    pub fn ladder(mut self, ladder: Ladder) -> Self {
+        self.layers.user.ladder = LadderSettings::of(&ladder);
         self
     }
 

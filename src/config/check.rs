@@ -97,6 +97,7 @@ fn durations(config: &Config, errors: &mut Vec<ConfigError>) {
         ("backoff.max", Some(config.reconnect.backoff.max)),
         ("liveness.quiet", Some(config.liveness.quiet)),
         ("liveness.grace", Some(config.liveness.grace)),
+        ("ladder.pause", config.ladder.pause),
         ("offline.max_age", config.offline.max_age),
         (
             "queue.overflow",

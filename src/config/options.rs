@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use mainstay_supervisors::backoff::Backoff;
 
-use super::ConflationKey;
+use super::{Calendar, ConflationKey};
 
 /// Which of the two layers retries when a connection is lost. Exactly one does.
 ///
@@ -184,6 +184,77 @@ impl Default for Liveness {
             enabled: true,
             quiet: Duration::from_secs(15),
             grace: Duration::from_secs(10),
+        }
+    }
+}
+
+/// What is done, rung by rung, when the data of a channel that has a cadence
+/// ([`SubscribeOptions::cadence`](crate::SubscribeOptions::cadence)) is late. The first rung is always to tell that it is
+/// stale; each further one follows if there is still no data a pause later, and data ends it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Ladder {
+    /// Whether the channel is subscribed to afresh; that is a gap. Default yes; never where channels are the user's own
+    /// requests.
+    pub resubscribe: bool,
+    /// Whether the connection is then probed by a ping, and given up after [`Liveness::grace`] if nothing arrives.
+    /// Default yes; never with [`Liveness::off`].
+    pub probe: bool,
+    /// Whether the connection is given up in the end. Default yes. Without it a channel stays stale.
+    pub reconnect: bool,
+    /// How long each rung is given. Default none: as long as the channel's cadence.
+    pub pause: Option<Duration>,
+    /// When the market is closed and no data is expected. Default never. The venue or the program may know better
+    /// ([`Platform::market`](crate::Platform::market), [`Session::market`](crate::Session::market)).
+    pub closed: Calendar,
+}
+
+impl Ladder {
+    /// Whether the channel is subscribed to afresh.
+    #[must_use]
+    pub fn resubscribe(self, resubscribe: bool) -> Self {
+        Self {
+            resubscribe,
+            ..self
+        }
+    }
+
+    /// Whether the connection is probed.
+    #[must_use]
+    pub fn probe(self, probe: bool) -> Self {
+        Self { probe, ..self }
+    }
+
+    /// Whether the connection is given up in the end.
+    #[must_use]
+    pub fn reconnect(self, reconnect: bool) -> Self {
+        Self { reconnect, ..self }
+    }
+
+    /// How long each rung is given.
+    #[must_use]
+    pub fn pause(self, pause: Duration) -> Self {
+        Self {
+            pause: Some(pause),
+            ..self
+        }
+    }
+
+    /// When no data is expected.
+    #[must_use]
+    pub fn closed(self, closed: Calendar) -> Self {
+        Self { closed, ..self }
+    }
+}
+
+impl Default for Ladder {
+    fn default() -> Self {
+        Self {
+            resubscribe: true,
+            probe: true,
+            reconnect: true,
+            pause: None,
+            closed: Calendar::always_open(),
         }
     }
 }

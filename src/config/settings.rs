@@ -17,8 +17,8 @@ use super::headers::Headers;
 use super::read::Reader;
 use super::value::Setting;
 use super::{
-    Config, Liveness, Offline, Overflow, PhaseLimits, Queue, RateLimits, Reconnect, ReconnectOwner,
-    Record, StableBy, Tls, Urls, WireBackend,
+    Calendar, Config, Ladder, Liveness, Offline, Overflow, PhaseLimits, Queue, RateLimits,
+    Reconnect, ReconnectOwner, Record, StableBy, Tls, Urls, WireBackend,
 };
 
 /// One group of options in one layer.
@@ -199,6 +199,8 @@ settings! {
             backoff: BackoffSettings = reconnect.backoff,
             /// When a silent connection is given up.
             liveness: LivenessSettings = liveness,
+            /// What is done when a channel's data is late.
+            ladder: LadderSettings = ladder,
             /// The queue of a subscription that does not bring its own.
             queue: QueueSettings = queue,
             /// What may wait for a session that is not live.
@@ -295,6 +297,27 @@ settings! {
             quiet: Duration,
             /// As [`Liveness::grace`]. Default 10 s.
             grace: Duration,
+        }
+        groups {}
+    }
+}
+
+settings! {
+    /// What a layer says about [`Ladder`].
+    LadderSettings for Ladder {
+        parts {}
+        loose {}
+        options {
+            /// As [`Ladder::resubscribe`]. Default yes.
+            resubscribe: bool,
+            /// As [`Ladder::probe`]. Default yes.
+            probe: bool,
+            /// As [`Ladder::reconnect`]. Default yes.
+            reconnect: bool,
+            /// As [`Ladder::pause`]. Default none.
+            pause: Option<Duration>,
+            /// As [`Ladder::closed`]. Read as such as `"fri 21:00 - sun 22:00"`, in UTC. Default none.
+            closed: Calendar,
         }
         groups {}
     }

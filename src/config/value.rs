@@ -12,9 +12,10 @@ use serde_json::Value;
 
 use super::endpoint;
 use super::{
-    ConflationKey, Overflow, RateLimits, ReconnectOwner, Record, Rule, StableBy, Tls, Urls,
-    WireBackend,
+    Calendar, ConflationKey, Overflow, RateLimits, ReconnectOwner, Record, Rule, StableBy, Tls,
+    Urls, WireBackend,
 };
+use crate::error::ConfigError;
 
 /// A type that an option can have.
 pub(super) trait Setting: Sized {
@@ -268,6 +269,26 @@ impl Setting for Overflow {
     }
 }
 
+impl Setting for Calendar {
+    fn read(json: &Value) -> Result<Self, String> {
+        match json {
+            Value::Null => Ok(Self::always_open()),
+            Value::String(none) if none == "none" => Ok(Self::always_open()),
+            given => {
+                let text = given.as_str().unwrap_or_default();
+                text.parse().map_err(|error: ConfigError| error.remedy)
+            }
+        }
+    }
+
+    fn show(&self) -> String {
+        match self.is_always_open() {
+            true => "none".to_owned(),
+            false => self.to_string(),
+        }
+    }
+}
+
 /// A single rule; costs and several pools are given by
 /// [`ConfigBuilder::rate_limits`](super::ConfigBuilder::rate_limits).
 impl Setting for RateLimits {
@@ -360,6 +381,8 @@ mod tests {
         comes_back::<Overflow>("block 250ms");
         comes_back::<Overflow>("drop_newest");
         comes_back::<Overflow>("conflate /params/data/symbol");
+        comes_back::<Calendar>("fri 21:00 - sun 22:00, wed 01:00 - wed 01:30");
+        comes_back::<Calendar>("none");
         comes_back::<Tls>("default");
         comes_back::<RateLimits>("20 per 1s");
         comes_back::<RateLimits>("60 refilled 1 per 1s");

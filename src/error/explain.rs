@@ -584,6 +584,7 @@ impl CloseReason {
             | Self::TooBig { .. }
             | Self::NotUtf8
             | Self::Silent { .. }
+            | Self::Mute { .. }
             | Self::WriteStalled { .. }
             | Self::NotEstablished { .. }
             | Self::ActorEnded { .. } => self.to_string(),
@@ -632,6 +633,11 @@ impl CloseReason {
                 "closed-silent",
                 Category::Network,
                 "wait for the next attempt; a peer that never answers pings needs a longer liveness.quiet",
+            ),
+            Self::Mute { .. } => Entry::new(
+                "closed-mute",
+                Category::Service,
+                "wait for the next attempt; if the channel may rest, give it a longer cadence or say when its market is closed",
             ),
             Self::WriteStalled { .. } => Entry::new(
                 "closed-write-stalled",

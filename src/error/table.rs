@@ -79,6 +79,13 @@ fn every_other_end_is_treated_as_the_table_says() {
             lost,
         ),
         (CloseReason::Silent { quiet: time }, lost),
+        (
+            CloseReason::Mute {
+                channel: detail(),
+                quiet: time,
+            },
+            lost,
+        ),
         (CloseReason::WriteStalled { waited: time }, lost),
         (CloseReason::Protocol { detail: detail() }, lost),
         (CloseReason::NotUtf8, lost),

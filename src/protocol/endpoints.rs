@@ -29,7 +29,7 @@ pub enum Ending {
     Refused,
     /// The connection was lost. Costs 30 points if that was before it had proved stable, and nothing else.
     Lost,
-    /// It was silent, or did not read. Costs 30 points.
+    /// It was silent, its feed was, or it did not read. Costs 30 points.
     Silent,
     /// It was refused in a way that another attempt does not cure: HTTP 401, 403 or 404, a certificate that is not
     /// accepted. The place is passed over while there is another.
@@ -44,7 +44,9 @@ impl Ending {
     pub fn of(reason: &CloseReason) -> Self {
         match reason {
             CloseReason::NotOpened(error) => Self::of_error(error),
-            CloseReason::Silent { .. } | CloseReason::WriteStalled { .. } => Self::Silent,
+            CloseReason::Silent { .. }
+            | CloseReason::Mute { .. }
+            | CloseReason::WriteStalled { .. } => Self::Silent,
             CloseReason::Peer { .. }
             | CloseReason::Eof
             | CloseReason::Io { .. }

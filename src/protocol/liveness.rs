@@ -4,7 +4,7 @@
 //! time passing, and every order of silence, ping and late timer must be tried.
 //!
 //! ```text
-//!              quiet is over: Ping                 grace is over: Lost
+//!         quiet is over, a doubt: Ping             grace is over: Lost
 //!     Quiet ------------------------> Probing ----------------------------> Lost
 //!       ^                              |   |
 //!       |   anything newer arrives     |   | the tick itself comes far too late: Ping, once more
@@ -12,7 +12,7 @@
 //! ```
 //!
 //! Invariants:
-//! - never `Lost` while something arrives at least once in every `quiet`;
+//! - never `Lost` while something arrives at least once in every `quiet`, and within `grace` of a doubt;
 //! - with timely ticks, always `Lost` at the latest `quiet + grace` after the last arrival;
 //! - never `Lost` right after a suspend: a tick far behind the time that was asked for probes first;
 //! - `Lost` is said once; a round trip is measured only by the pong that matches the last ping.
@@ -126,6 +126,14 @@ impl Liveness {
         }
     }
 
+    /// Somebody has a doubt: probes now, unless that is being done already.
+    pub fn on_doubt(&mut self, now: Instant, random: u64) -> LivenessAction {
+        match self.state {
+            State::Quiet => self.probe(false, random, now),
+            State::Probing { .. } | State::Lost { .. } => LivenessAction::None,
+        }
+    }
+
     /// A pong arrived (RFC 6455, section 5.5.3): the round-trip time if it answers the last ping. Any
     /// other pong is a sign of life and no more.
     pub fn on_pong(&mut self, payload: &[u8], now: Instant) -> Option<Duration> {
@@ -231,6 +239,21 @@ mod tests {
         let _ = liveness.on_tick(began + QUIET, 7);
         liveness.on_inbound(began);
         assert_eq!(liveness.next_timeout(), began + QUIET + GRACE);
+    }
+
+    #[test]
+    fn a_doubt_is_a_ping_at_once_and_one_is_enough() {
+        let (mut liveness, began) = watched();
+        let now = began + QUIET / 2;
+        assert_eq!(liveness.on_doubt(now, 1), ping(1));
+        assert_eq!(liveness.on_doubt(now, 2), LivenessAction::None);
+        assert_eq!(liveness.next_timeout(), now + GRACE);
+        let answered = now + GRACE / 2;
+        assert!(liveness.on_pong(&1_u64.to_be_bytes(), answered).is_some());
+        assert_eq!(liveness.next_timeout(), answered + QUIET);
+        assert_eq!(liveness.on_doubt(answered, 3), ping(3));
+        let lost = liveness.on_tick(answered + GRACE, 4);
+        assert!(is_lost(lost));
     }
 
     #[test]

@@ -31,6 +31,7 @@ use release::Releases;
 pub use state::{ChannelState, ChannelStatus, Refusal};
 pub use wishes::Wishes;
 
+use super::cadence::Rung;
 use super::continuity::Epoch;
 
 /// How often a venue may refuse a channel before the wish is given up.
@@ -93,6 +94,8 @@ struct Wish {
     broken_at: Option<Instant>,
     /// Whether what came after that was unusable again, before the venue's answer was known.
     broken_again: bool,
+    /// How far it has climbed for want of data. Cleared by data and by the end of the connection.
+    rung: Option<Rung>,
 }
 
 impl Status {
@@ -195,6 +198,7 @@ impl Ledger {
             missed: false,
             broken_at: None,
             broken_again: false,
+            rung: None,
         };
         self.wishes.insert(Arc::clone(channel), wish);
         if ready {
@@ -407,6 +411,14 @@ impl Ledger {
             wish.turn(Status::Wanted, &mut self.tally);
             wish.broken_at = None;
             wish.broken_again = false;
+            wish.rung = None;
+        }
+    }
+
+    /// Data of `channel` is so late, or comes again.
+    pub fn on_rung(&mut self, channel: &str, rung: Option<Rung>) {
+        if let Some(wish) = self.wishes.get_mut(channel) {
+            wish.rung = rung;
         }
     }
 
@@ -469,6 +481,7 @@ impl Ledger {
             since,
             subscriptions: 0,
             last_refusal,
+            stale: None,
         };
         let releases = self.releases.iter();
         let releases = releases
@@ -513,6 +526,7 @@ fn state_of(channel: &Arc<str>, wish: &Wish) -> ChannelState {
         since: wish.since,
         subscriptions: wish.listeners,
         last_refusal: wish.refusal.clone(),
+        stale: wish.rung,
     }
 }
 

@@ -18,6 +18,14 @@ pub(crate) fn wall() -> SystemTime {
     SystemTime::now()
 }
 
+/// The wall clock as this runtime has it: where time is paused, as far ahead of the system's as its other clock.
+pub(crate) fn wall_of_runtime() -> SystemTime {
+    let (ours, real) = (now(), Instant::now());
+    let ahead = ours.saturating_duration_since(real);
+    let behind = real.saturating_duration_since(ours);
+    SystemTime::now() + ahead - behind
+}
+
 /// A deadline `limit` from now. No limit is too long.
 pub(crate) fn from_now(limit: Duration) -> tokio::time::Instant {
     let now = tokio::time::Instant::now();

@@ -26,7 +26,7 @@ use super::{Sink, clock, lock, request};
 use crate::config;
 use crate::config::limits::Lane;
 use crate::frame::Frame;
-use crate::platform::Platform;
+use crate::platform::{MarketSignal, Platform};
 use crate::protocol::continuity::Epoch;
 use crate::protocol::liveness::{Liveness, LivenessAction};
 use crate::protocol::recording::Mark;
@@ -48,6 +48,8 @@ pub(crate) enum HeartbeatMessage {
     Watch(Epoch),
     /// From the reader.
     Control(Control),
+    /// Somebody doubts that the connection of this epoch lives: probe it.
+    Probe(Epoch),
     /// From its own timer.
     Tick,
     /// Panic, to show what happens then.
@@ -75,6 +77,8 @@ pub(crate) struct HeartbeatArguments {
     pub(crate) platform: Arc<dyn Platform>,
     pub(crate) liveness: config::Liveness,
     pub(crate) events: Sink<HeartbeatEvent>,
+    /// Where the venue's word about its market goes.
+    pub(crate) market: Sink<MarketSignal>,
 }
 
 /// What it remembers.
@@ -139,6 +143,7 @@ impl Actor for HeartbeatManager {
                     Control::Pong(frame) => state.pong(&frame),
                 }
             }
+            HeartbeatMessage::Probe(epoch) => state.probe(epoch),
             HeartbeatMessage::Tick => state.tick(),
             #[cfg(feature = "testing")]
             HeartbeatMessage::Crash => panic!("the heartbeat manager was told to panic"),
@@ -169,6 +174,20 @@ impl HeartbeatState {
     }
 
     fn tick(&mut self) {
+        self.step(|liveness| liveness.on_tick(clock::now(), fastrand::u64(..)));
+    }
+
+    fn probe(&mut self, epoch: Epoch) {
+        if self
+            .watched
+            .as_ref()
+            .is_some_and(|watched| watched.epoch == epoch)
+        {
+            self.step(|liveness| liveness.on_doubt(clock::now(), fastrand::u64(..)));
+        }
+    }
+
+    fn step(&mut self, step: impl FnOnce(&mut Liveness) -> LivenessAction) {
         let Some(watched) = &mut self.watched else {
             return;
         };
@@ -176,7 +195,7 @@ impl HeartbeatState {
             return;
         };
         liveness.on_inbound(self.arguments.plane.last_inbound());
-        match liveness.on_tick(clock::now(), fastrand::u64(..)) {
+        match step(liveness) {
             LivenessAction::None => {}
             LivenessAction::Ping { payload } => {
                 let frame = Frame::Ping(bytes::Bytes::copy_from_slice(&payload));
@@ -216,6 +235,10 @@ impl HeartbeatState {
 
     fn answer(&mut self, frame: &Frame) {
         self.note(|health| health.heard_the_venue(clock::now()));
+        if let Some(signal) = self.arguments.platform.market(frame.payload()) {
+            self.arguments.plane.market_said(signal, "venue");
+            (self.arguments.market)(signal);
+        }
         if let Some(call) = self.arguments.platform.heartbeat(frame.payload()) {
             let mark = Some(Mark::Heartbeat);
             self.send(|port| Outbound::Request { call, port, mark });

@@ -217,6 +217,8 @@ impl Hooked {
                     });
                 }
             }
+            // Observers and collectors hear of it; no hook does.
+            Notice::Stale { .. } | Notice::Fresh { .. } => {}
             Notice::Authorized { epoch, lasts } => {
                 if let Some(hook) = &self.hooks.auth {
                     self.contain("auth.on_granted", || hook.on_granted(*epoch, *lasts));

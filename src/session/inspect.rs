@@ -22,6 +22,7 @@ use super::statistics::Statistics;
 use super::subscriber::Subscriber;
 use super::tape::RecordingStatistics;
 use super::{Session, clock, probe};
+use crate::protocol::cadence::Rung;
 use crate::protocol::continuity::Epoch;
 use crate::protocol::limiter::{PoolStatus, Pressure};
 use crate::protocol::serial;
@@ -138,6 +139,8 @@ pub struct ChannelInspection {
     pub subscriptions: usize,
     /// Whether the venue has refused it since it was last confirmed.
     pub refused: bool,
+    /// How far it has climbed the ladder because its data is late.
+    pub stale: Option<Rung>,
 }
 
 /// One subscription, as its queue knows it.
@@ -318,6 +321,7 @@ fn channel(state: &ChannelState) -> ChannelInspection {
         since: state.since,
         subscriptions: state.subscriptions,
         refused: state.last_refusal.is_some(),
+        stale: state.stale,
     }
 }
 

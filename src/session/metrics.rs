@@ -280,6 +280,9 @@ impl Rare {
                 *counted.errors.entry(reason).or_default() += 1;
             }
             TelemetryEvent::StateChanged { .. }
+            | TelemetryEvent::ChannelStale { .. }
+            | TelemetryEvent::ChannelFresh { .. }
+            | TelemetryEvent::MarketSaid { .. }
             | TelemetryEvent::HeartbeatAnswered { .. }
             | TelemetryEvent::BreakerChanged { .. }
             | TelemetryEvent::LimitPressure { .. }

@@ -18,6 +18,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use super::Session;
 use super::task::OwnedTask;
 use crate::close::GapCause;
+use crate::protocol::cadence::Rung;
 use crate::protocol::continuity::Epoch;
 use crate::protocol::status::Transition;
 
@@ -51,6 +52,24 @@ pub enum Notice {
         channel: Arc<str>,
         /// What it said.
         detail: String,
+    },
+    /// The data of a channel with a cadence is late, and so much has been done about it.
+    Stale {
+        /// The connection's epoch.
+        epoch: Epoch,
+        /// Which channel.
+        channel: Arc<str>,
+        /// What is done now.
+        rung: Rung,
+        /// How long no data has come.
+        quiet: Duration,
+    },
+    /// Data of a channel that was stale comes again.
+    Fresh {
+        /// The connection's epoch.
+        epoch: Epoch,
+        /// Which channel.
+        channel: Arc<str>,
     },
     /// The venue granted authorization, or renewed it.
     Authorized {

@@ -10,7 +10,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::{Semaphore, watch};
@@ -40,6 +40,7 @@ use crate::config::{Config, StableBy};
 use crate::error::{EndReason, Recovery};
 use crate::hooks::Hooks;
 use crate::protocol::continuity::Epoch;
+use crate::protocol::market::{Market, MarketHours, MarketSignal};
 use crate::protocol::status::{Status, StatusHistory, Transition, Why};
 use crate::protocol::subscriptions::Ledger;
 use crate::protocol::venue_time::VenueTime;
@@ -154,6 +155,8 @@ pub(crate) struct Plane {
     ledger: Mutex<Ledger>,
     /// Attempts to connect since the session was last live.
     pub(crate) attempts: AtomicU32,
+    /// Whether the market is open, as far as is known.
+    market: Mutex<Market>,
     /// What the HeartbeatManager has seen of the present connection, or of the last one.
     pub(crate) health: Mutex<HeartbeatHealth>,
     line: ArcSwapOption<Line>,
@@ -232,6 +235,7 @@ impl Plane {
             given_up: Arc::default(),
             ledger: Mutex::default(),
             attempts: AtomicU32::new(0),
+            market: Mutex::new(Market::new(config.ladder.closed.clone())),
             health: Mutex::default(),
             line: ArcSwapOption::empty(),
             handshake: ArcSwapOption::empty(),
@@ -684,6 +688,26 @@ impl Plane {
     pub(crate) fn pause(&self, paused: bool) {
         self.paused.store(paused, Ordering::Relaxed);
         self.touch(clock::now());
+    }
+
+    /// `who` says that the market has closed or opened: `venue` or `user`.
+    pub(crate) fn market_said(&self, signal: MarketSignal, who: &'static str) {
+        lock(&self.market).on_signal(signal, clock::wall_of_runtime());
+        let market = match signal {
+            MarketSignal::Closed { .. } => "closed",
+            MarketSignal::Open => "open",
+        };
+        self.report(&TelemetryEvent::MarketSaid { market, who });
+    }
+
+    /// Whether the market is open, as far as is known.
+    pub(crate) fn market_hours(&self, wall: SystemTime) -> MarketHours {
+        lock(&self.market).hours(wall)
+    }
+
+    /// Whether the reader waits for a consumer, so that nobody knows what the peer sends.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Relaxed)
     }
 
     /// When something last arrived; now, while nobody reads.

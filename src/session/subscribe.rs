@@ -13,12 +13,12 @@ use tokio::time::{Instant, timeout_at};
 use super::Session;
 use super::clock::from_now;
 use super::subscriber::Subscriber;
-use super::subscription::Subscription;
+use super::subscription::{SubscribeOptions, Subscription};
 use super::subscription_manager::{SubscriptionMessage, Wished};
 use crate::config::Queue;
 use crate::error::SubscribeError;
 use crate::frame::Frame;
-use crate::platform::{Channel, ChannelKind, Message};
+use crate::platform::{Channel, ChannelKind, MarketSignal, Message};
 use crate::protocol::subscriptions::Wishes;
 
 impl Session {
@@ -39,11 +39,10 @@ impl Session {
         &self,
         channel: Channel<M>,
     ) -> Result<Subscription<M>, SubscribeError> {
-        self.subscribe_with(channel, self.shared.config.queue.clone())
-            .await
+        self.subscribe_with(channel, SubscribeOptions::new()).await
     }
 
-    /// [`Session::subscribe`] with a queue of its own.
+    /// [`Session::subscribe`] with a queue, or a cadence, of its own.
     ///
     /// # Errors
     ///
@@ -51,9 +50,9 @@ impl Session {
     pub async fn subscribe_with<M: Message>(
         &self,
         channel: Channel<M>,
-        queue: Queue,
+        options: impl Into<SubscribeOptions>,
     ) -> Result<Subscription<M>, SubscribeError> {
-        let subscribed = self.try_subscribe([channel], queue).await;
+        let subscribed = self.try_subscribe([channel], options.into()).await;
         // One result for one channel.
         subscribed.into_iter().next().expect("as many as channels")
     }
@@ -109,17 +108,17 @@ impl Session {
         &self,
         channels: impl IntoIterator<Item = Channel<M>>,
     ) -> Vec<Result<Subscription<M>, SubscribeError>> {
-        self.subscribe_all_with(channels, self.shared.config.queue.clone())
+        self.subscribe_all_with(channels, SubscribeOptions::new())
             .await
     }
 
-    /// [`Session::subscribe_all`], where each has a queue like this one.
+    /// [`Session::subscribe_all`], where each has a queue like this one, or this cadence.
     pub async fn subscribe_all_with<M: Message>(
         &self,
         channels: impl IntoIterator<Item = Channel<M>>,
-        queue: Queue,
+        options: impl Into<SubscribeOptions>,
     ) -> Vec<Result<Subscription<M>, SubscribeError>> {
-        self.try_subscribe(channels, queue).await
+        self.try_subscribe(channels, options.into()).await
     }
 
     /// The channels that the user wants, each once, in the order in which they are restored: to be kept as text, and
@@ -156,14 +155,17 @@ impl Session {
     async fn try_subscribe<M: Message>(
         &self,
         channels: impl IntoIterator<Item = Channel<M>>,
-        queue: Queue,
+        options: SubscribeOptions,
     ) -> Vec<Result<Subscription<M>, SubscribeError>> {
+        let SubscribeOptions { queue, cadence } = options;
+        let queue = queue.unwrap_or_else(|| self.shared.config.queue.clone());
         let limit = self.shared.config.request_timeout;
         let deadline = from_now(limit);
         let (mut wished, mut awaited) = (Vec::new(), Vec::new());
         for channel in channels {
             let name = channel.name();
-            let kind = self.shared.platform.channel(name);
+            let mut kind = self.shared.platform.channel(name);
+            kind.cadence = cadence.or(kind.cadence);
             let subscriber = Subscriber::new(Some(Arc::clone(name)), kind, queue.clone());
             // Dropped without an answer it withdraws its wish.
             let subscription = self.subscription(&subscriber);
@@ -219,6 +221,16 @@ impl Session {
         let subscriber = Subscriber::new(None, ChannelKind::events(), queue);
         self.shared.plane.admit(&subscriber);
         self.subscription(&subscriber)
+    }
+
+    /// Says that the market has closed, or opened: while it is closed, channels that have a cadence may be silent. It
+    /// counts for all channels of the session, and over [`Ladder::closed`](crate::config::Ladder::closed). A venue may say so
+    /// itself ([`Platform::market`](crate::Platform::market)).
+    pub fn market(&self, signal: MarketSignal) {
+        self.shared.plane.market_said(signal, "user");
+        let message = SubscriptionMessage::Market(signal);
+        // One that is down expects no data before it is back.
+        let _ = self.shared.addresses.manager.cast(message.into());
     }
 
     fn subscription<M: Message>(&self, subscriber: &Arc<Subscriber>) -> Subscription<M> {

@@ -42,6 +42,10 @@ pub(crate) struct Subscriber {
     shared: Mutex<Shared>,
 }
 
+/// Nothing more is let in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Over;
+
 /// A queue at one moment.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Look {
@@ -295,6 +299,16 @@ impl Subscriber {
             reader.wake();
         }
         Poll::Ready(())
+    }
+
+    /// When data last came; `None` before the first. An error if nothing more is let in: its consumer has gone, or was
+    /// too slow for a queue that ends with that.
+    pub(crate) fn last_received(&self) -> Result<Option<Instant>, Over> {
+        let shared = self.lock();
+        if self.is_gone() || shared.queue.is_ended() {
+            return Err(Over);
+        }
+        Ok(shared.queue.last_received())
     }
 
     /// How many items wait, and the payload bytes of those that are messages.

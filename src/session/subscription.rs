@@ -6,6 +6,7 @@
 //! Invariants: in the order of arrival; after a gap comes `Resynced` or the end before the next data;
 //! nothing of an older epoch after a newer one; a duplicate by the venue's own numbers is not shown.
 
+mod options;
 mod unsubscribe;
 
 use std::collections::VecDeque;
@@ -18,6 +19,7 @@ use std::time::Instant;
 
 use futures_util::Stream;
 use mainstay_supervisors::Address;
+pub use options::SubscribeOptions;
 pub use unsubscribe::Unsubscribed;
 
 use super::clock;

@@ -6,6 +6,7 @@
 //! Invariants: only the user adds or removes a wish, save for a channel that the venue refuses for
 //! good, whose subscription is then ended with that reason.
 
+mod ladder;
 mod releasing;
 
 use std::collections::{HashMap, HashSet};
@@ -17,15 +18,18 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
 
 use super::adapter::{AdapterEvent, AdapterMessage};
-use super::clock;
 use super::observe::Notice;
 use super::plane::Plane;
 use super::spans::Traced;
 use super::subscriber::Subscriber;
 use super::subscription::Unsubscribed;
 use super::task::OwnedTask;
-use crate::close::GapCause;
+use super::{Sink, clock};
+use crate::close::{CloseReason, GapCause};
+use crate::config::Ladder;
 use crate::error::{EndReason, SubscribeError};
+use crate::platform::MarketSignal;
+use crate::protocol::cadence::Cadences;
 use crate::protocol::continuity::Epoch;
 use crate::protocol::subscriptions::{Ledger, RefusalAction, WishAction};
 use crate::telemetry::TelemetryEvent;
@@ -49,6 +53,10 @@ pub(crate) enum SubscriptionMessage {
     Release(Arc<Subscriber>, oneshot::Sender<Released>),
     /// A subscription found its sequence broken: subscribe its channel afresh.
     Resync(Arc<Subscriber>, Instant),
+    /// Somebody said that the market has closed or opened.
+    Market(MarketSignal),
+    /// From the timer of the ladder.
+    Look,
     /// From the Adapter.
     Adapter(AdapterEvent),
     /// From its own timer.
@@ -74,6 +82,19 @@ pub(crate) struct SubscriptionArguments {
     pub(crate) adapter: Option<Address<Traced<AdapterMessage>>>,
     /// Whether wishes outlive a connection.
     pub(crate) restore: bool,
+    /// What is done about data that is late.
+    pub(crate) ladder: Ladder,
+    /// Where doubts about the connection go.
+    pub(crate) doubts: Sink<Doubt>,
+}
+
+/// What is done about a connection whose data is late.
+#[derive(Debug, Clone)]
+pub(crate) enum Doubt {
+    /// Probe the connection of this epoch.
+    Probe(Epoch),
+    /// Give it up.
+    Abandon(Epoch, CloseReason),
 }
 
 /// What it remembers.
@@ -93,6 +114,12 @@ pub(crate) struct SubscriptionState {
     asked: HashMap<Arc<str>, Instant>,
     /// Reports of broken channels that came too soon after that, by channel.
     later: HashMap<Arc<str>, OwnedTask>,
+    /// The channels that have a cadence.
+    cadences: Cadences,
+    /// The epoch in which they were last looked at.
+    looked_at: Epoch,
+    /// Their timer, and the time that it is set to.
+    look: Option<(Instant, OwnedTask)>,
 }
 
 #[cfg_attr(feature = "async-trait", ractor::async_trait)]
@@ -103,7 +130,7 @@ impl Actor for SubscriptionManager {
 
     async fn pre_start(
         &self,
-        _myself: ActorRef<Self::Msg>,
+        myself: ActorRef<Self::Msg>,
         arguments: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
         let mut ledger = Ledger::after(arguments.plane.epoch());
@@ -121,7 +148,8 @@ impl Actor for SubscriptionManager {
             }
         }
         *arguments.plane.ledger() = ledger;
-        Ok(SubscriptionState {
+        let cadences = Cadences::new(arguments.ladder.clone(), arguments.adapter.is_some());
+        let mut state = SubscriptionState {
             arguments,
             epoch: None,
             waiting: HashMap::new(),
@@ -130,7 +158,13 @@ impl Actor for SubscriptionManager {
             timer: None,
             asked: HashMap::new(),
             later: HashMap::new(),
-        })
+            cadences,
+            looked_at: Epoch::NONE,
+            look: None,
+        };
+        state.expect_all();
+        state.arm(&myself);
+        Ok(state)
     }
 
     async fn handle(
@@ -151,6 +185,12 @@ impl Actor for SubscriptionManager {
             SubscriptionMessage::Resync(subscriber, received) => {
                 state.resync(&myself, &subscriber, received);
             }
+            SubscriptionMessage::Market(MarketSignal::Open) => {
+                state.cadences.on_opened(clock::now());
+            }
+            // Whoever is due will find it closed.
+            SubscriptionMessage::Market(MarketSignal::Closed { .. }) => {}
+            SubscriptionMessage::Look => state.look(&myself),
             SubscriptionMessage::Adapter(event) => state.adapter(&myself, event),
             #[cfg(feature = "testing")]
             SubscriptionMessage::Crash => panic!("the subscription manager was told to panic"),
@@ -161,6 +201,7 @@ impl Actor for SubscriptionManager {
                 state.tell_released(released);
             }
         }
+        state.arm(&myself);
         Ok(())
     }
 }
@@ -202,14 +243,19 @@ impl SubscriptionState {
         }
         if self.arguments.adapter.is_none() {
             self.arguments.plane.admit(&subscriber);
+            self.begin_afresh(self.arguments.plane.epoch());
+            self.expect(channel);
+            self.cadences.on_confirmed(channel, clock::now());
             let _ = reply.send(Ok(()));
             return None;
         }
         self.arguments.plane.end_if_over(&subscriber);
+        self.expect(channel);
         let plane = &self.arguments.plane;
         let ask = match action {
             WishAction::Confirmed(epoch) if plane.is_open(epoch) => {
                 subscriber.resync(epoch, clock::now());
+                self.cadences.on_confirmed(channel, clock::now());
                 let _ = reply.send(Ok(()));
                 return None;
             }
@@ -234,6 +280,7 @@ impl SubscriptionState {
         let Some(channel) = &subscriber.channel else {
             return Some(Unsubscribed::Untold);
         };
+        self.expect(channel);
         let action = self.ledger().unwish(channel);
         let wanted = self.ledger().is_wanted(channel);
         let became = match action {
@@ -359,6 +406,7 @@ impl SubscriptionState {
                 self.timer = None;
                 self.asked.clear();
                 self.later.clear();
+                self.cadences.on_closed();
                 self.ledger().on_closed();
                 self.release_all();
                 self.end_unrestored();
@@ -386,6 +434,7 @@ impl SubscriptionState {
                 subscriber.end(EndReason::NotRestored);
                 self.arguments.plane.routes.remove(subscriber);
             }
+            self.expect(&channel);
         }
     }
 
@@ -405,6 +454,7 @@ impl SubscriptionState {
             return;
         }
         let now = clock::now();
+        self.cadences.on_confirmed(channel, now);
         let table = self.arguments.plane.routes.snapshot();
         let broken = self.ledger().is_broken_again(channel);
         if broken && let Some(subscriber) = table.of(channel).first() {
@@ -472,6 +522,7 @@ impl SubscriptionState {
                     subscriber.end(EndReason::Refused(detail.to_owned()));
                     self.arguments.plane.routes.remove(subscriber);
                 }
+                self.expect(channel);
             }
         }
     }

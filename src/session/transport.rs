@@ -393,6 +393,7 @@ impl TransportState {
             | CloseReason::TooBig { .. }
             | CloseReason::NotUtf8
             | CloseReason::Silent { .. }
+            | CloseReason::Mute { .. }
             | CloseReason::WriteStalled { .. }
             | CloseReason::NotOpened(_)
             | CloseReason::NotEstablished { .. } => Outcome::Failed,

@@ -37,7 +37,7 @@ use super::plane::Plane;
 use super::recorder::{Recorder, RecorderArguments, RecorderMessage};
 use super::spans::Traced;
 use super::subscription_manager::{
-    SubscriptionArguments, SubscriptionManager, SubscriptionMessage,
+    Doubt, SubscriptionArguments, SubscriptionManager, SubscriptionMessage,
 };
 use super::tape::Tape;
 use super::transport::{
@@ -48,7 +48,7 @@ use crate::close::{CloseReason, GapCause};
 use crate::config::{Config, Reconnect, ReconnectOwner};
 use crate::error::Recovery;
 use crate::hooks::Remedy;
-use crate::platform::Platform;
+use crate::platform::{MarketSignal, Platform};
 
 /// Restarts after panics and faults of our own that a supervisor bears.
 const RESTARTS: Intensity = Intensity {
@@ -138,13 +138,28 @@ fn recorder(tape: &Arc<Tape>, address: &Address<RecorderMessage>) -> ChildSpec {
 
 fn subscription_manager(plane: &Arc<Plane>, config: &Config, addresses: &Addresses) -> ChildSpec {
     let restore = config.restore_subscriptions;
+    let ladder = config.ladder.clone();
     let plane = Arc::clone(plane);
     let adapter = addresses.adapter.clone();
+    let (client, heartbeat) = (addresses.client.clone(), addresses.heartbeat.clone());
+    let doubts: Sink<Doubt> = Arc::new(move |doubt| {
+        // Who is down has no connection that could be doubted.
+        let _ = match doubt {
+            Doubt::Probe(epoch) => heartbeat
+                .cast(HeartbeatMessage::Probe(epoch).into())
+                .is_ok(),
+            Doubt::Abandon(epoch, reason) => client
+                .cast(ClientMessage::Abandon(epoch, reason).into())
+                .is_ok(),
+        };
+    });
     ChildSpec::actor("subscription_manager", move |_| {
         let arguments = SubscriptionArguments {
             plane: Arc::clone(&plane),
             adapter: adapter.clone(),
             restore,
+            ladder: ladder.clone(),
+            doubts: Arc::clone(&doubts),
         };
         Ok((SubscriptionManager, arguments))
     })
@@ -295,12 +310,18 @@ fn heartbeat_manager(
         // A Client that is down takes the connection down with it.
         let _ = client.cast(ClientMessage::Heartbeat(event).into());
     });
+    let manager = addresses.manager.clone();
+    let market: Sink<MarketSignal> = Arc::new(move |signal| {
+        // A manager that is down takes this actor down with it.
+        let _ = manager.cast(SubscriptionMessage::Market(signal).into());
+    });
     ChildSpec::actor("heartbeat_manager", move |_| {
         let arguments = HeartbeatArguments {
             plane: Arc::clone(&plane),
             platform: Arc::clone(&platform),
             liveness,
             events: Arc::clone(&events),
+            market: Arc::clone(&market),
         };
         Ok((HeartbeatManager, arguments))
     })

@@ -188,7 +188,22 @@ fn after(kind: &Kind<'_>) -> Option<Kind<'static>> {
             channels: &[],
         },
         Kind::SubscriptionsRestored { .. } => Kind::RestorationFailed { epoch, channel },
-        Kind::RestorationFailed { .. } => Kind::Gap {
+        Kind::RestorationFailed { .. } => Kind::ChannelStale {
+            epoch,
+            channel,
+            rung: "stale",
+            quiet: TIME,
+        },
+        Kind::ChannelStale { .. } => Kind::ChannelFresh {
+            epoch,
+            channel,
+            quiet: TIME,
+        },
+        Kind::ChannelFresh { .. } => Kind::MarketSaid {
+            market: "closed",
+            who: "venue",
+        },
+        Kind::MarketSaid { .. } => Kind::Gap {
             epoch,
             cause,
             subscriptions: count,

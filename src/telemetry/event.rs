@@ -138,6 +138,25 @@ pub enum TelemetryEvent<'a> {
     },
     /// The venue refuses for good what an earlier connection had.
     RestorationFailed { epoch: u64, channel: &'a str },
+    /// A channel's data is late: none for `quiet`. `rung` is what is done about it now: `stale` (nothing yet),
+    /// `resubscribe`, `probe` or `reconnect`.
+    ChannelStale {
+        epoch: u64,
+        channel: &'a str,
+        rung: &'static str,
+        quiet: Duration,
+    },
+    /// Data of a channel that was stale comes again, after `quiet` without any.
+    ChannelFresh {
+        epoch: u64,
+        channel: &'a str,
+        quiet: Duration,
+    },
+    /// Somebody has said that the market is `open` or `closed`; `who`: `venue` or `user`.
+    MarketSaid {
+        market: &'static str,
+        who: &'static str,
+    },
     /// Subscriptions were told that they may have missed something.
     Gap {
         epoch: u64,
@@ -243,6 +262,9 @@ impl TelemetryEvent<'_> {
             Self::SubscriptionRemoved { .. } => "removed",
             Self::SubscriptionsRestored { .. } => "restored",
             Self::RestorationFailed { .. } => "restoration failed",
+            Self::ChannelStale { .. } => "stale",
+            Self::ChannelFresh { .. } => "fresh",
+            Self::MarketSaid { .. } => "market said",
             Self::Gap { .. } => "gap",
             Self::LimitConsumed { .. } => "consumed",
             Self::LimitRefilled { .. } => "refilled",
@@ -271,6 +293,7 @@ impl TelemetryEvent<'_> {
         match self {
             Self::StateChanged { .. }
             | Self::Reconnected { .. }
+            | Self::MarketSaid { .. }
             | Self::OwnershipReceived { .. } => super::SESSION,
             Self::Upgraded { .. }
             | Self::Opened { .. }
@@ -288,6 +311,8 @@ impl TelemetryEvent<'_> {
             Self::SubscriptionAdded { .. }
             | Self::SubscriptionRemoved { .. }
             | Self::SubscriptionsRestored { .. }
+            | Self::ChannelStale { .. }
+            | Self::ChannelFresh { .. }
             | Self::RestorationFailed { .. } => super::SUBSCRIPTION,
             Self::Gap { .. } => super::GAP,
             Self::LimitConsumed { .. }
@@ -565,6 +590,35 @@ impl TelemetryEvent<'_> {
                 epoch = epoch,
                 channel = channel,
             ),
+            Self::ChannelStale {
+                epoch,
+                channel,
+                rung,
+                quiet,
+            } => record!(
+                warn,
+                SUBSCRIPTION,
+                "stale",
+                epoch = epoch,
+                channel = channel,
+                rung = rung,
+                quiet_us = micros(quiet)
+            ),
+            Self::ChannelFresh {
+                epoch,
+                channel,
+                quiet,
+            } => record!(
+                info,
+                SUBSCRIPTION,
+                "fresh",
+                epoch = epoch,
+                channel = channel,
+                quiet_us = micros(quiet)
+            ),
+            Self::MarketSaid { market, who } => {
+                record!(info, SESSION, "market said", market = market, who = who);
+            }
             Self::Gap {
                 epoch,
                 cause,

@@ -23,7 +23,8 @@
 //! **What the venue is.** It speaks JSON-RPC 2.0. `subscribe` and `unsubscribe` take `channels`; a subscribed channel
 //! gets a numbered message every 10 ms (`"every"`), whose numbers leave a hole wherever a connection begins. `order`
 //! with an `order` number is carried out and answered; `find` says whether that number was. Anything else is
-//! answered by `"ok"`. With `"limit": { "requests": 5, "per": "1s", "punish": { "close": 1008 }, "ban": "10s" }`
+//! answered by `"ok"`. What it says about its market is sent by a step, as the text `{"method":"market","params":{"open":false}}`.
+//! With `"limit": { "requests": 5, "per": "1s", "punish": { "close": 1008 }, "ban": "10s" }`
 //! one request too many closes the connection (or is answered by an error: `{ "error": 10028 }`), and for the ban's
 //! time the upgrade is answered by 429 with `Retry-After`.
 //!

@@ -74,6 +74,7 @@ fixtures! {
     http_502 recovers,
     http_503 recovers,
     late_answers recovers,
+    market_closed recovers,
     mute_but_ponging recovers,
     not_http recovers,
     opened_then_closed recovers,

@@ -137,6 +137,10 @@ fn every_close_reason() -> Vec<CloseReason> {
         CloseReason::NotUtf8,
         CloseReason::TooBig { detail: word() },
         CloseReason::Silent { quiet: SECOND },
+        CloseReason::Mute {
+            channel: word(),
+            quiet: SECOND,
+        },
         CloseReason::WriteStalled { waited: SECOND },
         CloseReason::ActorEnded {
             actor: word(),
@@ -169,6 +173,7 @@ fn every_close_reason() -> Vec<CloseReason> {
             | CloseReason::TooBig { .. }
             | CloseReason::NotUtf8
             | CloseReason::Silent { .. }
+            | CloseReason::Mute { .. }
             | CloseReason::WriteStalled { .. }
             | CloseReason::NotOpened(_)
             | CloseReason::NotEstablished { .. }

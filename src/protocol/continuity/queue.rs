@@ -79,7 +79,7 @@ pub struct ContinuityQueue<T> {
     epoch: Epoch,
     /// Everything older is refused.
     floor: Epoch,
-    /// When data last came in; set by `push`.
+    /// When data last came, taken or not; set by `push`.
     received: Option<Instant>,
     /// Since when the consumer knows of a gap; cleared when it is told that the stream goes on.
     told_since: Option<Instant>,
@@ -386,7 +386,7 @@ impl<T> ContinuityQueue<T> {
         !matches!(self.end, End::Open)
     }
 
-    /// When data last came in.
+    /// When data last came, whether there was room for it or not.
     #[must_use]
     pub fn last_received(&self) -> Option<Instant> {
         self.received
@@ -463,6 +463,7 @@ impl<T> ContinuityQueue<T> {
     /// New data is not taken: counts it in the gap at the tail, which it opens if need be.
     fn miss(&mut self, epoch: Epoch, received: Instant) {
         self.dropped += 1;
+        self.received = Some(received);
         if !matches!(self.tail, Tail::Interrupted { .. }) {
             self.announce(Gap::new(GapCause::Lagged, received, epoch), true);
         }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
+use crate::protocol::cadence::Rung;
 use crate::protocol::continuity::Epoch;
 
 /// Characters of a refusal that are kept: its words are the peer's.
@@ -88,6 +89,10 @@ pub struct ChannelState {
     pub subscriptions: usize,
     /// The last refusal since it was last confirmed.
     pub last_refusal: Option<Refusal>,
+    /// How far it has climbed the ladder because its data is late; `None` while it is not, or has no cadence. Left out of
+    /// what is serialised then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stale: Option<Rung>,
 }
 
 fn name<S: Serializer>(channel: &Arc<str>, serializer: S) -> Result<S::Ok, S::Error> {

@@ -416,3 +416,19 @@ fn a_channels_state_is_serialised_with_plain_names_and_numbers() {
         r#"[{"channel":"a","status":"refused","since":1,"subscriptions":0,"last_refusal":{"epoch":1,"detail":"no"}}]"#
     );
 }
+
+#[test]
+fn how_far_a_channel_has_climbed_is_shown_until_data_comes_or_the_connection_ends() {
+    let mut ledger = Ledger::new();
+    let _ = ledger.on_ready(first());
+    let _ = ledger.wish(&name("a"));
+    ledger.on_confirmed("a", first());
+    ledger.on_rung("a", Some(Rung::Probe));
+    let text = serde_json::to_string(&ledger.states()).unwrap();
+    assert!(text.ends_with(r#""stale":"probe"}]"#), "{text}");
+    ledger.on_rung("a", None);
+    assert_eq!(ledger.state("a").unwrap().stale, None);
+    ledger.on_rung("a", Some(Rung::Stale));
+    ledger.on_closed();
+    assert_eq!(ledger.state("a").unwrap().stale, None);
+}

@@ -24,25 +24,43 @@ use super::server::{FaultServer, FaultWire};
 use crate::config::{ConfigBuilder, Liveness, ReconnectOwner};
 use crate::error::{ConfigErrors, RequestError, SubscribeError, chain};
 use crate::frame::Frame;
-use crate::platform::{Batch, Channel, Platform};
+use crate::platform::{Batch, Channel, JsonRpc, MarketSignal, Platform, Route};
+use crate::protocol::cadence::Rung;
 use crate::protocol::call::Call;
 use crate::protocol::reconcile::{Finding, Reconcile};
 use crate::protocol::rpc::{Class, Params, TypedCall};
 use crate::session::Session;
-use crate::session::subscription::Event;
+use crate::session::observe::Notice;
+use crate::session::subscription::{Event, SubscribeOptions};
 use crate::testing::certificate::StartError;
 
 /// The channels that a run subscribes to.
 const CHANNELS: [&str; 2] = ["a", "b"];
 
 /// The venue of the fault scripts, as a session speaks to it. Its channels come as
-/// `{"method":"subscription","params":{"channel":"a","data":{"n":7}}}`.
+/// `{"method":"subscription","params":{"channel":"a","data":{"n":7}}}`, its word about the market as
+/// `{"method":"market","params":{"open":false}}`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct FaultPlatform;
 
 impl Platform for FaultPlatform {
     fn name(&self) -> &str {
         "faults"
+    }
+
+    fn route<'f>(&self, frame: &'f [u8]) -> Route<'f> {
+        if frame.starts_with(MARKET) {
+            return Route::Heartbeat;
+        }
+        JsonRpc.route(frame)
+    }
+
+    fn market(&self, frame: &[u8]) -> Option<MarketSignal> {
+        let said: Value = serde_json::from_slice(frame).ok()?;
+        Some(match said["params"]["open"].as_bool()? {
+            true => MarketSignal::Open,
+            false => MarketSignal::Closed { until: None },
+        })
     }
 
     fn subscribe(&self, channels: &[Arc<str>]) -> Vec<Batch> {
@@ -53,6 +71,9 @@ impl Platform for FaultPlatform {
         batch("unsubscribe", channels)
     }
 }
+
+/// How the venue's word about the market begins.
+const MARKET: &[u8] = br#"{"method":"market""#;
 
 fn batch(method: &'static str, channels: &[Arc<str>]) -> Vec<Batch> {
     let names: Vec<&str> = channels.iter().map(|name| &**name).collect();
@@ -95,6 +116,8 @@ pub struct FaultReport {
     pub seen: BTreeMap<&'static str, Vec<Seen>>,
     /// What each order said.
     pub requests: Vec<SeenRequest>,
+    /// The rungs that channels have climbed for want of data, in order; none without [`FaultRun::cadence`].
+    pub climbs: Vec<(String, Rung)>,
     /// What the venue did.
     pub log: Vec<FaultEntry>,
     /// How many connections came in.
@@ -178,6 +201,7 @@ pub struct FaultRun {
     script: FaultScript,
     wire: FaultWire,
     limit: Duration,
+    cadence: Option<Duration>,
     configure: Box<dyn FnOnce(ConfigBuilder) -> ConfigBuilder + Send>,
 }
 
@@ -202,6 +226,7 @@ impl FaultRun {
             script,
             wire,
             limit,
+            cadence: None,
             configure: Box::new(|builder| builder),
         }
     }
@@ -209,6 +234,12 @@ impl FaultRun {
     /// How long it may take. Default: ten minutes in memory, 30 seconds over sockets.
     pub fn within(mut self, limit: Duration) -> Self {
         self.limit = limit;
+        self
+    }
+
+    /// How often the channels are to bring data at the least. Default: as seldom as they like.
+    pub fn cadence(mut self, cadence: Duration) -> Self {
+        self.cadence = Some(cadence);
         self
     }
 
@@ -253,7 +284,13 @@ impl FaultRun {
             .start_timeout(self.limit);
         let config = (self.configure)(builder).build()?;
         let small = config.queue.capacity < SMALL;
-        let mut story = Story::default();
+        let mut story = Story {
+            options: match self.cadence {
+                Some(cadence) => SubscribeOptions::new().cadence(cadence),
+                None => SubscribeOptions::new(),
+            },
+            ..Story::default()
+        };
         let outcome = match Session::start(FaultPlatform, config).await {
             Ok(session) => {
                 let outcome = story.live(&session, &server, self.limit, pace).await;
@@ -266,7 +303,9 @@ impl FaultRun {
             seen,
             asked_at,
             requests,
+            climbs,
             ended,
+            ..
         } = story;
         let log = server.log();
         let accepted = server.accepted();
@@ -301,6 +340,7 @@ impl FaultRun {
             outcome,
             seen,
             requests,
+            climbs,
             log,
             accepted,
             took: began.elapsed(),
@@ -315,6 +355,9 @@ struct Story {
     seen: BTreeMap<&'static str, Vec<Seen>>,
     asked_at: BTreeMap<&'static str, u64>,
     requests: Vec<SeenRequest>,
+    climbs: Vec<(String, Rung)>,
+    /// How the channels are subscribed to.
+    options: SubscribeOptions,
     /// The connections that had ended when the session was asked last what it knows.
     ended: Vec<u64>,
 }
@@ -329,10 +372,19 @@ impl Story {
     ) -> FaultOutcome {
         let deadline = Instant::now() + limit;
         let heard = Arc::new(Heard::new());
+        let climbs: Arc<Mutex<Vec<(String, Rung)>>> = Arc::default();
+        let told = Arc::clone(&climbs);
+        let watching = session.register(CAPACITY, move |notice| {
+            if let Notice::Stale { channel, rung, .. } = notice {
+                let mut climbs = told.lock().unwrap_or_else(PoisonError::into_inner);
+                climbs.push((channel.to_string(), rung));
+            }
+        });
         let mut readers = JoinSet::new();
         for place in 0..CHANNELS.len() {
             let (session, heard) = (session.clone(), Arc::clone(&heard));
-            readers.spawn(listen(session, place, heard, server.number()));
+            let options = self.options.clone();
+            readers.spawn(listen(session, place, options, heard, server.number()));
         }
         let asked: Arc<Mutex<Vec<SeenRequest>>> = Arc::default();
         let mut orders = JoinSet::new();
@@ -349,6 +401,7 @@ impl Story {
             }
         };
         let outcome = tokio::select! {
+            biased;
             outcome = came_back => outcome,
             reason = session.ended() => FaultOutcome::Ended(reason.to_string()),
         };
@@ -362,6 +415,9 @@ impl Story {
         // Whatever was heard has been written down by its sender when it has had a turn.
         sleep(Duration::from_millis(1)).await;
         (self.seen, self.asked_at) = heard.take();
+        drop(watching);
+        let mut climbs = climbs.lock().unwrap_or_else(PoisonError::into_inner);
+        self.climbs = std::mem::take(&mut climbs);
         let mut requests = asked.lock().unwrap_or_else(PoisonError::into_inner);
         self.requests = std::mem::take(&mut requests);
         outcome
@@ -439,12 +495,19 @@ impl Heard {
 }
 
 /// Subscribes until it succeeds, and writes down what is said.
-async fn listen(session: Session, place: usize, heard: Arc<Heard>, sent: impl Fn() -> u64) {
+async fn listen(
+    session: Session,
+    place: usize,
+    options: SubscribeOptions,
+    heard: Arc<Heard>,
+    sent: impl Fn() -> u64,
+) {
     const AGAIN: Duration = Duration::from_millis(10);
     let channel = || Channel::<Frame>::new(CHANNELS[place]);
     let mut subscription = loop {
         heard.ask(place, sent());
-        match session.subscribe(channel()).await {
+        let options = options.clone();
+        match session.subscribe_with(channel(), options).await {
             Ok(subscription) => break subscription,
             Err(SubscribeError::Ended { .. }) => return,
             Err(_) => sleep(AGAIN).await,
