@@ -17,6 +17,8 @@ mod recurring;
 mod restore;
 #[path = "faults/scripts.rs"]
 mod scripts;
+#[path = "faults/soak.rs"]
+mod soak;
 
 use std::path::PathBuf;
 

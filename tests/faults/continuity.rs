@@ -8,8 +8,6 @@ use mainstay::testing::faults::{
     BadFrame, FaultOutcome, FaultRun, FaultScript, FaultStep, FaultWire, Seen,
 };
 use proptest::prelude::*;
-use proptest::strategy::ValueTree;
-use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 use serde_json::json;
 
 use super::script;
@@ -80,7 +78,7 @@ fn connection() -> impl Strategy<Value = Vec<FaultStep>> {
     prop_oneof![4 => opened, 1 => unopened()]
 }
 
-fn scripts() -> impl Strategy<Value = FaultScript> {
+pub(super) fn scripts() -> impl Strategy<Value = FaultScript> {
     prop::collection::vec(connection(), 1..6)
         .prop_map(|connections| FaultScript::new("generated", connections).expect("playable"))
 }
@@ -97,9 +95,15 @@ fn run(script: FaultScript, queue: Queue) -> mainstay::testing::faults::FaultRep
     runtime.block_on(run.run()).expect("a run")
 }
 
+/// `PROPTEST_CASES` of them, or few, so that tests stay quick.
+fn cases() -> u32 {
+    let set = std::env::var("PROPTEST_CASES").ok();
+    set.map_or(64, |cases| cases.parse().expect("a number of cases"))
+}
+
 proptest! {
     // A failure prints its script, shrunk, and the seed that makes it again.
-    #![proptest_config(ProptestConfig { cases: 64, max_shrink_iters: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), max_shrink_iters: 200, ..ProptestConfig::default() })]
 
     #[test]
     fn the_concatenation_of_epochs_is_what_the_venue_sent_except_inside_gaps(script in scripts()) {
@@ -117,35 +121,6 @@ proptest! {
         let overflow = if newest { Overflow::DropNewest } else { Overflow::DropOldest };
         let report = run(script.clone(), Queue::new(capacity, overflow));
         prop_assert!(report.violations.is_empty(), "{report}\n{}", script.to_json());
-    }
-}
-
-/// A number out of the environment.
-fn set(name: &str) -> Option<u64> {
-    let number = std::env::var(name).ok()?;
-    let parsed = number.parse();
-    Some(parsed.unwrap_or_else(|_| panic!("{name} is no number: {number:?}")))
-}
-
-/// So many scripts, each made by its seed alone, which also decides over the delays of the session. A failure prints
-/// it. `MAINSTAY_SOAK_SEEDS` says how many, 16 by default; `MAINSTAY_SOAK_FIRST` with which to begin.
-#[test]
-fn a_soak_of_random_scripts_keeps_its_promises_whatever_the_seed() {
-    let first = set("MAINSTAY_SOAK_FIRST").unwrap_or(0);
-    let seeds = set("MAINSTAY_SOAK_SEEDS").unwrap_or(16);
-    for seed in first..first + seeds {
-        let mut bytes = [0; 32];
-        bytes[..8].copy_from_slice(&seed.to_le_bytes());
-        let random = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
-        let mut runner = TestRunner::new_with_rng(ProptestConfig::default(), random);
-        let script = scripts().new_tree(&mut runner).expect("a script").current();
-        fastrand::seed(seed);
-        let report = run(script.clone(), Queue::default());
-        assert!(
-            report.violations.is_empty() && report.outcome == FaultOutcome::Recovered,
-            "seed {seed}, again with MAINSTAY_SOAK_FIRST={seed} MAINSTAY_SOAK_SEEDS=1: {report}\n{}",
-            script.to_json()
-        );
     }
 }
 

@@ -224,6 +224,7 @@ impl Line {
             FaultStep::Silence(time) => {
                 let pipe = self.socket.get_ref().pipe();
                 tokio::select! {
+                    biased;
                     () = pipe.silence() => return Err(End::Gone),
                     () = sleep(*time) => {}
                 }
@@ -289,6 +290,12 @@ impl Line {
         loop {
             let publishing = mode == Mode::Serve && !self.channels.is_empty();
             tokio::select! {
+                // So that the same script takes the same course. The deadline comes first, since on a slow line there is
+                // always something else to do; it is looked at only where there is one.
+                biased;
+                () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+                    return Ok(());
+                }
                 message = self.socket.next() => {
                     let text = match message {
                         Some(Ok(Message::Text(text))) => text,
@@ -307,10 +314,6 @@ impl Line {
                 () = sleep_until(self.next), if publishing => {
                     self.next = Instant::now() + self.venue.script.every;
                     self.publish(0).await?;
-                }
-                // Without a deadline the timer is set and never looked at.
-                () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
-                    return Ok(());
                 }
             }
         }
