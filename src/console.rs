@@ -56,7 +56,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::error::{Category, Entry, explained, told_with_causes};
+use crate::error::{Category, Entry, Recovery, explained, told_with_causes};
 use crate::inspect::Inspector;
 use crate::session::task::OwnedTask;
 pub use place::Place;
@@ -147,6 +147,12 @@ pub enum ServeError {
 }
 
 impl ServeError {
+    /// What to do about it.
+    #[must_use]
+    pub fn recovery(&self) -> Recovery {
+        Recovery::Stop
+    }
+
     fn entry(&self) -> Entry {
         match self {
             Self::InUse { .. }

@@ -4,8 +4,8 @@
 //! connection is opened, [`RequestError`] when a request ends without an answer that helps,
 //! [`SubscribeError`] for a subscription, [`UnsubscribeError`] for its end, [`StartError`] when a session is started, [`PoolError`] and
 //! [`AddError`] with a pool of them. What to do about an
-//! error is decided here and nowhere else, by `recovery()`; nobody matches on a string. For a person every
-//! error has `explain()`: its [`Category`], what to try, and a heading of the [`guide`].
+//! error each says by its `recovery()`; nobody matches on a string. For a person every error has `explain()`: its
+//! [`Category`], what to try, and a heading of the [`guide`].
 //!
 //! Invariants: no error carries a credential; texts are lower case without a full stop and leave the
 //! cause to `source()`.

@@ -43,7 +43,7 @@ use futures_util::future::join_all;
 use mainstay_supervisors::{SupervisorRef, TreeSnapshot};
 use serde::Serialize;
 
-use crate::error::{Category, Entry, explained, told_with_causes};
+use crate::error::{Category, Entry, Recovery, explained, told_with_causes};
 use crate::pool::{ConnectionId, Pool, Registry};
 use crate::protocol::serial;
 use crate::session::Session;
@@ -128,6 +128,18 @@ pub enum Unwell {
 }
 
 impl Unwell {
+    /// What to do about it.
+    #[must_use]
+    pub fn recovery(&self) -> Recovery {
+        match self {
+            Self::SessionNotReady { reason, .. } => reason.recovery(),
+            Self::SessionNotAlive { reason, .. } => reason.recovery(),
+            Self::PoolNotReady { reason, .. } => reason.recovery(),
+            Self::PoolNotAlive { reason, .. } => reason.recovery(),
+            Self::TreeEnded { .. } => Recovery::Stop,
+        }
+    }
+
     fn entry(&self) -> Entry {
         match self {
             Self::SessionNotReady { reason, .. } => reason.entry(),

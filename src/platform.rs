@@ -290,8 +290,7 @@ pub trait Platform: fmt::Debug + Send + Sync + 'static {
 
     /// What to do about one of the venue's own errors. Default: stop.
     fn recovery(&self, error: &ErrorObject) -> Recovery {
-        let _ = error;
-        Recovery::Stop
+        error.recovery()
     }
 }
 

@@ -37,7 +37,7 @@ use opentelemetry_prometheus::PrometheusExporter;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 
-use crate::error::{Category, Entry, explained, told_with_causes};
+use crate::error::{Category, Entry, Recovery, explained, told_with_causes};
 use crate::instruments;
 pub(crate) use server::Server;
 
@@ -161,6 +161,12 @@ pub enum PrometheusError {
 }
 
 impl PrometheusError {
+    /// What to do about it.
+    #[must_use]
+    pub fn recovery(&self) -> Recovery {
+        Recovery::Stop
+    }
+
     pub(crate) fn entry(&self) -> Entry {
         match self {
             Self::Variable { .. } => Entry::new(

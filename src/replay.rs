@@ -14,7 +14,7 @@ use std::time::SystemTime;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::error::{self, Category, explained, told_with_causes};
+use crate::error::{self, Category, Recovery, explained, told_with_causes};
 use crate::protocol::recording::{Entry, Metadata};
 
 /// A recording could not be read.
@@ -38,6 +38,12 @@ pub enum ReplayError {
 }
 
 impl ReplayError {
+    /// What to do about it.
+    #[must_use]
+    pub fn recovery(&self) -> Recovery {
+        Recovery::Stop
+    }
+
     fn entry(&self) -> error::Entry {
         match self {
             Self::NotFound { .. } => error::Entry::new(

@@ -131,10 +131,12 @@ impl Entry {
     }
 }
 
-/// Gives a type its two methods, also one of a higher floor.
+/// Gives a type its two methods, also one of a higher floor, and sees that it has the third.
 macro_rules! explained {
     ($($type:ty),* $(,)?) => {
-        $(impl $type {
+        $(const _: fn(&$type) -> $crate::error::Recovery = <$type>::recovery;
+
+        impl $type {
             /// What it is about.
             #[must_use]
             pub fn category(&self) -> $crate::error::Category {

@@ -39,6 +39,13 @@ impl ErrorObject {
             data: None,
         }
     }
+
+    /// What to do about it when nobody knows the venue; whoever does asks
+    /// [`Platform::recovery`](crate::platform::Platform::recovery), which knows its codes.
+    #[must_use]
+    pub fn recovery(&self) -> Recovery {
+        Recovery::Stop
+    }
 }
 
 impl fmt::Debug for ErrorObject {

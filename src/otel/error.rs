@@ -5,7 +5,7 @@
 //! Invariants: each names the variable, the value and the remedy; a value that may hold a credential is not shown.
 
 use super::Signal;
-use crate::error::{Category, ConfigError, Entry, explained, told_with_causes};
+use crate::error::{Category, ConfigError, Entry, Recovery, explained, told_with_causes};
 
 /// The export cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +69,20 @@ pub struct FlushError {
 }
 
 impl OtelError {
+    /// What to do about it.
+    #[must_use]
+    pub fn recovery(&self) -> Recovery {
+        match self {
+            Self::Tls { source, .. } => source.recovery(),
+            #[cfg(feature = "prometheus")]
+            Self::Prometheus(source) => source.recovery(),
+            Self::Variable { .. }
+            | Self::Exporter { .. }
+            | Self::Thread(_)
+            | Self::SubscriberSet => Recovery::Stop,
+        }
+    }
+
     fn entry(&self) -> Entry {
         match self {
             Self::Variable { .. } => Entry::new(
@@ -102,6 +116,12 @@ explained!(OtelError, FlushError);
 told_with_causes!(OtelError, FlushError);
 
 impl FlushError {
+    /// What to do about it.
+    #[must_use]
+    pub fn recovery(&self) -> Recovery {
+        Recovery::Retry
+    }
+
     fn entry(&self) -> Entry {
         Entry::new(
             "otel-flush",

@@ -11,7 +11,7 @@ use mainstay_supervisors::TreeSnapshot;
 use serde::Serialize;
 
 use super::{ConnectionId, Pool, PoolHealth};
-use crate::error::{Category, Entry, explained, told_with_causes};
+use crate::error::{Category, Entry, Recovery, explained, told_with_causes};
 use crate::session::Session;
 use crate::session::inspect::{self, Chart, OneLine, SessionInspection};
 use crate::session::probe::Probe;
@@ -77,6 +77,16 @@ pub enum PoolNotAlive {
 }
 
 impl PoolNotReady {
+    /// What to do about it.
+    #[must_use]
+    pub fn recovery(&self) -> Recovery {
+        match self {
+            Self::NotAlive(reason) => reason.recovery(),
+            Self::Empty => Recovery::Stop,
+            Self::NoneLive { .. } => Recovery::Retry,
+        }
+    }
+
     pub(crate) fn entry(&self) -> Entry {
         match self {
             Self::NotAlive(reason) => reason.entry(),
@@ -95,6 +105,15 @@ impl PoolNotReady {
 }
 
 impl PoolNotAlive {
+    /// What to do about it.
+    #[must_use]
+    pub fn recovery(&self) -> Recovery {
+        match self {
+            Self::Closed => Recovery::Stop,
+            Self::NotUp => Recovery::Retry,
+        }
+    }
+
     pub(crate) fn entry(&self) -> Entry {
         match self {
             Self::Closed => Entry::new(

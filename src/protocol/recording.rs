@@ -28,7 +28,7 @@ mod timestamp;
 
 use std::time::SystemTime;
 
-use crate::error::{self, Category, explained, told_with_causes};
+use crate::error::{self, Category, Recovery, explained, told_with_causes};
 use crate::frame::Frame;
 pub use metadata::Metadata;
 pub use redaction::{Confidence, DEFAULT_MEMBERS, REDACTED, Redaction};
@@ -225,6 +225,12 @@ pub enum EntryError {
 }
 
 impl EntryError {
+    /// What to do about it.
+    #[must_use]
+    pub fn recovery(&self) -> Recovery {
+        Recovery::Stop
+    }
+
     fn entry(&self) -> error::Entry {
         match self {
             Self::Json { .. }

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::Session;
 use super::plane::SessionState;
 use crate::close::CloseReason;
-use crate::error::{Category, EndReason, Entry, explained, told_with_causes};
+use crate::error::{Category, EndReason, Entry, Recovery, explained, told_with_causes};
 
 /// Why a session is not ready.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -39,6 +39,16 @@ pub enum NotReady {
 pub struct NotAlive(pub EndReason);
 
 impl NotReady {
+    /// What to do about it.
+    #[must_use]
+    pub fn recovery(&self) -> Recovery {
+        match self {
+            Self::Connecting | Self::Establishing => Recovery::Retry,
+            Self::Down(reason) => reason.recovery(),
+            Self::Ended(reason) => reason.recovery(),
+        }
+    }
+
     pub(crate) fn entry(&self) -> Entry {
         match self {
             Self::Connecting | Self::Establishing => Entry::new(
@@ -53,6 +63,12 @@ impl NotReady {
 }
 
 impl NotAlive {
+    /// What to do about it.
+    #[must_use]
+    pub fn recovery(&self) -> Recovery {
+        self.0.recovery()
+    }
+
     pub(crate) fn entry(&self) -> Entry {
         self.0.entry()
     }

@@ -17,7 +17,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use super::book::{Action, Book, BookChange, BookKind, Level};
-use crate::error::{Category, Entry, explained, told_with_causes};
+use crate::error::{Category, Entry, Recovery, explained, told_with_causes};
 
 /// One instrument's order book.
 ///
@@ -68,6 +68,15 @@ pub enum BookError {
 }
 
 impl BookError {
+    /// What to do about it.
+    #[must_use]
+    pub fn recovery(&self) -> Recovery {
+        match self {
+            Self::NoSnapshot { .. } | Self::Broken { .. } => Recovery::Retry,
+            Self::OtherInstrument { .. } => Recovery::Stop,
+        }
+    }
+
     fn entry(&self) -> Entry {
         match self {
             Self::NoSnapshot { .. } | Self::Broken { .. } => Entry::new(
