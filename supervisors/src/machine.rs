@@ -197,6 +197,8 @@ pub(crate) struct Machine {
     sequence: Option<Sequence>,
     /// Until all children were up once.
     booting: bool,
+    /// The end of a significant child, as long as it is open whether the supervisor ends with it.
+    overdue: Option<(ChildId, Arc<ExitReason>)>,
     /// To be forgotten when what happened has been dealt with.
     leavers: Vec<usize>,
     /// Whose `held` is to be taken back when no sequence is under way.
@@ -218,6 +220,7 @@ impl Machine {
             mode: Mode::Up,
             sequence: None,
             booting: false,
+            overdue: None,
             leavers: Vec::new(),
             held: BTreeSet::new(),
             out: Vec::new(),
@@ -251,6 +254,9 @@ impl Machine {
         self.forget();
         self.start_due(now);
         self.advance(now);
+        if self.settle_overdue() {
+            self.advance(now);
+        }
         self.sweep();
         std::mem::take(&mut self.out)
     }

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::child::Phase;
+use super::child::{Child, Phase};
 use super::roster::Rank;
 use super::sequence::Stage;
 use super::{Judged, Machine, Mode, Outcome, Population, Standing, StartRefusal};
@@ -225,14 +225,8 @@ impl Machine {
                     },
                 );
                 self.end(ShutdownCause::Escalated { child, reason }, None);
-            } else if up && self.triggers_shutdown(at) {
-                self.notice(
-                    at,
-                    SupervisorEventKind::AutoShutdown {
-                        reason: reason.clone(),
-                    },
-                );
-                self.end(ShutdownCause::AutoShutdown { child, reason }, None);
+            } else if up && self.children[at].plan.significant {
+                self.overdue = Some((child, reason));
             }
         }
     }
@@ -310,10 +304,8 @@ impl Machine {
                     Strategy::OneForAll => self.park_group(Rank::FIRST),
                     Strategy::RestForOne => self.park_group(self.children[at].rank),
                 }
-                if self.triggers_shutdown(at) {
-                    let told = reason.clone();
-                    self.notice(at, SupervisorEventKind::AutoShutdown { reason: told });
-                    self.end(ShutdownCause::AutoShutdown { child, reason }, None);
+                if self.children[at].plan.significant {
+                    self.overdue = Some((child, reason));
                 }
             }
         }
@@ -372,17 +364,44 @@ impl Machine {
         }
     }
 
-    fn triggers_shutdown(&self, at: usize) -> bool {
-        if !self.children[at].plan.significant {
+    /// Ends the supervisor with the significant child that ended last, if it is to and can be: neither while it
+    /// boots, which it does to the end first, nor while somebody waits for the start of another significant one,
+    /// which decides. Returns whether it did.
+    pub(super) fn settle_overdue(&mut self) -> bool {
+        if self.booting || !matches!(self.mode, Mode::Up) {
             return false;
         }
-        match self.rules.auto_shutdown {
+        let Some((child, reason)) = self.overdue.take() else {
+            return false;
+        };
+        let ends = match self.rules.auto_shutdown {
             AutoShutdown::Never => false,
             AutoShutdown::AnySignificant => true,
-            AutoShutdown::AllSignificant => !self
-                .children
-                .iter()
-                .any(|child| child.plan.significant && child.is_active()),
+            AutoShutdown::AllSignificant => {
+                // One that is being ended by request is as good as ended.
+                let alive = |child: &&Child| {
+                    child.plan.significant && child.is_active() && child.terminators.is_empty()
+                };
+                let mut alive = self.children.iter().filter(alive).peekable();
+                let none = alive.peek().is_none();
+                if !none && alive.all(|child| child.asked.is_some()) {
+                    self.overdue = Some((child, reason));
+                    return false;
+                }
+                none
+            }
+        };
+        if !ends {
+            return false;
         }
+        let kind = SupervisorEventKind::AutoShutdown {
+            reason: reason.clone(),
+        };
+        match self.children.find(&child) {
+            Some(at) => self.notice(at, kind),
+            None => self.notice_self(kind),
+        }
+        self.end(ShutdownCause::AutoShutdown { child, reason }, None);
+        true
     }
 }

@@ -404,6 +404,96 @@ fn an_escalation_goes_through_while_a_group_is_being_stopped() {
     )));
 }
 
+fn all_significant(ids: &[&str]) -> Drive {
+    let rules = Rules {
+        strategy: Strategy::OneForOne,
+        intensity: Intensity::new(5, 5 * SECOND),
+        auto_shutdown: AutoShutdown::AllSignificant,
+        on_exhausted: OnExhausted::Shutdown,
+        population: Population::Fixed,
+    };
+    let plans = ids.iter().map(|id| ChildPlan {
+        significant: true,
+        ..plan(id, Restart::Transient, Shutdown::Infinite)
+    });
+    Drive::by(rules, plans)
+}
+
+fn ended_well(drive: &mut Drive, id: &str, generation: u64) -> Vec<String> {
+    let reason = ExitReason::Stopped { reason: None };
+    drive.step(exit(id, generation, reason))
+}
+
+/// OTP's calls end a child before they return; an end meanwhile is looked at afterwards.
+#[test]
+fn a_significant_child_that_is_being_ended_by_request_is_not_waited_for() {
+    let mut drive = all_significant(&["a", "b"]);
+    drive.up(&["a", "b"]);
+    assert_eq!(
+        drive.step(Input::Request(Ticket(1), Request::Terminate("a".into()))),
+        ["stop a#1"]
+    );
+    assert_eq!(ended_well(&mut drive, "b", 1), Vec::<String>::new());
+    let ended = ended_well(&mut drive, "a", 1);
+    assert!(ended.contains(&"exit".to_owned()), "{ended:?}");
+}
+
+/// The same for starts that somebody waits for.
+#[test]
+fn the_start_of_a_significant_child_that_was_asked_for_decides_after_the_last_ones_end() {
+    for fails in [true, false] {
+        let mut drive = all_significant(&["a", "b"]);
+        drive.up(&["a", "b"]);
+        ended_well(&mut drive, "a", 1);
+        assert_eq!(
+            drive.step(Input::Request(Ticket(1), Request::Restart("a".into()))),
+            ["start a#2"]
+        );
+        assert_eq!(ended_well(&mut drive, "b", 1), Vec::<String>::new());
+        if fails {
+            let refused = drive.step(Input::Refused {
+                child: "a".into(),
+                generation: Generation(2),
+                refusal: StartRefusal::Failed {
+                    reason: Arc::new(ExitReason::Killed),
+                    judged: judged(),
+                },
+            });
+            assert!(refused.contains(&"exit".to_owned()), "{refused:?}");
+        } else {
+            drive.started("a", 2);
+            assert_eq!(ended_well(&mut drive, "a", 2), ["exit"]);
+        }
+    }
+}
+
+/// OTP's supervisor is up before it looks at an end.
+#[test]
+fn a_significant_child_that_ends_while_the_others_boot_ends_the_supervisor_when_it_is_ready() {
+    let mut drive = all_significant(&["a", "b"]);
+    assert_eq!(drive.step(Input::Boot), ["start a#1"]);
+    assert_eq!(drive.started("a", 1), ["start b#1"]);
+    assert_eq!(ended_well(&mut drive, "a", 1), Vec::<String>::new());
+    assert_eq!(drive.started("b", 1), ["ready"]);
+    assert_eq!(ended_well(&mut drive, "b", 1), ["exit"]);
+
+    let mut any = Drive::by(
+        Rules {
+            auto_shutdown: AutoShutdown::AnySignificant,
+            ..drive.machine.rules
+        },
+        ["a", "b"].map(|id| ChildPlan {
+            significant: id == "a",
+            ..plan(id, Restart::Transient, Shutdown::Infinite)
+        }),
+    );
+    any.step(Input::Boot);
+    any.started("a", 1);
+    assert_eq!(ended_well(&mut any, "a", 1), Vec::<String>::new());
+    assert_eq!(any.started("b", 1), ["ready", "stop b#1"]);
+    assert_eq!(ended_well(&mut any, "b", 1), ["exit"]);
+}
+
 /// A significant child that waits for its restart, alone or with its group, counts as alive.
 #[test]
 fn a_significant_child_that_restarts_counts_as_alive() {
