@@ -57,6 +57,7 @@ fixtures! {
     again_and_again recovers,
     bad_frames recovers,
     clock_jump recovers,
+    clock_jump_of_an_hour recovers,
     close_codes recovers,
     cut_answer recovers,
     cut_from_client recovers,
@@ -86,4 +87,5 @@ fixtures! {
     slow_reader recovers,
     stalled_upgrade recovers,
     suspend recovers,
+    suspend_for_a_night recovers,
 }

@@ -109,7 +109,8 @@ pub(super) fn check_heard(
 }
 
 /// Judges the story of one channel: the concatenation of epochs is what the venue has sent, except inside gaps;
-/// nothing of an older epoch after a newer one; a connection that ended is a gap, also when nothing follows.
+/// nothing of an older epoch after a newer one; an epoch is one connection; a connection that ended is a gap, also when
+/// nothing follows.
 ///
 /// `seen` is all that was said from the subscription to the end of the run.
 #[must_use]
@@ -137,6 +138,7 @@ fn judged(
         connection: 0,
         position: None,
         epoch: 0,
+        carriers: BTreeMap::new(),
         stand: Stand::Whole,
         violations: Vec::new(),
     };
@@ -189,6 +191,8 @@ struct Judge<'a> {
     /// Its place in what that connection has sent.
     position: Option<usize>,
     epoch: u64,
+    /// Which connection each epoch has been heard to be.
+    carriers: BTreeMap<u64, u64>,
     stand: Stand,
     violations: Vec<Violation>,
 }
@@ -246,6 +250,17 @@ impl Judge<'_> {
                 "message {number} of epoch {epoch} after epoch {newer}"
             ));
         }
+        let known = self.carriers.iter();
+        let other = known
+            .filter(|(of, carrier)| (**of == epoch) != (**carrier == connection))
+            .map(|(of, carrier)| (*of, *carrier))
+            .next();
+        if let Some((of, carrier)) = other {
+            self.wrong(format!(
+                "message {number} of connection {connection} in epoch {epoch}, where connection {carrier} is epoch {of}"
+            ));
+        }
+        self.carriers.insert(epoch, connection);
         if self.stand == Stand::Open {
             self.wrong(format!("message {number} within a gap"));
         }
@@ -447,6 +462,16 @@ mod tests {
         );
         let spliced = [data(1, 1), data(2, 11)];
         assert!(judged(&spliced).contains("without a gap"), "spliced");
+        let ghost = [data(1, 1), gap(1), resynced(2), data(2, 2), gap(2)];
+        assert!(
+            judged(&ghost).contains("is epoch 1"),
+            "of a dead connection"
+        );
+        let two = [data(1, 1), gap(1), resynced(1), data(1, 11), gap(1)];
+        assert!(
+            judged(&two).contains("connection 1 is epoch 1"),
+            "two in one"
+        );
         let within = [data(1, 1), gap(1), data(2, 11)];
         assert!(judged(&within).contains("within a gap"), "no resync");
         let old = [data(1, 1), gap(1), resynced(2), data(2, 11), data(1, 2)];

@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::check::{Seen, SeenFate, SeenRequest, Violation, check_fates, check_heard};
+use super::clock::HOLD;
 use super::log::{CAPACITY, FaultEntry, FaultEntryKind};
 use super::script::FaultScript;
 use super::server::{FaultServer, FaultWire};
@@ -218,10 +219,12 @@ impl fmt::Debug for FaultRun {
 impl FaultRun {
     /// A run through `script` over `wire`.
     pub fn new(script: FaultScript, wire: FaultWire) -> Self {
-        let limit = match wire {
-            FaultWire::Memory => Duration::from_secs(600),
-            FaultWire::Sockets => Duration::from_secs(30),
+        // What the script itself takes is nobody's delay.
+        let (patience, hold) = match wire {
+            FaultWire::Memory => (Duration::from_secs(600), Duration::MAX),
+            FaultWire::Sockets => (Duration::from_secs(30), HOLD),
         };
+        let limit = script.span(hold).saturating_add(patience);
         Self {
             script,
             wire,
@@ -231,7 +234,8 @@ impl FaultRun {
         }
     }
 
-    /// How long it may take. Default: ten minutes in memory, 30 seconds over sockets.
+    /// How long it may take. Default: as long as the script's own steps, and ten minutes more in memory, 30 seconds more
+    /// over sockets.
     pub fn within(mut self, limit: Duration) -> Self {
         self.limit = limit;
         self

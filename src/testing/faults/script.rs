@@ -331,6 +331,19 @@ pub enum FaultScriptError {
 }
 
 impl FaultScript {
+    /// How long the steps of all connections take by themselves, a ban of the venue's limit included; a jump of the
+    /// clock counts `hold` at most.
+    pub(super) fn span(&self, hold: Duration) -> Duration {
+        let connections = self.connections.iter();
+        let ban = self
+            .limit
+            .as_ref()
+            .map_or(Duration::ZERO, |limit| limit.ban);
+        connections
+            .map(|connection| span(&connection.steps, hold))
+            .fold(ban, Duration::saturating_add)
+    }
+
     /// A script of these connections.
     ///
     /// # Errors
@@ -413,6 +426,46 @@ impl FaultScript {
         }
         Ok(self)
     }
+}
+
+/// How long these steps take by themselves; a jump of the clock `hold` at most.
+fn span(steps: &[FaultStep], hold: Duration) -> Duration {
+    let each = steps.iter().map(|step| match step {
+        FaultStep::Refuse(time)
+        | FaultStep::StallUpgrade(time)
+        | FaultStep::Serve(time)
+        | FaultStep::Mute(time)
+        | FaultStep::AckedMute(time)
+        | FaultStep::Silence(time)
+        | FaultStep::Delay(time) => *time,
+        FaultStep::ClockJump(time) | FaultStep::Suspend(time) => (*time).min(hold),
+        FaultStep::Http(answer) => answer
+            .headers
+            .iter()
+            .filter(|(name, _)| name.eq_ignore_ascii_case("retry-after"))
+            .find_map(|(_, value)| value.trim().parse().ok())
+            .map_or(Duration::ZERO, Duration::from_secs),
+        FaultStep::Repeat(repeat) => span(&repeat.steps, hold).saturating_mul(repeat.times),
+        FaultStep::HangUpBeforeUpgrade
+        | FaultStep::ResetBeforeUpgrade
+        | FaultStep::Garbage(_)
+        | FaultStep::WrongAccept
+        | FaultStep::Slow(_)
+        | FaultStep::Cut(_)
+        | FaultStep::Await(_)
+        | FaultStep::Deny(_)
+        | FaultStep::Allow
+        | FaultStep::Send(_)
+        | FaultStep::Raw(_)
+        | FaultStep::Ping(_)
+        | FaultStep::PingFlood(_)
+        | FaultStep::Flood(_)
+        | FaultStep::BadFrame(_)
+        | FaultStep::Close(_)
+        | FaultStep::HangUp
+        | FaultStep::Reset => Duration::ZERO,
+    });
+    each.fold(Duration::ZERO, Duration::saturating_add)
 }
 
 /// Whether these steps can follow each other; `opening` while the upgrade is still ahead.
