@@ -52,7 +52,9 @@ async fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let code = match timeout(LIMIT, run()).await {
+    // What a queue or a limiter holds is measured as long as somebody has the session.
+    let mut measured = None;
+    let code = match timeout(LIMIT, run(&mut measured)).await {
         Ok(Ok(true)) => ExitCode::SUCCESS,
         Ok(Ok(false)) => ExitCode::FAILURE,
         Ok(Err(error)) => {
@@ -70,10 +72,11 @@ async fn main() -> ExitCode {
         }
     };
     export.end(Duration::from_secs(5)).await;
+    drop(measured);
     code
 }
 
-async fn run() -> Result<bool, Box<dyn std::error::Error>> {
+async fn run(measured: &mut Option<Session>) -> Result<bool, Box<dyn std::error::Error>> {
     let venue = Venue::from_environment().await?;
     let config = Config::builder(venue.url())
         .tls(match venue.certificate() {
@@ -98,6 +101,7 @@ async fn run() -> Result<bool, Box<dyn std::error::Error>> {
     // All sessions that connect to the venue would share it.
     let gate = Gate::new("venue").breaker(BreakerPolicy::new(20, Duration::from_secs(60)))?;
     let session = Session::start_sharing(deribit.build()?, config, &gate).await?;
+    *measured = Some(session.clone());
     println!("{}\n", session.state());
     print_tree(&session, "before").await;
 
