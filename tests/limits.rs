@@ -10,7 +10,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay::config::{Costs, Lane, RateLimits, ReconnectOwner, Weight};
+use mainstay::config::{Costs, Lane, Overflow, Queue, RateLimits, ReconnectOwner, Weight};
 use mainstay::error::{Recovery, RequestError};
 use mainstay::platform::{Batch, Platform, Route};
 use mainstay::supervisors::Backoff;
@@ -270,6 +270,39 @@ async fn heartbeats_are_answered_while_the_limit_is_exhausted_and_a_crowd_waits(
         assert_eq!(answer(&mut peer).await, "alive");
         assert!(began.elapsed() < SECOND);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn heartbeats_are_answered_while_every_consumer_is_stuck_and_the_limit_is_exhausted() {
+    const MESSAGES: u64 = 5000;
+    let server = server().await;
+    let limits = RateLimits::bucket(20, 1, LONG);
+    let session = Session::start(Venue, config(&server, limits)).await;
+    let session = session.expect("a session");
+    let mut peer = server.next_connection().await.expect("a connection");
+    let stuck = [
+        Overflow::DropOldest,
+        Overflow::DropNewest,
+        Overflow::Disconnect,
+    ]
+    .map(|overflow| session.messages_with(Queue::new(4, overflow)));
+    for _ in 0..50 {
+        ask(&session, "work").await;
+    }
+    for _ in 0..18 {
+        assert_eq!(answer(&mut peer).await, "work");
+    }
+    for _ in 0..2 {
+        for _ in 0..MESSAGES {
+            peer.send_text("\"tick\"").await.expect("open");
+        }
+        let began = Instant::now();
+        peer.send_text("\"alive?\"").await.expect("open");
+        assert_eq!(answer(&mut peer).await, "alive");
+        assert!(began.elapsed() < SECOND);
+    }
+    assert!(session.statistics().frames_in > 2 * MESSAGES);
+    drop(stuck);
 }
 
 #[tokio::test(start_paused = true)]

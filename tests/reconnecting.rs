@@ -13,13 +13,14 @@ use std::time::Duration;
 use mainstay::config::{
     BreakerPolicy, ConfigBuilder, PhaseLimits, RateLimits, ReconnectOwner, StableBy,
 };
-use mainstay::error::{ConnectError, Phase, StartError};
+use mainstay::error::{ConnectError, Phase, RequestError, StartError};
 use mainstay::protocol::breaker::BreakerState;
 use mainstay::supervisors::{Backoff, Jitter};
 use mainstay::testing::{
     Disconnect, Handshake, Matcher, ReceivedKind, Script, ScriptedServer, ScriptedServerBuilder,
 };
 use mainstay::{Client, Config, Gate, Session, SessionState};
+use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -409,4 +410,30 @@ async fn opening_and_closing_without_data_does_not_reset_the_attempts() {
         seen_in_five_minutes(unheard, StableBy::Data, async |_: &Session| pending().await);
     let unheard = unheard.await;
     assert!(unheard < 20, "nobody has subscribed: {unheard}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_under_way_at_a_shutdown_has_a_fate_and_nobody_comes_back() {
+    let silent = Script::new().expect_method("work");
+    let server = start(ScriptedServer::builder().script(silent)).await;
+    let session = Client::connect_with(config(&server).build().expect("valid")).await;
+    let session = session.expect("a session");
+    let asking = session.clone();
+    let asked = tokio::spawn(async move { asking.request::<()>("work", &json!({})).await });
+    server
+        .wait_for(
+            "the request",
+            SECOND,
+            |entry| matches!(&entry.kind, ReceivedKind::Text(text) if text.contains("work")),
+        )
+        .await
+        .expect("the request");
+    session.shutdown().await.expect("an own tree");
+    let fate = asked.await.expect("a task").expect_err("no answer");
+    assert!(matches!(fate, RequestError::Unknown { .. }), "{fate}");
+    let late = session.request::<()>("work", &json!({})).await;
+    let late = late.expect_err("the session is over");
+    assert!(matches!(late, RequestError::NotSent { .. }), "{late}");
+    sleep(LONG).await;
+    assert_eq!(server.accepted(), 1);
 }

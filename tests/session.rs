@@ -675,7 +675,7 @@ async fn a_consumer_that_is_too_slow_is_told_how_much_it_missed() {
 }
 
 #[tokio::test]
-async fn a_stuck_consumer_holds_up_neither_replies_nor_heartbeats() {
+async fn a_stuck_consumer_holds_up_no_reply() {
     let flood = Script::new()
         .repeat(2000, Script::new().send("tick"))
         .expect_method("sum")
