@@ -247,7 +247,9 @@ impl<W: Wire> Connection<W> {
             return Poll::Pending;
         }
         while self.tally.frames < BATCH {
-            match self.wire.poll_frame(cx) {
+            // Read again only with empty hands.
+            let reads = self.tally.frames == 0;
+            match self.wire.poll_frame(cx, reads) {
                 Poll::Ready(Ok(frame)) => self.accept(frame),
                 Poll::Ready(Err(reason)) => {
                     if self.tally.frames == 0 {

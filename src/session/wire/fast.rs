@@ -105,7 +105,11 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     #[inline]
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame, CloseReason>> {
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+        reads: bool,
+    ) -> Poll<Result<Frame, CloseReason>> {
         loop {
             if self.framing.has_reply()
                 && let Poll::Ready(Err(reason)) = self.poll_drain(cx)
@@ -114,6 +118,7 @@ where
             }
             match self.framing.next_frame() {
                 Ok(Some(frame)) => return Poll::Ready(Ok(frame)),
+                Ok(None) if !reads => return Poll::Pending,
                 Ok(None) => ready!(self.poll_fill(cx))?,
                 Err(error) => return Poll::Ready(Err(close_reason(&error))),
             }

@@ -58,7 +58,12 @@ impl<S> Wire for TungsteniteWire<S>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame, CloseReason>> {
+    /// Reads in any case: tungstenite makes room for what it reads before it asks whether there is anything.
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+        _reads: bool,
+    ) -> Poll<Result<Frame, CloseReason>> {
         self.socket.get_mut().wake(cx);
         loop {
             match self.socket.read() {
