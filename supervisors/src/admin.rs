@@ -9,6 +9,7 @@
 //! its own, beyond the start and stop limits of the child it is about.
 
 mod error;
+mod membership;
 
 use std::time::Duration;
 
@@ -30,6 +31,7 @@ pub use error::{
     DeleteChildError, LookupError, ReconfigureError, RestartChildError, StartChildError,
     SupervisorEnded, TerminateChildError,
 };
+pub(crate) use membership::Membership;
 
 impl SupervisorRef {
     /// Adds a child after those already there, and waits until it is ready.
@@ -43,8 +45,10 @@ impl SupervisorRef {
     /// Dropped midway, the call is carried out all the same, if there was room for it.
     ///
     /// # Errors
-    /// See [`StartChildError`]. Nothing of the child is kept then, and no intensity is used.
+    /// See [`StartChildError`]. Nothing of the child is kept then, and no intensity is used. A partitioned supervisor
+    /// refuses. One that is [dynamic](crate::dynamic) takes it by the id of its spec, without a number.
     pub async fn start_child(&self, spec: ChildSpec) -> Result<Started, StartChildError> {
+        self.membership().starts(self.path())?;
         let child = spec.id().clone();
         self.ask(|reply| Call::Start(Box::new(spec), reply))
             .await?
@@ -74,8 +78,9 @@ impl SupervisorRef {
     /// Dropped midway, the call is carried out all the same, if there was room for it.
     ///
     /// # Errors
-    /// See [`RestartChildError`]. The spec stays, and no intensity is used.
+    /// See [`RestartChildError`]. The spec stays, and no intensity is used. Dynamic supervisors refuse.
     pub async fn restart_child(&self, id: &ChildId) -> Result<Started, RestartChildError> {
+        self.membership().restarts(self.path())?;
         self.ask(|reply| Call::Restart(id.clone(), reply))
             .await?
             .map_err(|denied| RestartChildError::of(denied, id, self.path()))
@@ -86,8 +91,9 @@ impl SupervisorRef {
     /// Dropped midway, the call is carried out all the same, if there was room for it.
     ///
     /// # Errors
-    /// See [`DeleteChildError`]. The child stays as it is.
+    /// See [`DeleteChildError`]. The child stays as it is. Dynamic and partitioned supervisors refuse.
     pub async fn delete_child(&self, id: &ChildId) -> Result<(), DeleteChildError> {
+        self.membership().deletes(self.path())?;
         self.ask(|reply| Call::Delete(id.clone(), reply))
             .await?
             .map_err(|denied| DeleteChildError::of(denied, id, self.path()))

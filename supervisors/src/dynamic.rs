@@ -34,7 +34,8 @@
 //! ```
 //!
 //! Invariants: one_for_one, and no significant children; a child that restarts counts towards the limit;
-//! a child that is not restarted is forgotten, whatever its restart type; a key is never given twice,
+//! a child that is not restarted is forgotten, whatever its restart type, so that there is nobody for
+//! `restart_child` and `delete_child`, which a [`SupervisorRef`] refuses; a key is never given twice,
 //! not even over restarts of the supervisor, and one of another supervisor's finds nobody;
 //! at the end everybody is told at once and each has its own limit.
 
@@ -193,6 +194,11 @@ impl fmt::Debug for ChildKey {
 
 /// Speaks to whichever incarnation of a dynamic supervisor is up. Clones speak to the same, and so do
 /// several references of one spec.
+///
+/// Who has ids of his own, each for one child, starts them by [`current`](Self::current) and
+/// [`SupervisorRef::start_child`]; their keys are found by [`which_children`](Self::which_children). An id that would be
+/// the next one by number is then in use for the call that comes to it
+/// ([`AlreadyStarted`](StartChildError::AlreadyStarted)); better not to end one's ids in a number.
 ///
 /// Calls while none is up fail with the error's `ShuttingDown` or `SupervisorEnded`; wait with
 /// [`up`](Self::up) where that matters. They take as long as those of a [`SupervisorRef`].

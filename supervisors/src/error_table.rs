@@ -107,6 +107,8 @@ fn of_running_supervisors() -> Vec<Line> {
             StartChildError::AlreadyPresent { .. } => StartChildError::AlreadyPresent { child: child() }, [child()];
             StartChildError::MaxChildren { .. } =>
                 StartChildError::MaxChildren { supervisor: above(), limit: 7 }, [above(), 7];
+            StartChildError::Partitioned { .. } =>
+                StartChildError::Partitioned { supervisor: above() }, [above()];
             StartChildError::Failed { .. } =>
                 StartChildError::Failed { child: child(), reason: killed() }, [child()];
             StartChildError::ShuttingDown(_) => ended().into(), [above()];
@@ -128,6 +130,7 @@ fn of_running_supervisors() -> Vec<Line> {
             RestartChildError::NotFound { .. } => RestartChildError::NotFound { child: child() }, [child()];
             RestartChildError::Running { .. } => RestartChildError::Running { child: child() }, [child()];
             RestartChildError::Restarting { .. } => RestartChildError::Restarting { child: child() }, [child()];
+            RestartChildError::Dynamic { .. } => RestartChildError::Dynamic { supervisor: above() }, [above()];
             RestartChildError::Failed { .. } =>
                 RestartChildError::Failed { child: child(), reason: killed() }, [child()];
             RestartChildError::ShuttingDown(_) => ended().into(), [above()];
@@ -136,6 +139,9 @@ fn of_running_supervisors() -> Vec<Line> {
             DeleteChildError::NotFound { .. } => DeleteChildError::NotFound { child: child() }, [child()];
             DeleteChildError::Running { .. } => DeleteChildError::Running { child: child() }, [child()];
             DeleteChildError::Restarting { .. } => DeleteChildError::Restarting { child: child() }, [child()];
+            DeleteChildError::Dynamic { .. } => DeleteChildError::Dynamic { supervisor: above() }, [above()];
+            DeleteChildError::Partitioned { .. } =>
+                DeleteChildError::Partitioned { supervisor: above() }, [above()];
             DeleteChildError::ShuttingDown(_) => ended().into(), [above()];
         }
         LookupError {

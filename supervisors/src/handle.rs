@@ -16,6 +16,7 @@ use ractor::ActorCell;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::admin::Membership;
 use crate::event::{Audience, EventStream};
 use crate::exit::{ExitReason, ShutdownCause};
 use crate::id::{ChildId, Generation, SupervisorPath};
@@ -47,6 +48,7 @@ struct Shared {
     ledger: Arc<Ledger>,
     audience: Arc<Audience>,
     keys: Keys,
+    membership: Membership,
     /// When a shutdown was first asked for.
     asked: OnceLock<Instant>,
     /// From then to the end.
@@ -90,7 +92,7 @@ impl SupervisorRef {
         doom: Arc<Doom>,
         ledger: Arc<Ledger>,
         audience: Arc<Audience>,
-        keys: Keys,
+        spec: &SupervisorSpec,
     ) -> Self {
         Self {
             shared: Arc::new(Shared {
@@ -101,7 +103,8 @@ impl SupervisorRef {
                 doom,
                 ledger,
                 audience,
-                keys,
+                keys: spec.keys.clone(),
+                membership: spec.membership(),
                 asked: OnceLock::new(),
                 took: OnceLock::new(),
             }),
@@ -285,6 +288,10 @@ impl SupervisorRef {
 
     pub(crate) fn keys(&self) -> &Keys {
         &self.shared.keys
+    }
+
+    pub(crate) fn membership(&self) -> Membership {
+        self.shared.membership
     }
 
     pub(crate) async fn put_call(&self, call: Call) {

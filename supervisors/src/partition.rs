@@ -32,7 +32,8 @@
 //!
 //! Invariants: a key goes to the same partition in every process as long as the number of partitions is
 //! the same; there are never more partitions than the spec says; a restart of the supervisor brings all
-//! of them back, also while somebody resizes what was there before; nothing waits to be routed.
+//! of them back, also while somebody resizes what was there before, and while none is up keys go where they
+//! will go then; nothing waits to be routed.
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -193,6 +194,7 @@ impl<T: Clone + Send + Sync + 'static> PartitionSpec<T> {
             }),
         };
         let mut spec = self.spec.children(children);
+        spec.partitioned = true;
         // First, so that who finds a supervisor at the address may change how many there are.
         spec.seats.push(partitions.shared.clone());
         let spec = spec.address(&partitions.shared.address);
@@ -217,7 +219,7 @@ struct Routing<T> {
     targets: Vec<T>,
     /// How many of them keys are routed to. Written under the lock of the next.
     active: AtomicUsize,
-    /// Whose number that is: of the last supervisor that came up.
+    /// Whose number that is: of the supervisor that is up. Cleared when it begins to end.
     incarnation: Mutex<Option<ActorId>>,
     address: SupervisorAddress,
     resizing: tokio::sync::Mutex<()>,
@@ -243,7 +245,15 @@ impl<T: Send + Sync> Seat for Routing<T> {
         self.active.store(self.targets.len(), Ordering::SeqCst);
     }
 
-    fn leaving(&self, _: &SupervisorRef) {}
+    /// Keys go where the next incarnation will have them: a message that waits for it must not wait at a
+    /// partition that is not its own any more.
+    fn leaving(&self, supervisor: &SupervisorRef) {
+        let mut incarnation = lock(&self.incarnation);
+        if *incarnation == Some(supervisor.cell().get_id()) {
+            *incarnation = None;
+            self.active.store(self.targets.len(), Ordering::SeqCst);
+        }
+    }
 }
 
 /// There are no partitions at present: they were resized to none.
@@ -296,8 +306,9 @@ pub enum ResizeError {
     SupervisorEnded(#[from] SupervisorEnded),
 }
 
-/// Routes keys to partitions. Clones route alike. Routing waits for nobody; calls take as long as those of a
-/// [`SupervisorRef`], and a resize as long as all that it ends and starts, one after the other.
+/// Routes keys to partitions, whether or not a supervisor is up. Clones route alike. Routing waits for nobody; calls
+/// take as long as those of a [`SupervisorRef`], and a resize as long as all that it ends and starts, one after the
+/// other.
 pub struct Partitions<T> {
     shared: Arc<Routing<T>>,
 }
@@ -321,10 +332,11 @@ impl<T> fmt::Debug for Partitions<T> {
 
 impl<T: Clone> Partitions<T> {
     /// What the key belongs to. Takes no lock and waits for nobody; a partition that restarts is routed
-    /// to all the same.
+    /// to all the same, and so are all of them while no supervisor is up, before its first start and after its
+    /// end too: whoever is there says so by its address or reference.
     ///
     /// # Errors
-    /// When there are none.
+    /// When they were resized to none.
     pub fn route<K: PartitionKey + ?Sized>(&self, key: &K) -> Result<T, NoPartitions> {
         let active = self.len();
         if active == 0 {
@@ -351,7 +363,9 @@ impl<T: Clone> Partitions<T> {
             .collect()
     }
 
-    /// How many partitions keys are routed to.
+    /// How many partitions keys are routed to: while no supervisor is up, as many as the spec says. Who has to
+    /// know whether one is asks [`current`](Self::current), or [`count_children`](Self::count_children), which fails
+    /// then.
     #[must_use]
     pub fn len(&self) -> usize {
         self.shared.active.load(Ordering::SeqCst)

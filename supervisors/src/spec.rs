@@ -18,6 +18,7 @@ use ractor::ActorCell;
 use tokio::task::JoinHandle;
 
 use crate::address::MakeBinding;
+use crate::admin::Membership;
 use crate::event::SupervisorEvent;
 use crate::exit::{BoxError, ExitReason};
 use crate::id::{ChildId, Generation, SupervisorPath, Unfit, part_of_path};
@@ -138,6 +139,8 @@ pub struct SupervisorSpec {
     pub(crate) shared: SharedValue,
     /// For the children of a dynamic supervisor.
     pub(crate) keys: Keys,
+    /// Whether its children are the partitions of a router.
+    pub(crate) partitioned: bool,
 }
 
 impl SupervisorSpec {
@@ -156,6 +159,7 @@ impl SupervisorSpec {
             seats: Vec::new(),
             shared: SharedValue::default(),
             keys: Keys::new(),
+            partitioned: false,
         }
     }
 
@@ -217,6 +221,14 @@ impl SupervisorSpec {
     pub fn observe(mut self, observe: impl Fn(&SupervisorEvent) + Send + Sync + 'static) -> Self {
         self.observers.push(Arc::new(observe));
         self
+    }
+
+    pub(crate) fn membership(&self) -> Membership {
+        match self.population {
+            Population::Dynamic { .. } => Membership::Passing,
+            Population::Fixed if self.partitioned => Membership::Routed,
+            Population::Fixed => Membership::Kept,
+        }
     }
 
     /// Whether the spec makes sense.

@@ -536,6 +536,10 @@ impl From<StartChildError> for StartTaskError {
                 task: child.clone(),
                 reason: Arc::new(ExitReason::Failed(Arc::new(error))),
             },
+            // Tasks are no partitions.
+            StartChildError::Partitioned { supervisor } => {
+                Self::ShuttingDown(SupervisorEnded::of(&supervisor))
+            }
         }
     }
 }

@@ -55,6 +55,14 @@ pub enum StartChildError {
         /// How many it may have.
         limit: usize,
     },
+    /// A partitioned supervisor has its partitions and nobody else.
+    #[error(
+        "supervisor {supervisor} has its partitions alone; have more of them with `resize`, or start the child under another supervisor"
+    )]
+    Partitioned {
+        /// Where it stands.
+        supervisor: SupervisorPath,
+    },
     /// It did not start, or was terminated before it was up.
     #[error("child {child} did not start; mend what the source names, then start it again")]
     Failed {
@@ -199,6 +207,14 @@ pub enum RestartChildError {
         /// Its id.
         child: ChildId,
     },
+    /// A dynamic supervisor keeps no child that could be started again.
+    #[error(
+        "supervisor {supervisor} is dynamic and forgets whoever has ended; start a new child through its `DynamicRef` or `TaskRef`"
+    )]
+    Dynamic {
+        /// Where it stands.
+        supervisor: SupervisorPath,
+    },
     /// It did not start, or was terminated before it was up. The spec stays.
     #[error("child {child} did not start; mend what the source names, then restart it")]
     Failed {
@@ -248,6 +264,20 @@ pub enum DeleteChildError {
     Restarting {
         /// Its id.
         child: ChildId,
+    },
+    /// A dynamic supervisor keeps no child that could be deleted.
+    #[error(
+        "supervisor {supervisor} is dynamic and forgets whoever has ended; end a child with `terminate_child`"
+    )]
+    Dynamic {
+        /// Where it stands.
+        supervisor: SupervisorPath,
+    },
+    /// Keys are routed to all its partitions.
+    #[error("supervisor {supervisor} keeps its partitions; have fewer of them with `resize`")]
+    Partitioned {
+        /// Where it stands.
+        supervisor: SupervisorPath,
     },
     /// The supervisor ends or has ended.
     #[error(transparent)]

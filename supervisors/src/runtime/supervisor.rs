@@ -158,7 +158,7 @@ impl Actor for Supervisor {
             doom.clone(),
             ledger.clone(),
             arguments.audience,
-            spec.keys.clone(),
+            &spec,
         );
         // Nobody else sets it.
         let _ = arguments.reference.set(reference.clone());

@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use mainstay_supervisors::{
-    Address, Backoff, ChildKey, ChildSpec, DynamicRef, DynamicSpec, ExitReason, Intensity, Jitter,
-    LookupError, NodeStatus, Restart, Root, Shutdown, ShutdownPlan, StartChildError, StartError,
-    Started, Strategy, SupervisorEnded, TerminateChildError,
+    Address, Backoff, ChildKey, ChildSpec, DeleteChildError, DynamicRef, DynamicSpec, ExitReason,
+    Intensity, Jitter, LookupError, NodeStatus, PartitionSpec, Restart, RestartChildError, Root,
+    Shutdown, ShutdownPlan, StartChildError, StartError, Started, Strategy, SupervisorEnded,
+    SupervisorRef, TaskRef, TaskSpec, TerminateChildError,
 };
 
 use crate::kit::{
@@ -430,4 +431,92 @@ async fn a_child_that_starts_can_be_terminated_by_its_listed_key() {
     tree.shutdown(ShutdownPlan::default()).await;
     tokio::time::sleep(2 * HOUR).await;
     assert!(log.take().is_empty());
+}
+
+/// The calls by id for those without a process.
+async fn refuses_calls_of_static_ones(supervisor: &SupervisorRef, id: &str) {
+    let path = supervisor.path().to_string();
+    for id in [id, "nobody"] {
+        let restarted = supervisor.restart_child(&id.into()).await.unwrap_err();
+        assert!(
+            matches!(&restarted, RestartChildError::Dynamic { .. }),
+            "{restarted}"
+        );
+        let deleted = supervisor.delete_child(&id.into()).await.unwrap_err();
+        assert!(
+            matches!(&deleted, DeleteChildError::Dynamic { .. }),
+            "{deleted}"
+        );
+        for (text, remedy) in [
+            (restarted.to_string(), "through its `DynamicRef`"),
+            (deleted.to_string(), "`terminate_child`"),
+        ] {
+            assert!(text.contains(remedy) && text.contains(&path), "{text}");
+        }
+    }
+}
+
+/// OTP's `child_adm_simple`, and Elixir's `DynamicSupervisor`, which has no such calls: neither `restart_child` nor
+/// `delete_child`, whoever is named. A handle on the supervisor as such may start, ask and end by id.
+#[tokio::test(start_paused = true)]
+async fn a_dynamic_supervisor_refuses_the_calls_of_a_static_one() {
+    let log = Log::default();
+    let (tree, jobs, mut events) = dynamic(DynamicSpec::new()).await;
+    let (key, address) = add(&jobs, patient("job", &log)).await;
+    assert_eq!(key.id().as_str(), "job-1");
+    let supervisor = jobs.current().unwrap();
+    refuses_calls_of_static_ones(&supervisor, "job-1").await;
+    address.cast(Do::Fail(1)).unwrap();
+    events.exited("job-1").await;
+    settle().await;
+    refuses_calls_of_static_ones(&supervisor, "job-1").await;
+    assert_eq!(counts(&jobs).await, [1, 0, 0, 1]);
+    supervisor.terminate_child(key.id()).await.unwrap();
+    assert_eq!(counts(&jobs).await, [0; 4]);
+    tree.shutdown(ShutdownPlan::default()).await;
+
+    let tasks = TaskRef::new();
+    let tree = TaskSpec::new().reference(&tasks).start().await.unwrap();
+    let task = tasks.run(std::future::pending::<Result<(), LineDead>>());
+    let task = task.await.unwrap();
+    refuses_calls_of_static_ones(&tree, task.key().id().as_str()).await;
+    assert_eq!(tasks.count().await.unwrap().active, 1);
+    tree.shutdown(ShutdownPlan::default()).await;
+
+    let (spec, partitions) = PartitionSpec::dynamic(DynamicSpec::new())
+        .partitions(1)
+        .build()
+        .unwrap();
+    let tree = spec.start().await.unwrap();
+    let only = partitions.route(&0).unwrap().current().unwrap();
+    refuses_calls_of_static_ones(&only, "job-1").await;
+    tree.shutdown(ShutdownPlan::default()).await;
+}
+
+/// Whoever has ids of his own starts by them: each is one child's, listed with a key, and forgotten with it. A number
+/// that comes to such an id is refused, and the next one is free.
+#[tokio::test(start_paused = true)]
+async fn a_dynamic_child_can_have_an_id_of_its_own() {
+    let log = Log::default();
+    let (tree, jobs, mut events) = dynamic(lasting()).await;
+    let supervisor = jobs.current().unwrap();
+    for _ in 0..2 {
+        let started = supervisor.start_child(puppet("job-1", &log)).await;
+        assert!(matches!(started, Ok(Started::Up { .. })));
+        let again = supervisor.start_child(puppet("job-1", &log)).await;
+        assert!(matches!(again, Err(StartChildError::AlreadyStarted { .. })));
+        let address: Address<Do> = supervisor.address(&"job-1".into()).await.unwrap();
+        address.cast(Do::Fail(1)).unwrap();
+        events.restarted("job-1").await;
+        let (key, _) = jobs.which_children().await.unwrap().remove(0);
+        jobs.terminate_child(&key).await.unwrap();
+        assert_eq!(counts(&jobs).await, [0; 4]);
+    }
+    supervisor.start_child(puppet("job-1", &log)).await.unwrap();
+    let refused = jobs.start_child(puppet("job", &log)).await.unwrap_err();
+    assert!(matches!(refused, StartChildError::AlreadyStarted { .. }));
+    let (second, _) = add(&jobs, puppet("job", &log)).await;
+    assert_eq!(second.id().as_str(), "job-2");
+    assert_eq!(counts(&jobs).await, [2, 2, 0, 2]);
+    tree.shutdown(ShutdownPlan::default()).await;
 }

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use mainstay_supervisors::{
-    Address, Backoff, ChildSpec, DynamicRef, DynamicSpec, Intensity, Jitter, NoPartitions,
-    NodeStatus, PartitionSpec, Partitions, ResizeError, Restart, Root, ShutdownPlan, SpecError,
-    StartError, Strategy, SupervisorEnded, SupervisorSpec,
+    Address, AddressStatus, Backoff, ChildId, ChildSpec, DeleteChildError, DynamicRef, DynamicSpec,
+    Intensity, Jitter, NoPartitions, NodeStatus, PartitionSpec, Partitions, ResizeError, Restart,
+    Root, ShutdownPlan, SpecError, StartChildError, StartError, Strategy, SupervisorEnded,
+    SupervisorSpec,
 };
 
 use crate::dynamic::{HOUR, add, lasting};
@@ -96,7 +97,7 @@ async fn a_router_works_behind_any_registry() {
     tree.shutdown(ShutdownPlan::default()).await;
 }
 
-/// EXP-06..10. A router needs no name and no arguments beyond its number; what can be written down and
+/// EXP-06, EXP-07, EXP-08, EXP-09, EXP-10. A router needs no name and no arguments beyond its number; what can be written down and
 /// makes no sense is refused when it is built.
 #[tokio::test(start_paused = true)]
 async fn a_partition_spec_that_makes_no_sense_is_refused() {
@@ -169,6 +170,71 @@ async fn a_partitioned_supervisor_that_does_not_run_has_no_answers() {
         assert!(partitions.route(&1).unwrap().current().is_none());
     }
     assert!(log.take().is_empty());
+}
+
+/// EXP-13, EXP-14: a router is a value and no name, so that it routes while nobody is up, and as the next
+/// supervisor will: over all partitions, also after they were resized. Whoever has to know asks the supervisor.
+#[tokio::test(start_paused = true)]
+async fn while_no_supervisor_is_up_keys_are_routed_as_the_next_one_will() {
+    let log = Log::default();
+    let numbered = scripts(&log).partitions(4);
+    let (spec, partitions) = numbered.build().unwrap();
+    let fourth = partitions.route(&3).unwrap();
+    assert_eq!((partitions.len(), partitions.all().len()), (4, 4));
+    assert!(matches!(fourth.status(), AddressStatus::Unbound));
+    let not_yet = partitions.count_children().await.unwrap_err();
+    assert!(not_yet.to_string().contains("no supervisor is up"));
+
+    let hours = Backoff::new(HOUR, HOUR)
+        .first_immediate(false)
+        .jitter(Jitter::None);
+    let below = ChildSpec::supervisor("books", spec).backoff(hours);
+    let (tree, mut events) = started(generous(Strategy::OneForOne).child(below)).await;
+    partitions.resize(0).await.unwrap();
+    assert!(partitions.route(&3).is_err());
+    partitions.current().unwrap().cell().kill();
+    events.exited("books").await;
+    settle().await;
+    assert!(partitions.current().is_none());
+    assert_eq!(partitions.len(), 4);
+    let waits = partitions.route(&3).unwrap();
+    let sent = waits.cast_when_up(Do::Sleep(Duration::ZERO), 2 * HOUR);
+    let generation = sent.await.expect("it comes back");
+    assert_eq!(generation.0, 2);
+    assert_eq!(ping(&fourth).await, 2, "it was its own partition");
+
+    partitions.resize(1).await.unwrap();
+    tree.shutdown(ShutdownPlan::default()).await;
+    assert_eq!(partitions.len(), 4);
+    assert!(matches!(
+        partitions.route(&3).unwrap().status(),
+        AddressStatus::Down(_)
+    ));
+    assert!(partitions.count_children().await.is_err());
+}
+
+/// OTP's partitions have no such calls, and neither has Elixir's supervisor of them: what is added to it, or deleted
+/// from it, would be unknown to its router. Parked ones can be restarted.
+#[tokio::test(start_paused = true)]
+async fn nobody_joins_or_leaves_partitions_behind_their_routers_back() {
+    let log = Log::default();
+    let (tree, partitions, _events) = four(&log).await;
+    let at = partitions.current().unwrap();
+    log.take();
+    let added = at.start_child(puppet("fifth", &log)).await.unwrap_err();
+    assert!(matches!(&added, StartChildError::Partitioned { .. }));
+    assert!(added.to_string().contains("`resize`"), "{added}");
+    let third = ChildId::from("3");
+    partitions.resize(3).await.unwrap();
+    let deleted = at.delete_child(&third).await.unwrap_err();
+    assert!(matches!(&deleted, DeleteChildError::Partitioned { .. }));
+    assert!(deleted.to_string().contains("`resize`"), "{deleted}");
+    assert_eq!(partitions.count_children().await.unwrap().specs, 4);
+    assert_eq!(partitions.resize(4).await.unwrap(), 3);
+    at.terminate_child(&third).await.unwrap();
+    at.restart_child(&third).await.unwrap();
+    assert_eq!(ping(&partitions.route(&3).unwrap()).await, 3);
+    tree.shutdown(ShutdownPlan::default()).await;
 }
 
 /// EXP-16, EXP-17.
