@@ -41,6 +41,8 @@ mod made;
 mod monitors;
 #[path = "tree/names.rs"]
 mod names;
+#[path = "tree/naughty.rs"]
+mod naughty;
 #[path = "tree/parking.rs"]
 mod parking;
 #[path = "tree/partitions.rs"]

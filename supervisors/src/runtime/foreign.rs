@@ -161,6 +161,7 @@ impl Expectation {
             supervisor,
             strangers: self.0.clone(),
             ended,
+            unlinked: false,
         }
     }
 }
@@ -181,16 +182,25 @@ pub(crate) struct Sighted {
     supervisor: ActorCell,
     strangers: Arc<Strangers>,
     ended: oneshot::Receiver<Remainder>,
+    /// Set when it was found to be linked to somebody else, or to nobody, before its end.
+    unlinked: bool,
 }
 
 impl Sighted {
-    /// What came with the event of the end, once the supervisor has had it.
-    pub(crate) async fn remainder(mut self) -> Option<Remainder> {
+    /// Looks whether the supervisor will hear of the end at all.
+    pub(crate) fn look(&mut self, cell: &ActorCell) {
+        let above = cell.try_get_supervisor().map(|above| above.get_id());
+        let alive = cell.get_status() < ActorStatus::Stopping;
+        self.unlinked |= alive && above != Some(self.supervisor.get_id());
+    }
+
+    /// What came with the event of the end, once the supervisor has had it. It is waited for a second at most.
+    pub(crate) async fn remainder(mut self, limit: Duration) -> Option<Remainder> {
         // A supervisor that stops reads no more events.
-        if self.supervisor.get_status() >= ActorStatus::Stopping {
+        if self.unlinked || self.supervisor.get_status() >= ActorStatus::Stopping {
             return self.ended.try_recv().ok();
         }
-        timeout(GRACE, &mut self.ended).await.ok()?.ok()
+        timeout(limit.min(GRACE), &mut self.ended).await.ok()?.ok()
     }
 }
 

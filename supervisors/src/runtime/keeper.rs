@@ -300,6 +300,11 @@ impl Keeper {
         if drains(&launched, order) {
             self.record.leave();
         }
+        if let (Remains::Foreign(sighted), Some(cell)) =
+            (&mut launched.remains, launched.process.cell())
+        {
+            sighted.look(cell);
+        }
         if !killed {
             request(&launched, order, &text);
         }
@@ -371,7 +376,7 @@ impl Keeper {
         match launched.remains {
             Remains::Nothing => {}
             Remains::Foreign(sighted) => {
-                if let Some(remainder) = sighted.remainder().await {
+                if let Some(remainder) = sighted.remainder(limit).await {
                     let dropping = tokio::spawn(async move { drop(remainder) });
                     self.bury(dropping, limit).await;
                 }
