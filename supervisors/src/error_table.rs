@@ -23,7 +23,7 @@ use crate::partition::{NoPartitions, ResizeError};
 use crate::policy::AutoShutdown;
 use crate::seat::SupervisorNotUp;
 use crate::spec::SpecError;
-use crate::tasks::{StartTaskError, TaskError};
+use crate::tasks::{StartTaskError, StreamError, TaskError};
 
 /// One error, and what has to stand in its text.
 struct Line {
@@ -224,6 +224,13 @@ fn of_specs_and_starts() -> Vec<Line> {
                 StartTaskError::MaxChildren { supervisor: above(), limit: 7 }, [above(), 7];
             StartTaskError::Failed { .. } => StartTaskError::Failed { task: child(), reason: killed() }, [child()];
             StartTaskError::ShuttingDown(_) => ended().into(), [above()];
+        }
+        StreamError {
+            StreamError::NotStarted(_) => StreamError::NotStarted(ended().into()), [above()];
+            StreamError::Ended(_) =>
+                StreamError::Ended(TaskError { task: child(), reason: killed() }), [child()];
+            StreamError::TimedOut { .. } =>
+                StreamError::TimedOut { task: child(), within: SEVEN }, [child(), "7s"];
         }
         TaskError {
             TaskError { .. } => TaskError { task: child(), reason: killed() }, [child()];

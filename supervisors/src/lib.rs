@@ -77,7 +77,8 @@
 //! ([`spawn_with`](ChildSpec::spawn_with)). ractor's factories are actors, so they are children as they are.
 //!
 //! **Work that ends by itself has a result.** A task supervisor ([`TaskSpec`], [`TaskRef`]) runs futures once, each
-//! with a [`TaskHandle`] that yields its result or how it truly ended.
+//! with a [`TaskHandle`] that yields its result or how it truly ended; [`TaskRef::stream`] runs one for each of many
+//! inputs, so many at a time.
 //!
 //! **Nobody keeps an `ActorRef`.** An [`Address`] reaches whichever incarnation is up, hands back what it could
 //! not deliver, and never sends twice. [`monitor`](monitor()) tells once, and truly, how an actor ended.
@@ -173,7 +174,9 @@ pub use shutdown::{ShutdownPlan, ShutdownReport};
 pub use snapshot::{NodeStatus, TreeSnapshot};
 pub use spec::{ChildSpec, Spawned, SpecError, StartContext, StartError, SupervisorSpec};
 pub use task::{Stopping, TaskContext};
-pub use tasks::{StartTaskError, TaskError, TaskHandle, TaskRef, TaskSpec};
+pub use tasks::{
+    StartTaskError, StreamError, StreamSpec, TaskError, TaskHandle, TaskRef, TaskSpec, TaskStream,
+};
 
 /// The README's program, compiled with the doc tests.
 #[cfg(all(doctest, not(feature = "async-trait"), not(feature = "cluster")))]

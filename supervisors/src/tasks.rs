@@ -27,6 +27,9 @@
 //! Invariants: a future is polled by its own task only, and dropped there; a handle yields either the
 //! result or how the task truly ended; a failed task harms nobody but those linked to it.
 
+mod error;
+mod stream;
+
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -39,12 +42,11 @@ use ractor::ActorCell;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::admin::{ChildInfo, Counts, StartChildError, SupervisorEnded, TerminateChildError};
+use crate::admin::{ChildInfo, Counts, SupervisorEnded, TerminateChildError};
 use crate::dynamic::{ChildKey, DynamicRef, DynamicSpec};
 use crate::event::SupervisorEvent;
 use crate::exit::{ExitReason, contained};
 use crate::handle::{Root, StartFailure, SupervisorRef};
-use crate::id::{ChildId, SupervisorPath};
 use crate::monitor::{MonitorRef, Watcher, monitor_record};
 use crate::policy::{Intensity, OnExhausted, Restart, Shutdown};
 use crate::runtime::record::{Record, lock};
@@ -52,6 +54,9 @@ use crate::runtime::task::Leash;
 use crate::seat::SupervisorNotUp;
 use crate::spec::{ChildSpec, SupervisorSpec};
 use crate::task::TaskContext;
+
+pub use error::{StartTaskError, StreamError, TaskError};
+pub use stream::{StreamSpec, TaskStream};
 
 /// How long a task that was killed may take to go.
 const GRACE: Duration = Duration::from_secs(1);
@@ -171,6 +176,8 @@ pub struct TaskRef {
     children: DynamicRef,
     /// What the spec says.
     shutdown: Arc<Mutex<Shutdown>>,
+    /// What this reference says instead.
+    own: Option<Shutdown>,
 }
 
 impl TaskRef {
@@ -180,6 +187,36 @@ impl TaskRef {
         Self {
             children: DynamicRef::new(),
             shutdown: Arc::new(Mutex::new(TaskSpec::new().shutdown)),
+            own: None,
+        }
+    }
+
+    /// The same supervisor, for tasks that are asked to end so and not as [its spec](TaskSpec::shutdown) says.
+    ///
+    /// ```
+    /// # use mainstay_supervisors::{Restart, Shutdown, TaskContext, TaskRef, TaskSpec, ShutdownPlan};
+    /// # use std::time::Duration;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let tasks = TaskRef::new();
+    /// # let tree = TaskSpec::new().reference(&tasks).start().await?;
+    /// let patient = tasks.with_shutdown(Shutdown::Timeout(Duration::from_secs(60)));
+    /// patient
+    ///     .run_detached(Restart::Transient, |context: TaskContext| async move {
+    ///         context.stopping().await;
+    ///         // Up to a minute to tidy up.
+    ///         Ok::<_, std::io::Error>(())
+    ///     })
+    ///     .await?;
+    /// # tree.shutdown(ShutdownPlan::default()).await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn with_shutdown(&self, shutdown: Shutdown) -> Self {
+        Self {
+            own: Some(shutdown),
+            ..self.clone()
         }
     }
 
@@ -283,9 +320,48 @@ impl TaskRef {
     {
         let spec = ChildSpec::task("task", make)
             .restart(restart)
-            .shutdown(*lock(&self.shutdown));
+            .shutdown(self.shutdown());
         let (key, _) = self.children.start_child(spec).await?;
         Ok(key)
+    }
+
+    /// Runs what `make` makes of each input, so many at a time, and yields the results as they are asked for. What
+    /// Elixir calls `async_stream_nolink`: a task that fails is an item like any other.
+    ///
+    /// Nothing happens until the stream is polled: inputs are taken as there is room for their tasks, so that
+    /// they may be without end. `make` is called in the task; a panic in it is a failed task. Dropping the stream
+    /// ends what runs, without waiting for it.
+    ///
+    /// ```
+    /// # use mainstay_supervisors::{StreamError, StreamSpec, ShutdownPlan, TaskRef, TaskSpec};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let tasks = TaskRef::new();
+    /// # let tree = TaskSpec::new().reference(&tasks).start().await?;
+    /// let two = StreamSpec::new().max_concurrency(2);
+    /// let mut parsed = tasks.stream(two, ["1", "two", "3"], |text| async move { text.parse::<u32>() });
+    /// let mut sum = 0;
+    /// while let Some(number) = parsed.next().await {
+    ///     match number {
+    ///         Ok(number) => sum += number,
+    ///         Err(StreamError::Ended(error)) => assert!(error.to_string().contains("task-2")),
+    ///         Err(other) => return Err(other.into()),
+    ///     }
+    /// }
+    /// assert_eq!(sum, 4);
+    /// # tree.shutdown(ShutdownPlan::default()).await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn stream<I, F, R, T, E>(&self, spec: StreamSpec, inputs: I, make: F) -> TaskStream<T>
+    where
+        I: IntoIterator<IntoIter: Send + 'static, Item: Send + 'static>,
+        F: Fn(I::Item) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<T, E>> + Send + 'static,
+        T: Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        TaskStream::new(self.clone(), spec, inputs.into_iter(), make)
     }
 
     /// Ends a task as the spec says and waits for its end. A call whose future is dropped is carried out all
@@ -313,6 +389,10 @@ impl TaskRef {
         self.children.count_children().await
     }
 
+    fn shutdown(&self) -> Shutdown {
+        self.own.unwrap_or_else(|| *lock(&self.shutdown))
+    }
+
     async fn begin<T, E>(
         &self,
         future: impl Future<Output = Result<T, E>> + Send + 'static,
@@ -335,8 +415,8 @@ impl TaskRef {
             linked,
         };
         let known = Arc::new(OnceLock::new());
-        let spec = ChildSpec::once("task", Box::pin(body), leash, known.clone())
-            .shutdown(*lock(&self.shutdown));
+        let spec =
+            ChildSpec::once("task", Box::pin(body), leash, known.clone()).shutdown(self.shutdown());
         let (key, _) = self.children.start_child(spec).await?;
         let Some(record) = known.get().cloned() else {
             return Err(SupervisorEnded::nobody().into());
@@ -458,88 +538,5 @@ impl<T> fmt::Debug for TaskHandle<T> {
             .field("key", &self.key)
             .field("linked", &self.link.linked)
             .finish_non_exhaustive()
-    }
-}
-
-/// A task ended without a result.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error(
-    "task {task} ended without a result; the source says how: run it again where twice does no harm"
-)]
-#[non_exhaustive]
-pub struct TaskError {
-    /// The id of its key.
-    pub task: ChildId,
-    /// How it ended: by its own error, a panic, a kill, a stop.
-    #[source]
-    pub reason: Arc<ExitReason>,
-}
-
-impl TaskError {
-    fn of(record: &Record, reason: Arc<ExitReason>) -> Self {
-        Self {
-            task: record.id.clone(),
-            reason,
-        }
-    }
-
-    /// The task's own error, if it is of type `E`.
-    #[must_use]
-    pub fn downcast_ref<E: std::error::Error + 'static>(&self) -> Option<&E> {
-        self.reason.downcast_ref()
-    }
-}
-
-/// Why a task does not run.
-#[derive(Debug, Clone, thiserror::Error)]
-#[non_exhaustive]
-pub enum StartTaskError {
-    /// There are as many tasks as there may be.
-    #[error(
-        "supervisor {supervisor} has {limit} tasks already, as many as it may have; wait until one has ended, or raise `max_children`"
-    )]
-    MaxChildren {
-        /// Where it stands.
-        supervisor: SupervisorPath,
-        /// How many it may have.
-        limit: usize,
-    },
-    /// It was terminated before it was up.
-    #[error("task {task} did not start; run it again when what the source names is over")]
-    Failed {
-        /// The id of its key.
-        task: ChildId,
-        /// Why it did not start.
-        #[source]
-        reason: Arc<ExitReason>,
-    },
-    /// The supervisor ends, has ended, or is being restarted.
-    #[error(transparent)]
-    ShuttingDown(#[from] SupervisorEnded),
-}
-
-impl From<StartChildError> for StartTaskError {
-    fn from(error: StartChildError) -> Self {
-        match error {
-            StartChildError::MaxChildren { supervisor, limit } => {
-                Self::MaxChildren { supervisor, limit }
-            }
-            StartChildError::Failed { child, reason } => Self::Failed {
-                task: child,
-                reason,
-            },
-            StartChildError::ShuttingDown(ended) => Self::ShuttingDown(ended),
-            // Keys are never used twice, and the spec is ours.
-            StartChildError::Spec { ref child, .. }
-            | StartChildError::AlreadyStarted { ref child, .. }
-            | StartChildError::AlreadyPresent { ref child } => Self::Failed {
-                task: child.clone(),
-                reason: Arc::new(ExitReason::Failed(Arc::new(error))),
-            },
-            // Tasks are no partitions.
-            StartChildError::Partitioned { supervisor } => {
-                Self::ShuttingDown(SupervisorEnded::of(&supervisor))
-            }
-        }
     }
 }

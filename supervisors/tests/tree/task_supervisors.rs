@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use mainstay_supervisors::{
-    Address, ChildSpec, ExitReason, Restart, Root, Shutdown, ShutdownPlan, StartTaskError,
-    Strategy, TaskContext, TaskRef, TaskSpec, TerminateChildError,
+    Address, ChildKey, ChildSpec, ExitReason, Restart, Root, Shutdown, ShutdownPlan,
+    StartTaskError, Strategy, TaskContext, TaskRef, TaskSpec, TerminateChildError,
 };
 use ractor::Actor;
 
+use crate::dynamic::HOUR;
 use crate::kit::{Do, LineDead, Log, Puppet, Script, generous, puppet, settle, started};
 use crate::monitors::watcher;
 
@@ -209,6 +210,56 @@ async fn tasks_end_with_the_supervisor_as_its_spec_says() {
     assert!(
         matches!(&*error.reason, ExitReason::Stopped { reason: Some(text) } if text == "shutdown")
     );
+}
+
+/// EXT-04: each task can have a limit of its own, however it is started; others of the same supervisor keep
+/// that of the spec.
+#[tokio::test(start_paused = true)]
+async fn a_task_can_end_otherwise_than_its_supervisors_spec_says() {
+    let (root, tasks) = tasks(TaskSpec::new().shutdown(Shutdown::Timeout(HOUR))).await;
+    let brutal = tasks.with_shutdown(Shutdown::Kill);
+    let patient = tasks.with_shutdown(Shutdown::Timeout(Duration::from_secs(9)));
+    let killed = [
+        brutal.run(forever(Held(Log::default()))).await.unwrap(),
+        brutal
+            .run_nolink(forever(Held(Log::default())))
+            .await
+            .unwrap(),
+    ];
+    let told = tasks.run(forever(Held(Log::default()))).await.unwrap();
+    // Heeds the request, and takes longer than its own limit.
+    let heeding = |context: TaskContext| async move {
+        context.stopping().await;
+        tokio::time::sleep(HOUR).await;
+        Ok::<_, LineDead>(())
+    };
+    let key = patient.run_detached(Restart::Transient, heeding).await;
+    let key = key.unwrap();
+    let shutdown = |key: &ChildKey| {
+        let (tasks, id) = (tasks.clone(), key.id().clone());
+        async move {
+            let supervisor = tasks.current().unwrap();
+            supervisor.child_spec(&id).await.unwrap().shutdown
+        }
+    };
+    assert_eq!(shutdown(killed[0].key()).await, Shutdown::Kill);
+    assert_eq!(shutdown(told.key()).await, Shutdown::Timeout(HOUR));
+    settle().await;
+    let report = root
+        .shutdown(ShutdownPlan::within(Duration::from_secs(60)))
+        .await;
+    assert_eq!(report.took.as_secs(), 9, "{report:?}");
+    assert_eq!((report.graceful, report.killed.len()), (1, 3));
+    let last = report.killed.iter().map(ToString::to_string);
+    assert!(
+        last.into_iter()
+            .any(|path| path.ends_with(key.id().as_str()))
+    );
+    for task in killed {
+        let reason = task.await.unwrap_err().reason;
+        assert!(matches!(*reason, ExitReason::Killed), "{reason}");
+    }
+    assert!(told.await.unwrap_err().reason.is_normal());
 }
 
 /// EXT-05: a permanent task is run again, also after it returned in good order.
