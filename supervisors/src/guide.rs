@@ -1,7 +1,7 @@
 //! Guides: how to choose, how to tune, what happens when, and where one comes from.
 //!
-//! Pages, not code. The programs in them are compiled and run, and the first two tables of
-//! [`what_happens_when`] are held against the machine by a test.
+//! Pages, not code. The programs in them are compiled and run, and both tables of [`what_happens_when`] are held
+//! against the machine by tests.
 //!
 //! - [`choosing_a_strategy`]: which supervisor, which strategy, which restart type
 //! - [`tuning`]: intensity, backoff, limits, and how they work together

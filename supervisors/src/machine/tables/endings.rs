@@ -1,4 +1,4 @@
-//! The guide's third table: when a child's end is the supervisor's.
+//! The guide's second table: when a child's end is the supervisor's.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::policy::{AutoShutdown, OnExhausted, Restart, Shutdown, Strategy, Verd
 use crate::shutdown::Parting;
 use crate::snapshot::NodeStatus;
 
-/// What a supervisor is asked to do by one row of the third table, and what it then came to.
+/// What a supervisor is asked to do by one row of the second table, and what it then came to.
 struct Trial {
     drive: Drive,
     /// How the supervisor ended, once it has decided to.
