@@ -72,6 +72,8 @@ mod starts;
 mod strategies;
 #[path = "tree/streams.rs"]
 mod streams;
+#[path = "tree/suites.rs"]
+mod suites;
 #[path = "tree/task_streams.rs"]
 mod task_streams;
 #[path = "tree/task_supervisors.rs"]

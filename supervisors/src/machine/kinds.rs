@@ -153,7 +153,7 @@ fn a_dynamic_supervisor_gives_up_like_any_other_and_takes_everybody_along() {
     )));
 }
 
-/// OTP-UPG-01..04.
+/// OTP-UPG-01, OTP-UPG-02, OTP-UPG-03, OTP-UPG-04.
 #[test]
 fn a_new_spec_changes_rules_and_plans_and_starts_nobody() {
     let mut drive = Drive::by(
@@ -196,7 +196,7 @@ fn a_new_spec_changes_rules_and_plans_and_starts_nobody() {
     );
 }
 
-/// OTP-SIG-08..13, OTP-SIG-14.
+/// OTP-SIG-08, OTP-SIG-09, OTP-SIG-10, OTP-SIG-11, OTP-SIG-12, OTP-SIG-13, OTP-SIG-14.
 #[test]
 fn a_new_mode_of_auto_shutdown_holds_for_children_that_run() {
     let significant = |id| ChildPlan {

@@ -1,5 +1,6 @@
 //! Test actors and what tests say about them.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -266,6 +267,19 @@ impl Events {
             SupervisorEventKind::ChildStopped { reason } => reason,
             _ => unreachable!(),
         }
+    }
+
+    /// How the children ended that ended by themselves so far, by their ids.
+    pub(crate) fn exits(&mut self) -> HashMap<String, Arc<ExitReason>> {
+        let mut exits = HashMap::new();
+        while let Ok(event) = self.0.try_recv() {
+            if let (Some(id), SupervisorEventKind::ChildExited { reason, .. }) =
+                (event.child, event.kind)
+            {
+                exits.insert(id.to_string(), reason);
+            }
+        }
+        exits
     }
 
     /// Everything that has come so far, by name.

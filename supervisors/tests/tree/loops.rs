@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mainstay_supervisors::{
-    Address, Backoff, ChildSpec, Jitter, NodeStatus, Restart, Shutdown, ShutdownPlan,
-    StartChildError, StartContext, StartError, Started, Strategy,
+    Address, Backoff, ChildSpec, DeleteChildError, Jitter, NodeStatus, Restart, RestartChildError,
+    Shutdown, ShutdownPlan, StartChildError, StartContext, StartError, Started, Strategy,
 };
 
 use crate::admin::{counts, id};
@@ -84,7 +84,7 @@ fn deadlock(id: &str, log: &Log, works: &Arc<AtomicBool>) -> ChildSpec {
     .backoff(Backoff::new(short, short).jitter(Jitter::None))
 }
 
-/// A child in its restart loop is seen, refused twice, ended by request, and revived when it can be.
+/// OTP's `hanging_restart_loop` and `hanging_restart_loop_rest_for_one`: a child in its restart loop is seen, refused thrice, ended by request, and revived when it can be.
 #[tokio::test(start_paused = true)]
 async fn a_child_that_hangs_in_its_restart_loop_can_be_ended_and_revived() {
     for strategy in STRATEGIES {
@@ -111,6 +111,13 @@ async fn a_child_that_hangs_in_its_restart_loop_can_be_ended_and_revived() {
         assert_eq!(counts(&tree).await, [3, active, 0, 3], "{strategy:?}");
         let twice = tree.start_child(puppet("b", &log)).await;
         assert!(matches!(twice, Err(StartChildError::AlreadyStarted { .. })));
+        let again = tree.restart_child(&id("b")).await;
+        assert!(matches!(again, Err(RestartChildError::Restarting { .. })));
+        let deleted = tree.delete_child(&id("b")).await;
+        assert!(matches!(deleted, Err(DeleteChildError::Restarting { .. })));
+        let c = tree.which_child(&id("c")).await.unwrap().status;
+        let waits = strategy != Strategy::OneForOne;
+        assert_eq!(c == NodeStatus::Restarting, waits, "{strategy:?}: {c:?}");
 
         tree.terminate_child(&id("b")).await.unwrap();
         settle().await;
@@ -127,7 +134,7 @@ async fn a_child_that_hangs_in_its_restart_loop_can_be_ended_and_revived() {
     }
 }
 
-/// The same of a dynamic child, which is forgotten then.
+/// OTP's `hanging_restart_loop_simple`: the same of a dynamic child, which is forgotten then.
 #[tokio::test(start_paused = true)]
 async fn a_dynamic_child_in_its_restart_loop_can_be_ended() {
     let log = Log::default();
@@ -146,7 +153,7 @@ async fn a_dynamic_child_in_its_restart_loop_can_be_ended() {
     assert_eq!(report.took.as_secs(), 0);
 }
 
-/// A supervisor whose child is in its loop ends like any other.
+/// OTP's `hanging_restart_loop`, its end: a supervisor whose child is in its loop ends like any other.
 #[tokio::test(start_paused = true)]
 async fn a_supervisor_ends_in_the_middle_of_a_restart_loop() {
     for strategy in STRATEGIES {
@@ -183,7 +190,7 @@ async fn a_restart_by_request_that_fails_leaves_the_spec() {
     tree.terminate_child(&id("a")).await.unwrap();
     let failed = tree.restart_child(&id("a")).await;
     assert!(
-        matches!(&failed, Err(mainstay_supervisors::RestartChildError::Failed { reason, .. })
+        matches!(&failed, Err(RestartChildError::Failed { reason, .. })
             if reason.downcast_ref() == Some(&LineDead(2))),
         "{failed:?}"
     );

@@ -171,7 +171,8 @@ async fn a_new_intensity_takes_effect_at_once() {
     ));
 }
 
-/// OTP-UPG-01..04: a spec that makes no sense, or is for the other kind of supervisor, changes nothing.
+/// OTP-UPG-01, OTP-UPG-02, OTP-UPG-03, OTP-UPG-04: a spec that makes no sense, or is for the other kind of
+/// supervisor, changes nothing.
 #[tokio::test(start_paused = true)]
 async fn a_faulty_spec_is_refused_and_everything_stays() {
     let log = Log::default();

@@ -49,7 +49,7 @@ async fn end_of(restart: Restart, end: End) -> (bool, [usize; 4]) {
     (back, counted)
 }
 
-/// OTP-TYPE-01, 04, 07; EXD-21.
+/// OTP-TYPE-01, OTP-TYPE-04, OTP-TYPE-07; EXD-21.
 #[tokio::test(start_paused = true)]
 async fn a_permanent_child_is_restarted_whatever_the_reason() {
     for end in [
@@ -68,7 +68,7 @@ async fn a_permanent_child_is_restarted_whatever_the_reason() {
     }
 }
 
-/// OTP-TYPE-02, 05; EXD-20.
+/// OTP-TYPE-02, OTP-TYPE-05; EXD-20.
 #[tokio::test(start_paused = true)]
 async fn a_transient_child_that_ended_well_is_left_alone_and_keeps_its_spec() {
     for end in [End::Normal, End::Shutdown, End::Drain] {
@@ -92,7 +92,7 @@ async fn a_transient_child_that_failed_or_was_killed_is_restarted() {
     }
 }
 
-/// OTP-TYPE-03, 06, 09; EXD-19; OTP-TMP-02.
+/// OTP-TYPE-03, OTP-TYPE-06, OTP-TYPE-09; EXD-19; OTP-TMP-02.
 #[tokio::test(start_paused = true)]
 async fn a_temporary_child_is_never_restarted_and_forgotten() {
     for end in [
@@ -179,7 +179,7 @@ async fn crashes_wider_apart_than_the_window_never_exhaust_it() {
     tree.shutdown(ShutdownPlan::default()).await;
 }
 
-/// Section 6 of the cases, OTP-STRAT-03, EXD-27, 28: failed attempts count, I = 5 gives 5 of them.
+/// Section 6 of the cases, OTP-STRAT-03, EXD-27, EXD-28: failed attempts count, I = 5 gives 5 of them.
 #[tokio::test(start_paused = true)]
 async fn failed_restart_attempts_count_against_the_intensity() {
     let address = Address::new();

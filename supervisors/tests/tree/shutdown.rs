@@ -53,7 +53,7 @@ async fn a_tree_ends_depth_first_in_reverse_order() {
     ));
 }
 
-/// OTP-STOP-01, 02, 04, 08; EXD-31, 32, 34, 36, 38.
+/// OTP-STOP-01, OTP-STOP-02, OTP-STOP-04, OTP-STOP-08; EXD-31, EXD-32, EXD-34, EXD-36, EXD-38.
 #[tokio::test(start_paused = true)]
 async fn each_child_is_ended_within_its_own_limit() {
     let log = Log::default();

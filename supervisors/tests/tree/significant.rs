@@ -66,7 +66,7 @@ async fn end(family: &mut Family, way: usize, id: &str) {
     family.events.exited(id).await;
 }
 
-/// OTP-SIG-01, 02: neither by request, nor killed, crashed or ended well, in any mode.
+/// OTP-SIG-01, OTP-SIG-02: neither by request, nor killed, crashed or ended well, in any mode.
 #[tokio::test(start_paused = true)]
 async fn children_that_are_not_significant_never_end_the_supervisor() {
     for mode in [
@@ -91,7 +91,7 @@ async fn children_that_are_not_significant_never_end_the_supervisor() {
     }
 }
 
-/// OTP-SIG-03, 04: with `all`, one that was ended by request is neither the last nor waited for.
+/// OTP-SIG-03, OTP-SIG-04: with `all`, one that was ended by request is neither the last nor waited for.
 #[tokio::test(start_paused = true)]
 async fn one_ended_by_request_is_not_the_last_of_all_significant_children() {
     for restart in [Restart::Temporary, Restart::Transient] {
@@ -140,7 +140,7 @@ async fn any_significant_temporary_child_ends_the_supervisor_however_it_ends() {
     }
 }
 
-/// OTP-SIG-03, 04: with `all`, only the last one.
+/// OTP-SIG-03, OTP-SIG-04: with `all`, only the last one.
 #[tokio::test(start_paused = true)]
 async fn only_the_last_of_all_significant_children_ends_the_supervisor() {
     for restart in [Restart::Temporary, Restart::Transient] {

@@ -76,7 +76,7 @@ async fn rest_for_one_restarts_the_crashed_child_and_the_later_ones() {
     assert_eq!(lines, ["drop b", "stop c", "drop c", "start b", "start c"]);
 }
 
-/// OTP-STRAT-04, 07: intensity then exhausted ends the supervisor, the rest in reverse order.
+/// OTP-STRAT-04, OTP-STRAT-07: intensity then exhausted ends the supervisor, the rest in reverse order.
 #[tokio::test(start_paused = true)]
 async fn a_group_that_crashes_too_often_ends_the_supervisor() {
     for strategy in [Strategy::OneForAll, Strategy::RestForOne] {
@@ -100,7 +100,7 @@ async fn a_group_that_crashes_too_often_ends_the_supervisor() {
     }
 }
 
-/// OTP-STRAT-03, 05, 08: a sibling that cannot be started again takes everybody along.
+/// OTP-STRAT-03, OTP-STRAT-05, OTP-STRAT-08: a sibling that cannot be started again takes everybody along.
 #[tokio::test(start_paused = true)]
 async fn a_sibling_that_fails_to_restart_exhausts_the_supervisor() {
     for strategy in [
