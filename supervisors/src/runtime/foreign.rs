@@ -12,17 +12,19 @@ use std::any::Any;
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use ractor::{ActorCell, ActorId, ActorStatus, SupervisionEvent};
-use tokio::sync::oneshot;
+use ractor::{ActorCell, ActorId, ActorRef, ActorStatus, SupervisionEvent};
+use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 
 use crate::address::MakeBinding;
 use crate::exit::{ExitReason, contained};
+use crate::runtime::inbox::Wake;
 use crate::runtime::launch::{Launched, Launcher, Order, Process, Refusal, Remains, Takes, made};
 use crate::runtime::record::{Record, lock};
 use crate::spec::{Spawned, SpecError, StartContext, StartError};
@@ -88,7 +90,11 @@ struct Register {
 
 /// The foreign children of one supervisor.
 #[derive(Default)]
-pub(crate) struct Strangers(Mutex<Register>);
+pub(crate) struct Strangers {
+    register: Mutex<Register>,
+    /// Told when the supervisor has had all events that came before.
+    heard: Notify,
+}
 
 impl Strangers {
     /// Takes what ractor says of an actor. Gives it back when it is none of ours.
@@ -103,7 +109,7 @@ impl Strangers {
             }
             _ => return Some(event),
         };
-        let mut register = lock(&self.0);
+        let mut register = lock(&self.register);
         let known = register.known.contains_key(&who);
         if !known && (register.expected == 0 || Record::of(who).is_some()) {
             return Some(event);
@@ -128,8 +134,19 @@ impl Strangers {
         None
     }
 
+    /// The supervisor reads a message, so that there is no event it has not read.
+    pub(crate) fn have_been_heard(&self) {
+        self.heard.notify_waiters();
+    }
+
+    fn is_going(&self, who: ActorId) -> bool {
+        let register = lock(&self.register);
+        let known = register.known.get(&who);
+        known.is_some_and(|stranger| stranger.cell.get_status() < ActorStatus::Stopped)
+    }
+
     fn expect(self: &Arc<Self>) -> Expectation {
-        lock(&self.0).expected += 1;
+        lock(&self.register).expected += 1;
         Expectation(self.clone())
     }
 }
@@ -142,7 +159,7 @@ impl Expectation {
         let id = stranger.cell.get_id();
         let (end, ended) = oneshot::channel();
         stranger.end = Some(end);
-        let mut register = lock(&self.0.0);
+        let mut register = lock(&self.0.register);
         for (who, sighting) in std::mem::take(&mut register.early) {
             if who == id {
                 stranger.sight(sighting);
@@ -161,14 +178,13 @@ impl Expectation {
             supervisor,
             strangers: self.0.clone(),
             ended,
-            unlinked: false,
         }
     }
 }
 
 impl Drop for Expectation {
     fn drop(&mut self) {
-        let mut register = lock(&self.0.0);
+        let mut register = lock(&self.0.register);
         register.expected -= 1;
         let nobodys = (register.expected == 0).then(|| std::mem::take(&mut register.early));
         drop(register);
@@ -182,31 +198,41 @@ pub(crate) struct Sighted {
     supervisor: ActorCell,
     strangers: Arc<Strangers>,
     ended: oneshot::Receiver<Remainder>,
-    /// Set when it was found to be linked to somebody else, or to nobody, before its end.
-    unlinked: bool,
 }
 
 impl Sighted {
-    /// Looks whether the supervisor will hear of the end at all.
-    pub(crate) fn look(&mut self, cell: &ActorCell) {
-        let above = cell.try_get_supervisor().map(|above| above.get_id());
-        let alive = cell.get_status() < ActorStatus::Stopping;
-        self.unlinked |= alive && above != Some(self.supervisor.get_id());
-    }
-
-    /// What came with the event of the end, once the supervisor has had it. It is waited for a second at most.
+    /// What came with the event of the end, if there is one: none comes of an actor that unlinked itself. It is waited for
+    /// a second at most, and not for longer than `limit`.
     pub(crate) async fn remainder(mut self, limit: Duration) -> Option<Remainder> {
         // A supervisor that stops reads no more events.
-        if self.unlinked || self.supervisor.get_status() >= ActorStatus::Stopping {
+        if self.supervisor.get_status() >= ActorStatus::Stopping {
             return self.ended.try_recv().ok();
         }
-        timeout(limit.min(GRACE), &mut self.ended).await.ok()?.ok()
+        let strangers = self.strangers.clone();
+        let mut heard = pin!(strangers.heard.notified());
+        heard.as_mut().enable();
+        // ractor sends the event before the actor's task ends, and events are read before messages: when the supervisor
+        // has read this, it has had the event.
+        let _ = ActorRef::<Wake>::from(self.supervisor.clone()).send_message(Wake);
+        let asked = async {
+            tokio::select! {
+                biased;
+                ended = &mut self.ended => ended.ok(),
+                () = heard => match self.ended.try_recv() {
+                    Ok(remainder) => Some(remainder),
+                    // Its handle may be done before it is.
+                    Err(_) if strangers.is_going(self.id) => (&mut self.ended).await.ok(),
+                    Err(_) => None,
+                }
+            }
+        };
+        timeout(limit.min(GRACE), asked).await.ok()?
     }
 }
 
 impl Drop for Sighted {
     fn drop(&mut self) {
-        let stranger = lock(&self.strangers.0).known.remove(&self.id);
+        let stranger = lock(&self.strangers.register).known.remove(&self.id);
         drop(stranger);
     }
 }

@@ -300,11 +300,6 @@ impl Keeper {
         if drains(&launched, order) {
             self.record.leave();
         }
-        if let (Remains::Foreign(sighted), Some(cell)) =
-            (&mut launched.remains, launched.process.cell())
-        {
-            sighted.look(cell);
-        }
         if !killed {
             request(&launched, order, &text);
         }

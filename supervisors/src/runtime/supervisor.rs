@@ -209,6 +209,7 @@ impl Actor for Supervisor {
     ) -> Result<(), ActorProcessingErr> {
         let household = &tenure.household;
         household.inbox.answer();
+        tenure.strangers.have_been_heard();
         loop {
             let Attended { more, ended } = household.attend(Reader::Mailbox, PAUSE);
             if ended {

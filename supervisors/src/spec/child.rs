@@ -107,7 +107,7 @@ impl ChildSpec {
     ///
     /// There is no wrapper around such a child, so its ends are what ractor's events say: a panic is
     /// a failure with a text, a stop whose reason is `killed` looks like a kill, and one that is not
-    /// linked at its end is [`Unobserved`](ExitReason::Unobserved), and may be a second late. It is ready when its
+    /// linked at its end is [`Unobserved`](ExitReason::Unobserved). It is ready when its
     /// `post_start` is done. [`registered`](Self::registered) has no effect.
     ///
     /// The messages of an [`address`](Self::address) are taken on trust by the spec, and compared

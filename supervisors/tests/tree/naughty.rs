@@ -71,8 +71,10 @@ async fn every_end_of_a_child_that_unlinked_itself_is_noticed() {
         for (at, (how, end)) in (1..).zip(ends) {
             assert_eq!(ping(&address).await, at);
             unlinked(&address);
+            let began = tokio::time::Instant::now();
             end(&address);
             let reason = events.exited("a").await;
+            assert!(began.elapsed() < SECOND / 10, "{how}");
             let told = match reason.kind() {
                 // The text is ractor's, and goes by the link.
                 "stopped" if how == "drained" => "drained",
