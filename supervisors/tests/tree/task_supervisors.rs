@@ -333,6 +333,60 @@ async fn a_handle_can_shut_its_task_down_or_kill_it() {
     root.shutdown(ShutdownPlan::default()).await;
 }
 
+/// What Elixir's `Task` has beside `await`: `yield` and `yield_many` (a while, and then go on), `await_many` (all, or the
+/// first that fails), `ignore` (let it run), each with a handle and what every future can be done with.
+#[tokio::test(start_paused = true)]
+async fn handles_are_awaited_for_a_while_together_or_not_at_all() {
+    let (root, tasks) = tasks(TaskSpec::new()).await;
+    let second = Duration::from_secs(1);
+    let lasts = move |seconds: u32| async move {
+        tokio::time::sleep(second * seconds).await;
+        Ok::<_, LineDead>(seconds)
+    };
+    let mut task = tasks.run(lasts(3)).await.unwrap();
+    for _ in 0..2 {
+        let not_yet = tokio::time::timeout(second, &mut task).await;
+        assert!(not_yet.is_err(), "and it goes on");
+    }
+    let later = tokio::time::timeout(2 * second, &mut task).await;
+    assert_eq!(later.unwrap().unwrap(), 3);
+
+    let mut many = Vec::new();
+    for seconds in [3, 1, 2] {
+        many.push(tasks.run(lasts(seconds)).await.unwrap());
+    }
+    let all = futures_util::future::try_join_all(many).await.unwrap();
+    assert_eq!(all, [3, 1, 2], "in their order");
+
+    let log = Log::default();
+    let bad = tasks.run(async move {
+        lasts(1).await?;
+        Err(LineDead(8))
+    });
+    let stays = async move {
+        forever(Held(log)).await.unwrap();
+        Ok::<u32, LineDead>(0)
+    };
+    let both = [tasks.run(stays).await.unwrap(), bad.await.unwrap()];
+    let began = tokio::time::Instant::now();
+    let first = futures_util::future::try_join_all(both).await.unwrap_err();
+    assert_eq!(first.downcast_ref(), Some(&LineDead(8)));
+    assert_eq!(began.elapsed().as_secs(), 1);
+    nobody_left(&tasks).await;
+
+    let log = Log::default();
+    let told = log.clone();
+    let ignored = tasks.run(async move {
+        lasts(1).await?;
+        told.say("done");
+        Ok::<_, LineDead>(())
+    });
+    ignored.await.unwrap().detach();
+    tokio::time::sleep(2 * second).await;
+    assert_eq!(log.take(), ["done"]);
+    root.shutdown(ShutdownPlan::default()).await;
+}
+
 /// On a real clock: a task that blocks its thread is left behind, by the handle and by the tree.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_task_that_never_yields_is_abandoned() {
