@@ -246,6 +246,13 @@ pub trait Platform: fmt::Debug + Send + Sync + 'static {
         batch.channels.clone()
     }
 
+    /// Those of a batch's channels that the venue's answer really says it sends no more; of the others their holders
+    /// are told that the venue refused to stop. Default: all.
+    fn released(&self, batch: &Batch, result: &RawValue) -> Vec<Arc<str>> {
+        let _ = result;
+        batch.channels.clone()
+    }
+
     /// What kind of stream a channel is. Default: events, public.
     fn channel(&self, name: &str) -> ChannelKind {
         let _ = name;

@@ -323,15 +323,12 @@ impl Platform for Deribit {
 
     /// The venue leaves out silently what it does not accept, and answers in an order of its own.
     fn confirmed(&self, batch: &Batch, result: &RawValue) -> Vec<Arc<str>> {
-        let Ok(accepted) = serde_json::from_str::<HashSet<String>>(result.get()) else {
-            return Vec::new();
-        };
-        batch
-            .channels
-            .iter()
-            .filter(|channel| accepted.contains(&***channel))
-            .cloned()
-            .collect()
+        listed(batch, result)
+    }
+
+    /// The venue lists what it really has removed.
+    fn released(&self, batch: &Batch, result: &RawValue) -> Vec<Arc<str>> {
+        listed(batch, result)
     }
 
     fn channel(&self, name: &str) -> ChannelKind {
@@ -401,6 +398,18 @@ struct HeartbeatNotification<'f> {
 struct HeartbeatParams<'f> {
     #[serde(borrow, rename = "type")]
     kind: std::borrow::Cow<'f, str>,
+}
+
+/// Those of a batch's channels that the venue lists in its answer.
+fn listed(batch: &Batch, result: &RawValue) -> Vec<Arc<str>> {
+    let Ok(listed) = serde_json::from_str::<HashSet<String>>(result.get()) else {
+        return Vec::new();
+    };
+    let channels = batch.channels.iter();
+    channels
+        .filter(|channel| listed.contains(&***channel))
+        .cloned()
+        .collect()
 }
 
 /// A request whose parameters are a struct of ours.

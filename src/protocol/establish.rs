@@ -54,9 +54,16 @@ enum Purpose {
         regrant: bool,
     },
     Renew,
-    Subscribe(Batch),
-    /// Nobody wants these any more.
-    Release(Batch),
+    /// `apart` if they have been asked for together in vain.
+    Subscribe {
+        batch: Batch,
+        apart: bool,
+    },
+    /// Nobody wants these any more. `apart` if they have been told of together in vain.
+    Release {
+        batch: Batch,
+        apart: bool,
+    },
     /// Half of a renewal: what is subscribed afresh is unsubscribed first.
     Unsubscribe,
 }
@@ -92,6 +99,8 @@ pub struct Establish {
     ever_granted: bool,
     /// Authentications on the present connection beyond the first, since a subscription last succeeded.
     regrants: u32,
+    /// Batches that are about to be asked for apart. Raised by their refusal, cleared by a close.
+    dividing: u32,
 }
 
 /// How often a subscription may ask for another authentication before it counts as refused.
@@ -122,6 +131,7 @@ impl Establish {
             held: None,
             ever_granted: false,
             regrants: 0,
+            dividing: 0,
         }
     }
 
@@ -130,6 +140,7 @@ impl Establish {
         self.in_flight.clear();
         self.held = None;
         self.regrants = 0;
+        self.dividing = 0;
         self.state = State::Opening {
             epoch,
             steps: steps.into(),
@@ -146,7 +157,8 @@ impl Establish {
 
     /// A call was answered with a result. `grant` is what the platform read out of it, for the
     /// answer to an authentication or renewal ([`Establish::grants`]); `confirmed` are the channels
-    /// that it confirms, for the answer to a subscription ([`Establish::batch`]).
+    /// that it confirms, for the answer to a subscription ([`Establish::batch`]) or to its end
+    /// ([`Establish::release`]).
     pub fn on_result(
         &mut self,
         tag: Tag,
@@ -183,12 +195,8 @@ impl Establish {
                     _ => Vec::new(),
                 }
             }
-            Some(Purpose::Subscribe(batch)) => self.subscribed(batch, confirmed),
-            Some(Purpose::Release(batch)) => {
-                let channels = batch.channels;
-                let released = |epoch| Action::ConfirmRelease { epoch, channels };
-                self.epoch().map(released).into_iter().collect()
-            }
+            Some(Purpose::Subscribe { batch, .. }) => self.subscribed(batch, confirmed),
+            Some(Purpose::Release { batch, .. }) => self.released(batch, confirmed),
         }
     }
 
@@ -209,12 +217,14 @@ impl Establish {
                 self.abandon(epoch, Step::Authenticate.name().to_owned(), failure)
             }
             Purpose::Renew => self.renewal_failed(failure, now),
-            Purpose::Subscribe(batch) => {
-                let mut actions = self.not_subscribed(epoch, batch.channels, failure, now);
+            Purpose::Subscribe { batch, apart } => {
+                let mut actions = self.not_subscribed(epoch, batch.channels, apart, failure, now);
                 actions.extend(self.live_if_restored());
                 actions
             }
-            Purpose::Release(batch) => self.not_released(epoch, batch.channels, failure, now),
+            Purpose::Release { batch, apart } => {
+                self.not_released(epoch, batch.channels, apart, failure, now)
+            }
         }
     }
 
@@ -222,9 +232,14 @@ impl Establish {
         &mut self,
         epoch: Epoch,
         channels: Vec<Arc<str>>,
+        apart: bool,
         failure: Failure,
         now: Instant,
     ) -> Vec<Action> {
+        if !apart && divides(&channels, &failure) {
+            self.dividing += 1;
+            return vec![Action::SubscribeApart { epoch, channels }];
+        }
         match self.again(failure, now) {
             Err(detail) => vec![Action::Refuse {
                 epoch,
@@ -246,9 +261,13 @@ impl Establish {
         &mut self,
         epoch: Epoch,
         channels: Vec<Arc<str>>,
+        apart: bool,
         failure: Failure,
         now: Instant,
     ) -> Vec<Action> {
+        if !apart && divides(&channels, &failure) {
+            return vec![Action::ReleaseApart { epoch, channels }];
+        }
         match self.again(failure, now) {
             Err(detail) => vec![Action::RefuseRelease {
                 epoch,
@@ -284,6 +303,16 @@ impl Establish {
 
     /// The channels that are wanted, as the platform's requests. Sent at once if the session may.
     pub fn on_wishes(&mut self, epoch: Epoch, batches: Vec<Batch>) -> Vec<Action> {
+        self.ask(epoch, batches, false)
+    }
+
+    /// Channels that were asked for together and refused together, each by itself.
+    pub fn on_wishes_apart(&mut self, epoch: Epoch, batches: Vec<Batch>) -> Vec<Action> {
+        self.dividing = self.dividing.saturating_sub(1);
+        self.ask(epoch, batches, true)
+    }
+
+    fn ask(&mut self, epoch: Epoch, batches: Vec<Batch>, apart: bool) -> Vec<Action> {
         if self.epoch() != Some(epoch) {
             return Vec::new();
         }
@@ -294,7 +323,7 @@ impl Establish {
         }
         let mut actions: Vec<Action> = batches
             .into_iter()
-            .map(|batch| self.call(batch.call.clone(), Purpose::Subscribe(batch)))
+            .map(|batch| self.call(batch.call.clone(), Purpose::Subscribe { batch, apart }))
             .collect();
         actions.extend(self.live_if_restored());
         actions
@@ -302,7 +331,17 @@ impl Establish {
 
     /// Channels that are wanted no more on the connection of `epoch`; what the venue says to that is told.
     pub fn on_released(&mut self, epoch: Epoch, batches: Vec<Batch>) -> Vec<Action> {
-        self.unsubscribe(epoch, batches, Purpose::Release)
+        let release = |batch| Purpose::Release {
+            batch,
+            apart: false,
+        };
+        self.unsubscribe(epoch, batches, release)
+    }
+
+    /// The same channels, each by itself.
+    pub fn on_released_apart(&mut self, epoch: Epoch, batches: Vec<Batch>) -> Vec<Action> {
+        let release = |batch| Purpose::Release { batch, apart: true };
+        self.unsubscribe(epoch, batches, release)
     }
 
     /// Channels that are subscribed afresh on the connection of `epoch`, being still wanted: `first` unsubscribes
@@ -393,7 +432,16 @@ impl Establish {
     #[must_use]
     pub fn batch(&self, tag: Tag) -> Option<&Batch> {
         match self.in_flight.get(&tag) {
-            Some(Purpose::Subscribe(batch)) => Some(batch),
+            Some(Purpose::Subscribe { batch, .. }) => Some(batch),
+            _ => None,
+        }
+    }
+
+    /// The batch whose end is answered under this tag.
+    #[must_use]
+    pub fn release(&self, tag: Tag) -> Option<&Batch> {
+        match self.in_flight.get(&tag) {
+            Some(Purpose::Release { batch, .. }) => Some(batch),
             _ => None,
         }
     }
@@ -407,8 +455,8 @@ impl Establish {
             | Purpose::Regrant
             | Purpose::Complete { .. }
             | Purpose::Renew => Some(Mark::Authentication),
-            Purpose::Subscribe(_) if !self.is_live() => Some(Mark::Restore),
-            Purpose::Subscribe(_) | Purpose::Release(_) | Purpose::Unsubscribe => None,
+            Purpose::Subscribe { .. } if !self.is_live() => Some(Mark::Restore),
+            Purpose::Subscribe { .. } | Purpose::Release { .. } | Purpose::Unsubscribe => None,
         }
     }
 
@@ -473,6 +521,29 @@ impl Establish {
         actions
     }
 
+    fn released(&self, batch: Batch, confirmed: &[Arc<str>]) -> Vec<Action> {
+        let Some(epoch) = self.epoch() else {
+            return Vec::new();
+        };
+        let (channels, missing): (Vec<_>, Vec<_>) = batch
+            .channels
+            .into_iter()
+            .partition(|channel| confirmed.contains(channel));
+        let mut actions = Vec::new();
+        if !channels.is_empty() {
+            actions.push(Action::ConfirmRelease { epoch, channels });
+        }
+        if !missing.is_empty() {
+            let detail = "the venue left it out of its list of unsubscribed channels".to_owned();
+            actions.push(Action::RefuseRelease {
+                epoch,
+                channels: missing,
+                detail,
+            });
+        }
+        actions
+    }
+
     fn live_if_restored(&mut self) -> Option<Action> {
         let State::Restoring { epoch, asked: true } = self.state else {
             return None;
@@ -480,8 +551,8 @@ impl Establish {
         let waiting = self
             .in_flight
             .values()
-            .any(|purpose| matches!(purpose, Purpose::Subscribe(_)));
-        if waiting {
+            .any(|purpose| matches!(purpose, Purpose::Subscribe { .. }));
+        if waiting || self.dividing > 0 {
             return None;
         }
         self.state = State::Live { epoch };
@@ -607,6 +678,11 @@ impl Establish {
         self.in_flight.insert(tag, purpose);
         tag
     }
+}
+
+/// Whether a batch that the venue has refused for good as a whole may hold channels that it does not refuse.
+fn divides(channels: &[Arc<str>], failure: &Failure) -> bool {
+    channels.len() > 1 && matches!(failure.recovery, Recovery::Stop)
 }
 
 #[cfg(test)]

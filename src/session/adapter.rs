@@ -191,7 +191,10 @@ impl<P: Platform> Actor for Adapter<P> {
                 Vec::new()
             }
             AdapterMessage::Subscribe(epoch, channels) => state.subscribe(epoch, channels),
-            AdapterMessage::Release(epoch, channels) => state.release(epoch, channels),
+            AdapterMessage::Release(epoch, channels) => {
+                let batches = state.to_release(epoch, &channels);
+                state.establish.on_released(epoch, batches)
+            }
             AdapterMessage::Renew(epoch, channel) => {
                 let first = state
                     .arguments
@@ -238,13 +241,14 @@ impl<P: Platform> AdapterState<P> {
         batches
     }
 
-    fn release(&mut self, epoch: Epoch, channels: Vec<Arc<str>>) -> Vec<Action> {
-        let batches = self.arguments.platform.unsubscribe(&channels);
-        let own = not_in(&batches, channels);
+    /// The requests that end these channels' subscriptions.
+    fn to_release(&self, epoch: Epoch, channels: &[Arc<str>]) -> Vec<Batch> {
+        let batches = self.arguments.platform.unsubscribe(channels);
+        let own = not_in(&batches, channels.to_vec());
         if !own.is_empty() {
             (self.arguments.events)(AdapterEvent::Untold(epoch, own));
         }
-        self.establish.on_released(epoch, batches)
+        batches
     }
 
     fn closed(&mut self) -> Vec<Action> {
@@ -307,9 +311,11 @@ impl<P: Platform> AdapterState<P> {
                 }
             };
         }
-        let confirmed = match self.establish.batch(tag) {
-            Some(batch) => self.arguments.platform.confirmed(batch, &result),
-            None => Vec::new(),
+        let platform = &self.arguments.platform;
+        let confirmed = match (self.establish.batch(tag), self.establish.release(tag)) {
+            (Some(batch), _) => platform.confirmed(batch, &result),
+            (None, Some(batch)) => platform.released(batch, &result),
+            (None, None) => Vec::new(),
         };
         self.establish.on_result(tag, None, &confirmed, now)
     }
@@ -398,6 +404,22 @@ impl<P: Platform> AdapterState<P> {
             }
             Action::ConfirmRelease { epoch, channels } => {
                 (self.arguments.events)(AdapterEvent::Released(epoch, channels));
+            }
+            Action::SubscribeApart { epoch, channels } => {
+                let each = channels.into_iter();
+                let batches = each.flat_map(|channel| self.to_subscribe(epoch, vec![channel]));
+                let batches = batches.collect();
+                for action in self.establish.on_wishes_apart(epoch, batches) {
+                    self.perform(myself, action);
+                }
+            }
+            Action::ReleaseApart { epoch, channels } => {
+                let each = channels.iter().map(std::slice::from_ref);
+                let batches = each.flat_map(|channel| self.to_release(epoch, channel));
+                let batches = batches.collect();
+                for action in self.establish.on_released_apart(epoch, batches) {
+                    self.perform(myself, action);
+                }
             }
             Action::RefuseRelease {
                 epoch,

@@ -52,18 +52,23 @@ impl Routes {
 
     /// Removes a subscriber. Whether it was there.
     pub(crate) fn remove(&self, subscriber: &Arc<Subscriber>) -> bool {
-        let mut found = false;
+        self.remove_all([subscriber]) == [true]
+    }
+
+    /// Removes subscribers, all in one step. Whether each was there.
+    pub(crate) fn remove_all<'s>(
+        &self,
+        subscribers: impl IntoIterator<Item = &'s Arc<Subscriber>>,
+    ) -> Vec<bool> {
+        let subscribers: Vec<_> = subscribers.into_iter().collect();
+        let mut found = Vec::with_capacity(subscribers.len());
+        if subscribers.is_empty() {
+            return found;
+        }
         self.change(|table| {
-            let list = match &subscriber.channel {
-                Some(channel) => table.channels.get_mut(channel),
-                None => Some(&mut table.everything_else),
-            };
-            if let Some(list) = list {
-                let before = list.len();
-                list.retain(|other| !Arc::ptr_eq(other, subscriber));
-                found = list.len() < before;
+            for subscriber in subscribers {
+                found.push(table.take_out(subscriber));
             }
-            table.channels.retain(|_, list| !list.is_empty());
         });
         found
     }
@@ -82,6 +87,22 @@ impl Routes {
 }
 
 impl Table {
+    /// Removes a subscriber. Whether it was there.
+    fn take_out(&mut self, subscriber: &Arc<Subscriber>) -> bool {
+        let list = match &subscriber.channel {
+            Some(channel) => self.channels.get_mut(channel),
+            None => Some(&mut self.everything_else),
+        };
+        let Some(list) = list else { return false };
+        let before = list.len();
+        list.retain(|other| !Arc::ptr_eq(other, subscriber));
+        let found = list.len() < before;
+        if let Some(channel) = subscriber.channel.as_ref().filter(|_| list.is_empty()) {
+            self.channels.remove(channel);
+        }
+        found
+    }
+
     /// Every subscriber.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Subscriber>> {
         self.channels

@@ -33,7 +33,8 @@ use crate::protocol::cadence::Cadences;
 use crate::protocol::continuity::Epoch;
 use crate::protocol::subscriptions::{Ledger, RefusalAction, WishAction};
 use crate::telemetry::TelemetryEvent;
-use releasing::Released;
+use releasing::Departures;
+pub(crate) use releasing::Leaving;
 
 /// The least pause before a channel is asked for again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -49,8 +50,10 @@ pub(crate) enum SubscriptionMessage {
     Subscribe(Vec<Wished>),
     /// The user has let go of a subscription.
     Unsubscribe(Arc<Subscriber>),
-    /// The user has let go of a subscription and waits for what the venue says to that.
-    Release(Arc<Subscriber>, oneshot::Sender<Released>),
+    /// The user has let go of subscriptions and waits for what the venue says to that.
+    Release(Vec<Leaving>),
+    /// From itself, behind what has been let go of meanwhile.
+    Gathered,
     /// A subscription found its sequence broken: subscribe its channel afresh.
     Resync(Arc<Subscriber>, Instant),
     /// Somebody said that the market has closed or opened.
@@ -104,8 +107,10 @@ pub(crate) struct SubscriptionState {
     epoch: Option<Epoch>,
     /// Users that wait for a confirmation, by channel.
     waiting: HashMap<Arc<str>, Vec<oneshot::Sender<Result<(), SubscribeError>>>>,
+    /// What has been let go of and not seen to yet.
+    departures: Departures,
     /// Users that wait for the venue to release a channel, by channel.
-    releasing: HashMap<Arc<str>, Vec<oneshot::Sender<Released>>>,
+    releasing: HashMap<Arc<str>, Vec<oneshot::Sender<releasing::Released>>>,
     /// Channels that an earlier connection had and this one has not confirmed yet.
     restoring: HashSet<Arc<str>>,
     /// The timer of what is asked for again.
@@ -153,6 +158,7 @@ impl Actor for SubscriptionManager {
             arguments,
             epoch: None,
             waiting: HashMap::new(),
+            departures: Departures::default(),
             releasing: HashMap::new(),
             restoring: HashSet::new(),
             timer: None,
@@ -176,29 +182,16 @@ impl Actor for SubscriptionManager {
         let (message, span) = message.open(&state.arguments.plane, "subscription_manager", &myself);
         let _within = span.enter();
         match message {
-            SubscriptionMessage::Subscribe(wished) => state.subscribe(wished),
             SubscriptionMessage::Unsubscribe(subscriber) => {
-                // Nobody waits for what becomes of it.
-                let _ = state.unsubscribe(&subscriber);
+                let reply = None;
+                state.leave(&myself, [Leaving { subscriber, reply }]);
             }
-            SubscriptionMessage::Release(subscriber, reply) => state.release(&subscriber, reply),
-            SubscriptionMessage::Resync(subscriber, received) => {
-                state.resync(&myself, &subscriber, received);
-            }
-            SubscriptionMessage::Market(MarketSignal::Open) => {
-                state.cadences.on_opened(clock::now());
-            }
-            // Whoever is due will find it closed.
-            SubscriptionMessage::Market(MarketSignal::Closed { .. }) => {}
-            SubscriptionMessage::Look => state.look(&myself),
-            SubscriptionMessage::Adapter(event) => state.adapter(&myself, event),
-            #[cfg(feature = "testing")]
-            SubscriptionMessage::Crash => panic!("the subscription manager was told to panic"),
-            SubscriptionMessage::Again => {
-                let channels = state.ledger().retry();
-                state.ask(channels);
-                let released = state.ledger().retry_releases();
-                state.tell_released(released);
+            SubscriptionMessage::Release(leaving) => state.leave(&myself, leaving),
+            SubscriptionMessage::Gathered => state.gathered(&myself),
+            message => {
+                // Whatever comes next finds them gone, and the venue hears of an end before a beginning.
+                state.see_off();
+                state.act(&myself, message);
             }
         }
         state.arm(&myself);
@@ -207,6 +200,38 @@ impl Actor for SubscriptionManager {
 }
 
 impl SubscriptionState {
+    fn act(
+        &mut self,
+        myself: &ActorRef<Traced<SubscriptionMessage>>,
+        message: SubscriptionMessage,
+    ) {
+        match message {
+            SubscriptionMessage::Subscribe(wished) => self.subscribe(wished),
+            SubscriptionMessage::Resync(subscriber, received) => {
+                self.resync(myself, &subscriber, received);
+            }
+            SubscriptionMessage::Market(MarketSignal::Open) => {
+                self.cadences.on_opened(clock::now());
+            }
+            // Whoever is due will find it closed.
+            SubscriptionMessage::Market(MarketSignal::Closed { .. }) => {}
+            SubscriptionMessage::Look => self.look(myself),
+            SubscriptionMessage::Adapter(event) => self.adapter(myself, event),
+            #[cfg(feature = "testing")]
+            SubscriptionMessage::Crash => panic!("the subscription manager was told to panic"),
+            SubscriptionMessage::Again => {
+                let channels = self.ledger().retry();
+                self.ask(channels);
+                let released = self.ledger().retry_releases();
+                self.tell_released(released);
+            }
+            // Seen to already.
+            SubscriptionMessage::Unsubscribe(_)
+            | SubscriptionMessage::Release(_)
+            | SubscriptionMessage::Gathered => {}
+        }
+    }
+
     /// The wishes, held for one statement: whoever is told of a change may ask for them.
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.arguments.plane.ledger()
@@ -272,11 +297,9 @@ impl SubscriptionState {
         ask
     }
 
-    /// Withdraws a wish. What became of its channel, if the venue need not be asked for that.
-    fn unsubscribe(&mut self, subscriber: &Arc<Subscriber>) -> Option<Unsubscribed> {
-        if !self.arguments.plane.routes.remove(subscriber) {
-            return Some(Unsubscribed::Untold);
-        }
+    /// Withdraws the wish of a subscriber that the table no longer has. What became of its channel, unless the venue
+    /// has to be told.
+    fn unwish(&mut self, subscriber: &Subscriber) -> Option<Unsubscribed> {
         let Some(channel) = &subscriber.channel else {
             return Some(Unsubscribed::Untold);
         };
@@ -284,10 +307,7 @@ impl SubscriptionState {
         let action = self.ledger().unwish(channel);
         let wanted = self.ledger().is_wanted(channel);
         let became = match action {
-            WishAction::Release => {
-                self.tell_released(vec![Arc::clone(channel)]);
-                None
-            }
+            WishAction::Release => None,
             WishAction::Ask | WishAction::Wait | WishAction::Confirmed(_) | WishAction::Keep => {
                 Some(match wanted {
                     true => Unsubscribed::Shared,
@@ -341,10 +361,10 @@ impl SubscriptionState {
         match event {
             AdapterEvent::Ready(epoch) => {
                 let table = self.arguments.plane.routes.snapshot();
-                for subscriber in table.all().filter(|subscriber| subscriber.is_gone()) {
-                    // Who waits for that has a message of their own on the way.
-                    let _ = self.unsubscribe(subscriber);
-                }
+                // Who waits for that has a message of their own on the way.
+                let gone = table.all().filter(|subscriber| subscriber.is_gone());
+                let gone: Vec<_> = gone.map(Leaving::unheard).collect();
+                self.part(gone);
                 if self.epoch != Some(epoch) {
                     // The end of the one before may never have been said.
                     self.release_all();
@@ -371,9 +391,11 @@ impl SubscriptionState {
                 self.ask(channels);
             }
             AdapterEvent::Confirmed(epoch, channels) => {
+                let mut unwanted = Vec::new();
                 for channel in &channels {
-                    self.confirmed(myself, epoch, channel);
+                    unwanted.extend(self.confirmed(myself, epoch, channel));
                 }
+                self.tell_released(unwanted);
                 self.report_restored(epoch, channels);
             }
             AdapterEvent::Refused(epoch, channels, detail) => {
@@ -438,20 +460,18 @@ impl SubscriptionState {
         }
     }
 
+    /// The venue has confirmed a channel. Yields it if nobody wants it any more, which the venue has to be told.
     fn confirmed(
         &mut self,
         myself: &ActorRef<Traced<SubscriptionMessage>>,
         epoch: Epoch,
         channel: &Arc<str>,
-    ) {
+    ) -> Option<Arc<str>> {
         let news = self.ledger().on_confirmed(channel, epoch);
         if !news {
             // Perhaps let go of while the venue was being asked.
             let unwanted = self.ledger().release_unwanted(channel, epoch);
-            if unwanted {
-                self.tell_released(vec![Arc::clone(channel)]);
-            }
-            return;
+            return unwanted.then(|| Arc::clone(channel));
         }
         let now = clock::now();
         self.cadences.on_confirmed(channel, now);
@@ -471,6 +491,7 @@ impl SubscriptionState {
             // Who no longer waits has let go of the subscription too.
             let _ = reply.send(Ok(()));
         }
+        None
     }
 
     fn refused(

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay::error::SubscribeError;
+use mainstay::error::{SubscribeError, UnsubscribeError};
 use mainstay::platform::{Batch, Call, Platform};
 use mainstay::testing::{ReceivedKind, ScriptedServer};
-use mainstay::{Channel, Config, Event, Frame, Session, Subscription, Wishes};
+use mainstay::{Channel, Config, Event, Frame, Session, Subscription, Unsubscribed, Wishes};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
@@ -43,15 +43,29 @@ impl Platform for Newsagent {
         let is_listed = |channel: &&Arc<str>| listed.iter().any(|name| **name == ***channel);
         batch.channels.iter().filter(is_listed).cloned().collect()
     }
+
+    fn released(&self, batch: &Batch, result: &RawValue) -> Vec<Arc<str>> {
+        self.confirmed(batch, result)
+    }
 }
 
-/// Has every paper but one.
+/// Has every paper but one; of another it leaves out that it was cancelled. It refuses each request to order, or to
+/// cancel, in which a certain other one is.
 async fn shop() -> ScriptedServer {
     let server = ScriptedServer::builder().respond(|text| {
         let request: Value = serde_json::from_str(text).ok()?;
-        let wanted = request["params"].as_array()?.iter();
-        let sold: Vec<&Value> = wanted.filter(|name| **name != "sold out").collect();
-        Some(json!({ "jsonrpc": "2.0", "id": request["id"], "result": sold }).to_string())
+        let named = request["params"].as_array()?;
+        let cancels = request["method"] == "cancel";
+        let mut answer = json!({ "jsonrpc": "2.0", "id": request["id"] });
+        let refused = if cancels { "paid for a year" } else { "banned" };
+        if named.contains(&json!(refused)) {
+            answer["error"] = json!({ "code": -32602, "message": "not before December" });
+            return Some(answer.to_string());
+        }
+        let left_out = if cancels { "mislaid" } else { "sold out" };
+        let listed: Vec<&Value> = named.iter().filter(|name| **name != left_out).collect();
+        answer["result"] = json!(listed);
+        Some(answer.to_string())
     });
     server.start().await.expect("a server")
 }
@@ -165,14 +179,195 @@ async fn letting_go_of_the_wait_for_many_withdraws_them_all() {
         _ = many => panic!("nobody answered"),
         order = order => drop(order.expect("asked for")),
     }
-    for name in ["a", "b"] {
-        let cancel = json!({ "method": "cancel", "params": [name] });
-        server
-            .expect_message(cancel, LONG)
-            .await
-            .expect("withdrawn");
-    }
+    let cancel = json!({ "method": "cancel", "params": ["a", "b"] });
+    let cancelled = server.expect_message(cancel, LONG).await;
+    cancelled.expect("withdrawn, both at once");
     assert!(session.channels().is_empty());
+}
+
+#[tokio::test]
+async fn many_that_are_dropped_together_are_ended_in_as_few_requests_as_the_venue_allows() {
+    let server = shop().await;
+    let session = session(&server).await;
+    let names = ["a", "b", "c", "d", "e", "f", "g"];
+    let papers = all(session.subscribe_all(papers(&names)).await);
+    drop(papers);
+    let last = json!({ "method": "cancel", "params": ["g"] });
+    server.expect_message(last, LONG).await.expect("cancelled");
+    assert_eq!(
+        asked(&server, "cancel"),
+        [vec!["a", "b", "c"], vec!["d", "e", "f"], vec!["g"]]
+    );
+    assert!(session.channels().is_empty());
+}
+
+#[tokio::test]
+async fn many_ends_are_confirmed_each_for_itself() {
+    let server = shop().await;
+    let session = session(&server).await;
+    let names = ["a", "b", "c", "d", "mislaid"];
+    let mut had = all(session.subscribe_all(papers(&names)).await);
+    let shared = all(session.subscribe_all(papers(&["b"])).await);
+    had.extend(all(session.subscribe_all(papers(&["a"])).await));
+    let ended = session.unsubscribe_all(had, LONG).await;
+    let told: Vec<_> = ended.iter().map(|one| one.as_ref().ok()).collect();
+    // Both of the first paper are let go of; the venue is told when the second is.
+    let (shared_by, confirmed) = (Unsubscribed::Shared, Unsubscribed::Confirmed);
+    assert_eq!(
+        told,
+        [
+            Some(&shared_by),
+            Some(&shared_by),
+            Some(&confirmed),
+            Some(&confirmed),
+            None,
+            Some(&confirmed),
+        ]
+    );
+    let refused = ended[4].as_ref().expect_err("it was left out");
+    assert!(
+        matches!(refused, UnsubscribeError::Rejected { channel, .. } if channel == "mislaid"),
+        "{refused:?}"
+    );
+    assert_eq!(
+        asked(&server, "cancel"),
+        [vec!["c", "d", "mislaid"], vec!["a"]]
+    );
+    assert_eq!(*session.channels(), [Arc::from("b")]);
+    let ended = session.unsubscribe_all(shared, LONG).await;
+    assert_eq!(ended.len(), 1);
+    let none: Vec<Subscription<Frame>> = Vec::new();
+    assert!(session.unsubscribe_all(none, LONG).await.is_empty());
+}
+
+#[tokio::test]
+async fn one_that_is_refused_with_its_whole_request_keeps_no_other_from_being_confirmed() {
+    let server = shop().await;
+    let session = session(&server).await;
+    let names = ["a", "banned", "b", "c"];
+    let results = session.subscribe_all(papers(&names)).await;
+    for (name, result) in names.into_iter().zip(&results) {
+        match result {
+            Ok(paper) => assert_eq!(paper.channel(), Some(name)),
+            Err(SubscribeError::Rejected { channel, .. }) => {
+                assert_eq!((name, &**channel), ("banned", "banned"));
+            }
+            Err(other) => panic!("{name}: {other}"),
+        }
+    }
+    assert_eq!(
+        asked(&server, "order"),
+        [
+            vec!["a", "banned", "b"],
+            vec!["c"],
+            vec!["a"],
+            vec!["banned"],
+            vec!["b"],
+        ]
+    );
+    // Restored without it.
+    session.reconnect().await.expect("live again");
+    assert_eq!(asked(&server, "order")[5..], [vec!["a", "b", "c"]]);
+}
+
+#[tokio::test]
+async fn one_end_that_is_refused_keeps_no_other_from_being_confirmed() {
+    let server = shop().await;
+    let session = session(&server).await;
+    let names = ["a", "paid for a year", "b", "c"];
+    let had = all(session.subscribe_all(papers(&names)).await);
+    let ended = session.unsubscribe_all(had, LONG).await;
+    for (name, one) in names.into_iter().zip(ended) {
+        match one {
+            Ok(became) => assert_eq!(became, Unsubscribed::Confirmed, "{name}"),
+            Err(UnsubscribeError::Rejected { channel, detail }) => {
+                assert_eq!((name, &*channel), ("paid for a year", "paid for a year"));
+                assert!(detail.contains("December"), "{detail}");
+            }
+            Err(other) => panic!("{name}: {other}"),
+        }
+    }
+    assert_eq!(
+        asked(&server, "cancel"),
+        [
+            vec!["a", "paid for a year", "b"],
+            vec!["c"],
+            vec!["a"],
+            vec!["paid for a year"],
+            vec!["b"],
+        ]
+    );
+}
+
+#[tokio::test]
+async fn what_is_wanted_again_is_cancelled_before_it_is_ordered() {
+    let server = shop().await;
+    let session = session(&server).await;
+    let had = all(session.subscribe_all(papers(&["a", "b", "c"])).await);
+    drop(had);
+    let again = all(session.subscribe_all(papers(&["c", "a"])).await);
+    let methods: Vec<Value> = server
+        .received()
+        .into_iter()
+        .filter_map(|entry| match entry.kind {
+            ReceivedKind::Text(text) => serde_json::from_str::<Value>(&text).ok(),
+            _ => None,
+        })
+        .map(|request| json!([request["method"], request["params"]]))
+        .collect();
+    assert_eq!(
+        methods,
+        [
+            json!(["order", ["a", "b", "c"]]),
+            json!(["cancel", ["a", "b", "c"]]),
+            json!(["order", ["c", "a"]]),
+        ]
+    );
+    for mut paper in again {
+        hears(&server, &mut paper).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_that_are_dropped_while_the_manager_works_are_gathered_too() {
+    let server = shop().await;
+    let session = session(&server).await;
+    let count = 600;
+    let channels = (0..count).map(|number| Channel::new(number.to_string()));
+    let mut had = all(session.subscribe_all(channels).await);
+    let last = had.pop().expect("one of them");
+    drop(had);
+    // The venue answers in the order of the requests.
+    last.unsubscribe(LONG).await.expect("the last of them");
+    let requests = asked(&server, "cancel");
+    assert_eq!(requests.iter().map(Vec::len).sum::<usize>(), count);
+    // Three in each, but for the last of what was gathered together.
+    assert!(requests.len() < count / 2, "{}", requests.len());
+}
+
+#[tokio::test]
+async fn a_connection_that_ends_ends_the_wait_for_all_of_them() {
+    let server = ScriptedServer::builder().respond(|text| {
+        let request: Value = serde_json::from_str(text).ok()?;
+        let ordered = request["method"] == "order";
+        let answer = json!({ "jsonrpc": "2.0", "id": request["id"], "result": request["params"] });
+        ordered.then(|| answer.to_string())
+    });
+    let server = server.start().await.expect("a server");
+    let session = session(&server).await;
+    let had = all(session.subscribe_all(papers(&["a", "b"])).await);
+    let cut = async {
+        let cancel = server.expect_message(json!({ "method": "cancel" }), LONG);
+        cancel.await.expect("asked");
+        session.shutdown().await
+    };
+    let (ended, _) = tokio::join!(session.unsubscribe_all(had, LONG), cut);
+    for (name, one) in ["a", "b"].into_iter().zip(ended) {
+        assert!(
+            matches!(&one, Err(UnsubscribeError::ConnectionLost { channel }) if channel == name),
+            "{one:?}"
+        );
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -48,6 +48,14 @@ pub enum Action {
         /// The channels.
         channels: Vec<Arc<str>>,
     },
+    /// The venue refused a batch of several as a whole: ask for each of these channels by itself
+    /// ([`Establish::on_wishes_apart`](super::Establish::on_wishes_apart)).
+    SubscribeApart {
+        /// The connection's epoch.
+        epoch: Epoch,
+        /// The channels.
+        channels: Vec<Arc<str>>,
+    },
     /// These channels were refused.
     Refuse {
         /// The connection's epoch.
@@ -68,6 +76,14 @@ pub enum Action {
     },
     /// The venue confirmed that it sends these channels no more.
     ConfirmRelease {
+        /// The connection's epoch.
+        epoch: Epoch,
+        /// The channels.
+        channels: Vec<Arc<str>>,
+    },
+    /// The venue refused a batch of several as a whole: tell it of each of these channels by itself
+    /// ([`Establish::on_released_apart`](super::Establish::on_released_apart)).
+    ReleaseApart {
         /// The connection's epoch.
         epoch: Epoch,
         /// The channels.

@@ -508,7 +508,8 @@ fn a_release_ends_as_confirmed_refused_or_postponed() {
         );
         end(&mut machine, tag)
     };
-    let actions = release(&|machine, tag| machine.on_result(tag, None, &[], now));
+    let confirmed = [name("a")];
+    let actions = release(&|machine, tag| machine.on_result(tag, None, &confirmed, now));
     assert!(
         matches!(&actions[..], [Action::ConfirmRelease { epoch, channels }]
             if *epoch == first() && channels[..] == [name("a")]),
@@ -545,6 +546,94 @@ fn a_release_ends_as_confirmed_refused_or_postponed() {
                 Action::PostponeRelease { .. }
             ]
         ),
+        "{actions:?}"
+    );
+}
+
+#[test]
+fn what_the_venue_leaves_out_of_its_list_is_not_released() {
+    let now = Instant::now();
+    let mut machine = live(now);
+    let tag = called(
+        &machine.on_released(first(), vec![batch(&["a", "b"])]),
+        "subscribe",
+    );
+    let actions = machine.on_result(tag, None, &[name("b")], now);
+    assert!(
+        matches!(&actions[..], [
+            Action::ConfirmRelease { channels: released, .. },
+            Action::RefuseRelease { channels: left_out, .. },
+        ] if released[..] == [name("b")] && left_out[..] == [name("a")]),
+        "{actions:?}"
+    );
+}
+
+#[test]
+fn a_batch_of_ends_that_is_refused_is_told_apart_once() {
+    let now = Instant::now();
+    let mut machine = live(now);
+    let both = || vec![batch(&["a", "b"])];
+    let tag = called(&machine.on_released(first(), both()), "subscribe");
+    let actions = machine.on_failure(tag, failure(Recovery::Stop), now);
+    assert!(
+        matches!(&actions[..], [Action::ReleaseApart { epoch, channels }]
+            if *epoch == first() && channels[..] == [name("a"), name("b")]),
+        "{actions:?}"
+    );
+    // A platform that tells of both together all the same is not asked for ever.
+    let tag = called(&machine.on_released_apart(first(), both()), "subscribe");
+    let actions = machine.on_failure(tag, failure(Recovery::Stop), now);
+    assert!(
+        matches!(&actions[..], [Action::RefuseRelease { channels, .. }] if channels.len() == 2),
+        "{actions:?}"
+    );
+    let tag = called(&machine.on_released(first(), both()), "subscribe");
+    let actions = machine.on_failure(tag, failure(Recovery::Retry), now);
+    assert!(
+        matches!(&actions[..], [Action::PostponeRelease { .. }]),
+        "{actions:?}"
+    );
+}
+
+#[test]
+fn a_batch_of_wishes_that_is_refused_is_asked_for_apart_before_the_session_is_live() {
+    let now = Instant::now();
+    let mut machine = Establish::new();
+    let _ = machine.on_opened(first(), Vec::new());
+    let both = machine.on_wishes(first(), vec![batch(&["a", "b"])]);
+    let tag = called(&both, "subscribe");
+    let actions = machine.on_failure(tag, failure(Recovery::Stop), now);
+    assert!(
+        matches!(&actions[..], [Action::SubscribeApart { epoch, channels }]
+            if *epoch == first() && channels[..] == [name("a"), name("b")]),
+        "{actions:?}"
+    );
+    let apart = machine.on_wishes_apart(first(), vec![batch(&["a"]), batch(&["b"])]);
+    let [Action::Call { tag: a, .. }, Action::Call { tag: b, .. }] = &apart[..] else {
+        panic!("expected two calls, got {apart:?}");
+    };
+    let actions = machine.on_failure(*a, failure(Recovery::Stop), now);
+    assert!(
+        matches!(&actions[..], [Action::Refuse { channels, .. }] if channels[..] == [name("a")]),
+        "{actions:?}"
+    );
+    let actions = machine.on_result(*b, None, &[name("b")], now);
+    assert!(
+        matches!(&actions[..], [Action::Confirm { channels, .. }, Action::Live { .. }]
+            if channels[..] == [name("b")]),
+        "{actions:?}"
+    );
+}
+
+#[test]
+fn what_passes_is_not_asked_for_apart() {
+    let now = Instant::now();
+    let mut machine = live(now);
+    let both = machine.on_wishes(first(), vec![batch(&["a", "b"])]);
+    let tag = called(&both, "subscribe");
+    let actions = machine.on_failure(tag, failure(Recovery::Retry), now);
+    assert!(
+        matches!(&actions[..], [Action::Postpone { channels, .. }] if channels.len() == 2),
         "{actions:?}"
     );
 }
