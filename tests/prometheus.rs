@@ -158,6 +158,55 @@ async fn a_scrape_has_every_metric_of_the_table_in_prometheus_spelling() {
     }
 }
 
+/// A platform of this name, so that its series are told from those of the other tests.
+#[derive(Debug)]
+struct Named(&'static str);
+
+impl mainstay::Platform for Named {
+    fn name(&self) -> &str {
+        self.0
+    }
+}
+
+/// The value of the series of this name that has all of these labels.
+fn value_of(page: &str, name: &str, labels: &[&str]) -> Option<f64> {
+    let start = format!("{name}{{");
+    let mut lines = page.lines().filter(|line| line.starts_with(&start));
+    let line = lines.find(|line| labels.iter().all(|label| line.contains(label)))?;
+    line.rsplit_once(' ')?.1.parse().ok()
+}
+
+#[tokio::test]
+async fn an_endpoint_that_fails_has_fewer_points_than_the_one_that_serves() {
+    use mainstay::testing::{Script, ScriptedServer};
+    use mainstay::{Config, Session};
+
+    let scraped = page();
+    let refusing = ScriptedServer::builder().script(Script::refuse(503, &[], "later"));
+    let refusing = refusing.start().await.expect("a server");
+    let willing = ScriptedServer::plain().await.expect("a server");
+    let config = Config::builder(refusing.url())
+        .fallbacks([willing.url()])
+        .build()
+        .expect("valid");
+    let session = Session::start(Named("two_places"), config).await;
+    let session = session.expect("a session");
+    let page = scrape(scraped.address()).await;
+    let score = |place: &str| {
+        let place = format!("endpoint=\"{place}\"");
+        let labels = ["session=\"two_places\"", &*place];
+        value_of(&page, "mainstay_endpoint_score", &labels)
+    };
+    let first = score("0").expect("a score");
+    assert!(first < 100.0, "{first}");
+    assert_eq!((score("1"), score("2")), (Some(100.0), None));
+    let scores = page.lines().filter(|line| line.contains("_score{"));
+    for line in scores {
+        assert!(!line.contains("127.0.0.1"), "{line}");
+    }
+    session.shutdown().await;
+}
+
 #[tokio::test]
 async fn what_ended_sessions_counted_stays_counted() {
     use mainstay::Client;

@@ -166,6 +166,20 @@ pub const TABLE: &[Instrument] = &[
         }),
     },
     Instrument {
+        name: "mainstay.endpoint.score",
+        unit: "{point}",
+        attributes: &["session", "endpoint"],
+        description: "How well an endpoint has served lately, from 0 to 100: the next attempt goes to the best.",
+        source: Source::Gauge(|look, tell| {
+            for (name, tally) in &look.sessions {
+                for (index, score) in tally.held.scores.iter().enumerate() {
+                    let place = index.to_string();
+                    tell.of(f64::from(*score), &[name.into(), place.as_str().into()]);
+                }
+            }
+        }),
+    },
+    Instrument {
         name: "mainstay.limiter.queued",
         unit: "{request}",
         attributes: &["limiter", "pool"],
@@ -285,6 +299,10 @@ pub const ATTRIBUTES: &[(&str, &str)] = &[
     ("fate", "`answered` `not_sent` `unknown` `given_up`"),
     ("network.io.direction", "`receive` `transmit`"),
     ("queue", "`messages` `requests` `control`"),
+    (
+        "endpoint",
+        "its place in the configuration, from 0: the endpoint that is preferred, then the fallbacks",
+    ),
     (
         "limiter",
         "the limiter's name in events; a gate's own is its name and `/attempts`",

@@ -72,6 +72,8 @@ pub(crate) struct Held {
     pub(crate) control: usize,
     /// Channels that are wanted, and those of them that the venue has confirmed.
     pub(crate) channels: (usize, usize),
+    /// The scores of the places that it may connect to, in the order of preference; of several sessions the lowest.
+    pub(crate) scores: Vec<u8>,
     /// The share of its intensity that each supervisor has used, by path.
     pub(crate) intensities: BTreeMap<String, f64>,
 }
@@ -220,6 +222,12 @@ impl Look {
         held.control += metrics.control_backlog;
         held.channels.0 += metrics.channels;
         held.channels.1 += metrics.confirmed_channels;
+        for (index, place) in plane.places.status().iter().enumerate() {
+            match held.scores.get_mut(index) {
+                Some(lowest) => *lowest = place.score.min(*lowest),
+                None => held.scores.push(place.score),
+            }
+        }
         for (path, used) in plane.counters.snapshot().intensities {
             let known = held.intensities.entry(path).or_default();
             *known = known.max(used);
