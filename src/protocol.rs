@@ -17,11 +17,13 @@ pub mod establish;
 #[cfg(feature = "fast-wire")]
 pub mod framing;
 pub mod health;
+pub mod high_water;
 pub(crate) mod json;
 pub mod json_rpc;
 pub mod latency;
 pub mod limiter;
 pub mod liveness;
+pub mod losses;
 pub mod market;
 pub mod outbox;
 pub mod reconcile;

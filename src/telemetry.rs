@@ -42,6 +42,7 @@
 //! | `mainstay::subscription` | info | `fresh` | `epoch` `channel` `quiet_us` |
 //! | `mainstay::session` | info | `market said` | `market` `who` |
 //! | `mainstay::gap` | warn | `gap` | `epoch` `cause` `subscriptions` |
+//! | `mainstay::queue` | warn | `filling` | `queue` `waiting` `capacity` (`bytes`) (`max_bytes`) (`channel`) |
 //! | `mainstay::limit` | trace | `consumed` | `pool` `count` `cost` `tokens` |
 //! | `mainstay::limit` | trace | `refilled` | `pool` `before` `after` `refill` `every_us` |
 //! | `mainstay::limit` | debug | `queued` | `pool` `queued` `capacity` |
@@ -73,6 +74,7 @@
 //! | `connect.dns` `connect.tcp` `connect.tls` `connect.upgrade` `connect.auth` `connect.restore` `connect.first_data` | `mainstay::connection` | info | a part of the attempt | `otel.status_code` `error.type` |
 //! | `outage` | `mainstay::session` | info | the loss of a live session, live again or the session's end | `session` `otel.status_code` `cause` `attempts` `epoch` `ended_by` |
 //! | `gap` | `mainstay::gap` | debug | what one subscription misses, the interruption until it goes on | `session` `channel` `cause` `epoch` |
+//! | `loss` | `mainstay::gap` | debug | what one subscription loses while its stream goes on, the first lost message until it has caught up | `session` `channel` `cause` `lost` |
 //! | `batch` | `mainstay::message` | debug | a batch of received frames while it is handed to its subscribers | `session` `epoch` `frames` `bytes` |
 //! | `message` | `mainstay::actor` | debug | an actor at work on one control message | `otel.name` `session` `actor.name` `actor.id` `message` |
 //!
@@ -86,8 +88,13 @@
 //! - `connect.auth` are all steps of the platform's opening; it and `connect.restore` are absent without a
 //!   platform, `connect.first_data` also without the limit of that name, `connect.dns` with a connector of the user's.
 //! - `gap` is a root that follows from the outage, if it is part of one: there is one for each subscription that is
-//!   interrupted. `epoch` is the connection on which it goes on, and is absent if it does not. What a slow consumer
-//!   loses has none.
+//!   interrupted. `epoch` is the connection on which it goes on, and is absent if it does not.
+//! - `loss` is a root and follows from nothing, since its cause lies in the program (`lagged`: the consumer is slow) or in the
+//!   messages (`undecodable`, `sequence_break`). There is at most one a second for each subscription and each of the two,
+//!   however many messages and gaps it stands for. What a slow consumer loses ends when less than three fifths of its queue
+//!   are taken, what it finds itself with its next batch, and both with what comes after a second, so that a flood that
+//!   lasts has one span after the other. `lost` are the messages lost since the one before it ended.
+//! - After a break that only a fresh subscription mends there is a `gap` from the break until the snapshot has come.
 //! - `message` is a root, and follows from the span that the message was sent in, if there was one; `message` is
 //!   its kind. It is called by actor and kind (`otel.name`). The Recorder has none.
 //! - `batch` there is for those who ask, one in as many as they say
@@ -114,6 +121,13 @@
 //! | `pool.failover` | `failover` | the connection id instead of a process |
 //! | `subscription_manager.add`, `.remove` | `added`, `removed` | |
 //! | `subscription_manager.restore`, `subscription.restored`, `.restoration_failed` | `restored`, `restoration failed` | the venue's confirmation, not our request |
+//!
+//! | "warn at 0.8" of the buffers that their documents promise | `filling` | nobody is throttled: what happens to a full queue is its own rule, see [`Overflow`](crate::config::Overflow) |
+//!
+//! `filling` is told of once when four fifths of a queue are taken, of its items or of its bytes, and again when less than three
+//! fifths were taken meanwhile, at most once a second for each queue. `queue` is `messages` (those that wait for a
+//! consumer, with the `channel`), `offline` (what waits for the session to be live) or `requests` (what waits to be
+//! written). The limiter's own queue has `pressure changed`.
 //!
 //! The supervisors' own events have the target `supervisors`; see that crate.
 //!
@@ -152,6 +166,8 @@ pub const REQUEST: &str = "mainstay::request";
 pub const SUBSCRIPTION: &str = "mainstay::subscription";
 /// Target of events about a session's recording.
 pub const RECORDING: &str = "mainstay::recording";
+/// Target of queues that fill up.
+pub const QUEUE: &str = "mainstay::queue";
 /// Target of announced gaps.
 pub const GAP: &str = "mainstay::gap";
 /// Target of errors, whether somebody was told of them or not.

@@ -208,6 +208,44 @@ async fn an_endpoint_that_fails_has_fewer_points_than_the_one_that_serves() {
 }
 
 #[tokio::test]
+async fn how_full_the_fullest_queue_is_is_on_the_page() {
+    use mainstay::config::{Overflow, Queue};
+    use mainstay::testing::{Matcher, Script, ScriptedServer};
+    use mainstay::{Config, Session};
+
+    let scraped = page();
+    let script = Script::new()
+        .await_message(Matcher::method("print"))
+        .repeat(5, Script::new().send("news"))
+        .reply("printed");
+    let server = ScriptedServer::builder().script(script).start().await;
+    let server = server.expect("a server");
+    let config = Config::builder(server.url()).build().expect("valid");
+    let session = Session::start(Named("half_full"), config).await;
+    let session = session.expect("a session");
+    let unread = session.messages_with(Queue::new(10, Overflow::DropOldest));
+    let nearly_empty = session.messages();
+    let printed: String = session
+        .request("print", &serde_json::json!({}))
+        .await
+        .expect("an edition");
+    assert_eq!(printed, "printed");
+    let page = scrape(scraped.address()).await;
+    let share = |queue: &str| {
+        let queue = format!("queue=\"{queue}\"");
+        let labels = ["session=\"half_full\"", &*queue];
+        value_of(&page, "mainstay_queue_pressure_ratio", &labels)
+    };
+    assert_eq!(share("messages"), Some(0.5));
+    assert_eq!(
+        (share("requests"), share("offline")),
+        (Some(0.0), Some(0.0))
+    );
+    drop((unread, nearly_empty));
+    session.shutdown().await;
+}
+
+#[tokio::test]
 async fn what_ended_sessions_counted_stays_counted() {
     use mainstay::Client;
     use mainstay::testing::ScriptedServer;

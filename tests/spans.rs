@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use mainstay::adapters::deribit::{self, Deribit, Interval};
-use mainstay::config::Tls;
+use mainstay::config::{Overflow, Queue, Tls};
+use mainstay::error::DecodeError;
 use mainstay::supervisors::Backoff;
 use mainstay::testing::deribit::{DeribitSimulator, Fault};
 use mainstay::testing::{Matcher, Script, ScriptedServer, ScriptedServerBuilder};
-use mainstay::{Call, Client, Config, Event, Session};
+use mainstay::{Call, Channel, Client, Config, Event, Frame, Message, Session};
 use serde_json::json;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
@@ -586,6 +587,187 @@ async fn ten_thousand_messages_open_no_span() {
         before.get_or_insert_with(|| spans.ours());
     }
     assert_eq!(Some(spans.ours()), before);
+    session.shutdown().await;
+    spans.none_is_open();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_that_a_consumer_does_not_keep_up_with_is_one_span_a_second() {
+    const EACH: u32 = 1000;
+    let spans = Spans::default();
+    let _listening = spans.listen();
+    let flood = Script::new()
+        .await_message(Matcher::method("flood"))
+        .repeat(EACH, Script::new().send("a message"))
+        .reply("over");
+    let server = ScriptedServer::builder()
+        .in_memory(true)
+        .script(Script::new().repeat(4, flood))
+        .start()
+        .await
+        .expect("a server");
+    let config = Config::builder(server.url())
+        .connector(server.connector().expect("in memory"))
+        .build()
+        .expect("valid");
+    let session = Client::connect_with(config).await.expect("a session");
+    let queue = Queue::new(10, Overflow::DropOldest);
+    let mut slow = session.messages_with(queue);
+    let flood = async || {
+        let over: String = session.request("flood", &json!({})).await.expect("a flood");
+        assert_eq!(over, "over");
+    };
+    let losses = |spans: &Spans| {
+        let losses = spans.named("loss").into_iter();
+        let lost = losses.map(|(_, span)| span.fields.get("lost").cloned());
+        lost.collect::<Vec<_>>()
+    };
+    flood().await;
+    flood().await;
+    // However many are lost and however many gaps that makes: one span, which is still open.
+    assert_eq!(losses(&spans), [None]);
+    let (_, loss) = spans.one("loss");
+    assert_eq!((loss.parent, loss.follows.len()), (None, 0));
+    assert_eq!(loss.field("cause"), "lagged");
+
+    // The second is over with the next batch, and what is lost after that is another span's.
+    tokio::time::advance(Duration::from_secs(1)).await;
+    flood().await;
+    let told = losses(&spans);
+    assert_eq!(told.len(), 2, "{told:?}");
+    let first: u64 = told[0].as_ref().expect("closed").parse().expect("a number");
+    assert!(first > u64::from(2 * EACH - 20), "{first}");
+    // The consumer catches up.
+    let mut lost = 0;
+    let mut had = 0;
+    while had < 10 {
+        match slow.next().await.expect("the stream goes on") {
+            Event::Data(_) => had += 1,
+            Event::Gap(gap) => lost += gap.missed.expect("counted"),
+            _ => {}
+        }
+    }
+    assert_eq!(lost, u64::from(3 * EACH - 10));
+    let sum = |spans: &Spans| {
+        let told = losses(spans).into_iter();
+        let told = told.map(|lost| lost.expect("closed").parse::<u64>().expect("a number"));
+        told.sum::<u64>()
+    };
+    assert_eq!(sum(&spans), lost);
+    // Too soon after the last one began: its losses are told with those of the next.
+    flood().await;
+    assert_eq!(losses(&spans).len(), 2);
+    drop(slow);
+    session.shutdown().await;
+    spans.none_is_open();
+}
+
+#[tokio::test]
+async fn a_consumer_that_is_ended_for_its_slowness_has_a_span_of_that() {
+    let spans = Spans::default();
+    let _listening = spans.listen();
+    let flood = Script::new()
+        .await_message(Matcher::method("flood"))
+        .repeat(20, Script::new().send("a message"))
+        .reply("over");
+    let server = ScriptedServer::builder().script(flood).start().await;
+    let server = server.expect("a server");
+    let session = Client::connect(server.url()).await.expect("a session");
+    let slow = session.messages_with(Queue::new(10, Overflow::Disconnect));
+    let over: String = session.request("flood", &json!({})).await.expect("a flood");
+    assert_eq!(over, "over");
+    let (_, loss) = spans.one("loss");
+    assert!(loss.closed);
+    assert_eq!(loss.field("lost"), "1");
+    drop(slow);
+    session.shutdown().await;
+}
+
+/// A message that is a number, and one only.
+#[derive(Debug)]
+struct Number;
+
+impl Message for Number {
+    fn decode(frame: &Frame) -> Result<Self, DecodeError> {
+        serde_json::from_slice::<serde_json::Value>(frame.payload())
+            .ok()
+            .and_then(|message| message["params"]["data"].as_u64())
+            .map(|_| Self)
+            .ok_or_else(|| DecodeError::new("number", "it is none"))
+    }
+}
+
+#[tokio::test]
+async fn messages_that_cannot_be_read_are_one_span_however_many_they_are() {
+    let spans = Spans::default();
+    let _listening = spans.listen();
+    let notification = |data: serde_json::Value| {
+        let params = json!({ "channel": "numbers", "data": data });
+        json!({ "jsonrpc": "2.0", "method": "subscription", "params": params }).to_string()
+    };
+    let nonsense = Script::new().send(notification(json!("not to be told")));
+    let script = Script::new()
+        .await_message(Matcher::method("begin"))
+        .repeat(50, nonsense)
+        .send(notification(json!(1)));
+    let server = ScriptedServer::builder().script(script).start().await;
+    let server = server.expect("a server");
+    let session = Client::connect(server.url()).await.expect("a session");
+    let numbers = session.subscribe(Channel::<Number>::new("numbers")).await;
+    let mut numbers = numbers.expect("a subscription");
+    session.notify("begin", &json!({})).await.expect("written");
+    let mut gaps = 0;
+    loop {
+        let event = tokio::time::timeout(LONG, numbers.next()).await;
+        match event.expect("in time").expect("the stream goes on") {
+            Event::Data(_) => break,
+            Event::Gap(_) => gaps += 1,
+            _ => {}
+        }
+    }
+    assert_eq!(gaps, 50);
+    drop(numbers);
+    let losses = spans.named("loss");
+    assert!((1..=2).contains(&losses.len()), "{losses:#?}");
+    for (_, loss) in losses {
+        assert!(loss.closed && loss.parent.is_none(), "{loss:#?}");
+        assert_eq!(
+            (loss.field("cause"), loss.field("channel")),
+            ("undecodable", "numbers")
+        );
+    }
+    assert!(!format!("{:?}", spans.all()).contains("not to be told"));
+    session.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_break_in_a_venues_numbers_is_a_gap_until_the_snapshot_has_come() {
+    let spans = Spans::default();
+    let _listening = spans.listen();
+    let simulator = DeribitSimulator::builder().start().await;
+    let simulator = simulator.expect("a simulator");
+    let config = Config::builder(simulator.url()).build().expect("valid");
+    let deribit = Deribit::builder().build().expect("valid");
+    let session = Session::start(deribit, config).await.expect("a session");
+    let book = deribit::book("BTC-PERPETUAL", Interval::Ms100);
+    let mut book = session.subscribe(book).await.expect("a subscription");
+    let mut next = async || {
+        let event = tokio::time::timeout(LONG, book.next()).await;
+        event.expect("in time").expect("the stream goes on")
+    };
+    assert!(matches!(next().await, Event::Data(_)));
+    simulator.inject(Fault::SequenceBreak {
+        channel: "book.BTC-PERPETUAL.100ms".to_owned(),
+    });
+    while !matches!(next().await, Event::Gap(_)) {}
+    let (_, gap) = spans.one("gap");
+    assert!(!gap.closed && gap.follows.is_empty(), "{gap:#?}");
+    while !matches!(next().await, Event::Resynced(_)) {}
+    let (_, gap) = spans.one("gap");
+    assert!(gap.closed && gap.parent.is_none(), "{gap:#?}");
+    assert_eq!(gap.field("cause"), "sequence_break");
+    assert_eq!(gap.field("channel"), "book.BTC-PERPETUAL.100ms");
+    assert_eq!(gap.field("epoch"), "1");
     session.shutdown().await;
     spans.none_is_open();
 }

@@ -5,6 +5,8 @@
 
 #[path = "surface/batch.rs"]
 mod batch;
+#[path = "surface/filling.rs"]
+mod filling;
 #[path = "surface/given_up.rs"]
 mod given_up;
 #[path = "surface/hand_over.rs"]

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use mainstay::config::{BreakerPolicy, Ladder, Liveness, RateLimits, Record};
+use mainstay::config::{BreakerPolicy, Ladder, Liveness, Overflow, Queue, RateLimits, Record};
 use mainstay::hooks::{Admission, Hooks, RateLimitHook};
 use mainstay::platform::{Batch, Call, JsonRpc, Platform, Route};
 use mainstay::pool::{Pool, PoolSpec};
@@ -326,6 +326,26 @@ async fn endpoints_tell(ear: &Arc<Ear>) {
     session.shutdown().await;
 }
 
+/// A session whose consumer does not read, so that its queue fills up.
+async fn queues_tell(ear: &Arc<Ear>) {
+    let script = Script::new()
+        .await_message(Matcher::method("wake"))
+        .repeat(4, Script::new().send("news"));
+    let server = ScriptedServer::builder().script(script);
+    let server = server.start().await.expect("a server");
+    let config = Config::builder(server.url())
+        .collector(ear.clone())
+        .build()
+        .expect("valid");
+    let session = Session::start(Bazaar, config).await.expect("a session");
+    let unread = session.messages_with(Queue::new(5, Overflow::DropOldest));
+    session.notify("wake", &json!({})).await.expect("written");
+    ear.hears("mainstay::queue", "filling").await;
+    assert_eq!(session.metrics().counter("queues_filling"), Some(1));
+    drop(unread);
+    session.shutdown().await;
+}
+
 /// A pool of two, of which the first loses a request with its connection.
 async fn pools_tell(ear: &Arc<Ear>) {
     let cut = Script::new().await_message(Matcher::method("read")).reset();
@@ -445,6 +465,7 @@ async fn every_event_of_the_table_happens_and_every_event_that_happens_is_in_the
     assert!(server.failures().is_empty(), "{:?}", server.failures());
     late_answers_tell(&ear).await;
     silence_tells(&ear).await;
+    queues_tell(&ear).await;
     limits_tell(&ear).await;
     pools_tell(&ear).await;
     gates_tell(&ear).await;

@@ -155,13 +155,27 @@ pub const TABLE: &[Instrument] = &[
         name: "mainstay.queue.depth",
         unit: "{item}",
         attributes: &["session", "queue"],
-        description: "What waits: messages for consumers, requests to be written, control frames to be looked at.",
+        description: "What waits: messages for consumers, requests to be written or for a live session, control frames to be looked at.",
         source: Source::UpDownCounter(|look, tell| {
             for (name, tally) in &look.sessions {
                 let held = &tally.held;
                 tell.size(held.messages, &[name.into(), "messages".into()]);
                 tell.size(held.requests, &[name.into(), "requests".into()]);
                 tell.size(held.control, &[name.into(), "control".into()]);
+                tell.size(held.offline, &[name.into(), "offline".into()]);
+            }
+        }),
+    },
+    Instrument {
+        name: "mainstay.queue.pressure",
+        unit: "1",
+        attributes: &["session", "queue"],
+        description: "How full the fullest queue of its kind is, of what it may hold.",
+        source: Source::Gauge(|look, tell| {
+            for (name, tally) in &look.sessions {
+                for (queue, share) in &tally.held.fullest {
+                    tell.of(*share, &[name.into(), (*queue).into()]);
+                }
             }
         }),
     },
@@ -298,7 +312,11 @@ pub const ATTRIBUTES: &[(&str, &str)] = &[
     ),
     ("fate", "`answered` `not_sent` `unknown` `given_up`"),
     ("network.io.direction", "`receive` `transmit`"),
-    ("queue", "`messages` `requests` `control`"),
+    (
+        "queue",
+        "`messages` (for consumers), `requests` (to be written), `control` (frames to be looked at), `offline` (requests \
+         that wait for a live session)",
+    ),
     (
         "endpoint",
         "its place in the configuration, from 0: the endpoint that is preferred, then the fallbacks",

@@ -14,6 +14,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use super::high_water::{HighWater, Level};
 use crate::config::Offline;
 
 /// Where something stands in the queue.
@@ -85,6 +86,7 @@ pub struct Outbox<T> {
     /// Set while somebody takes out one after the other.
     emptying: bool,
     status: OutboxStatus,
+    high_water: HighWater,
 }
 
 impl<T> Outbox<T> {
@@ -97,6 +99,7 @@ impl<T> Outbox<T> {
             last: 0,
             emptying: false,
             status: OutboxStatus::default(),
+            high_water: HighWater::default(),
         }
     }
 
@@ -104,6 +107,23 @@ impl<T> Outbox<T> {
     #[must_use]
     pub fn status(&self) -> OutboxStatus {
         self.status
+    }
+
+    /// Somebody was let in at `now`: how full it is, if that is to be told.
+    pub fn filling(&mut self, now: Instant) -> Option<Level> {
+        let level = self.level();
+        self.high_water.on_rise(level, now).then_some(level)
+    }
+
+    /// How much of what the bounds allow is taken.
+    #[must_use]
+    pub fn level(&self) -> Level {
+        Level {
+            waiting: self.status.waiting,
+            capacity: self.limits.capacity,
+            bytes: self.status.bytes,
+            max_bytes: self.limits.bytes,
+        }
     }
 
     /// Whether somebody who comes now passes nobody by.
@@ -217,6 +237,7 @@ impl<T> Outbox<T> {
     fn out(&mut self, entry: Entry<T>) -> T {
         self.status.waiting -= 1;
         self.status.bytes -= entry.bytes;
+        self.high_water.on_fall(self.level());
         entry.item
     }
 }

@@ -7,18 +7,21 @@
 //! Invariants: the queue is bounded; a port resolves exactly once; a request whose caller has gone is
 //! not written; one that was written before its caller went is counted as given up until it resolves.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tracing::Span;
 
+use super::clock;
+use super::reporter::Reporter;
 use crate::close::CloseReason;
 use crate::frame::Frame;
 use crate::protocol::call::Call;
 use crate::protocol::continuity::Epoch;
+use crate::protocol::high_water::{HighWater, Level};
 use crate::protocol::recording::Mark;
 
 /// The sending end of one connection.
@@ -30,9 +33,38 @@ pub(crate) struct Line {
     pub(crate) sender: mpsc::Sender<Outbound>,
     /// A queue of its own for heartbeats and closing, so that a crowd of requests cannot hold them up.
     pub(crate) urgent: mpsc::Sender<Outbound>,
+    /// Who is told when the queue fills up, and whether that has been said.
+    reporter: Arc<Reporter>,
+    high_water: Mutex<HighWater>,
+    /// What `high_water` remembers, so that the lock is taken only while the queue is rather full.
+    above: AtomicBool,
 }
 
 impl Line {
+    /// How full the queue for requests is.
+    pub(crate) fn level(&self) -> Level {
+        let capacity = self.sender.max_capacity();
+        Level::of(capacity - self.sender.capacity(), capacity)
+    }
+
+    /// Something has been put into the queue: tells of it if it has filled up.
+    pub(crate) fn rose(&self) {
+        let level = self.level();
+        if !level.is_full() && !self.above.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut high_water = self
+            .high_water
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let told = high_water.on_rise(level, clock::now());
+        self.above.store(high_water.is_above(), Ordering::Relaxed);
+        drop(high_water);
+        if told {
+            self.reporter.filling("requests", None, level);
+        }
+    }
+
     /// How many wait to be written.
     pub(crate) fn queued(&self) -> usize {
         let waiting = |queue: &mpsc::Sender<Outbound>| queue.max_capacity() - queue.capacity();
@@ -64,12 +96,15 @@ pub(crate) struct LineSender {
 }
 
 impl LineSender {
-    /// Gives it its epoch.
-    pub(crate) fn into_line(self, epoch: Epoch) -> Line {
+    /// Gives it its epoch, and somebody to tell when it fills up.
+    pub(crate) fn into_line(self, epoch: Epoch, reporter: &Arc<Reporter>) -> Line {
         Line {
             epoch,
             sender: self.sender,
             urgent: self.urgent,
+            reporter: Arc::clone(reporter),
+            high_water: Mutex::default(),
+            above: AtomicBool::new(false),
         }
     }
 }

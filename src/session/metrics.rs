@@ -62,6 +62,8 @@ pub struct Metrics {
     pub heartbeats_missed: u64,
     /// Gaps that subscriptions were told of.
     pub gaps: u64,
+    /// Times that a queue was told of because four fifths of it were taken.
+    pub queues_filling: u64,
     /// What was paid to the session's own limiter, or to those that have this collector.
     pub tokens_consumed: u64,
     /// What time gave back to it.
@@ -121,6 +123,7 @@ impl Metrics {
             ("restorations_failed", self.restorations_failed),
             ("heartbeats_missed", self.heartbeats_missed),
             ("gaps", self.gaps),
+            ("queues_filling", self.queues_filling),
             ("tokens_consumed", self.tokens_consumed),
             ("tokens_refilled", self.tokens_refilled),
             ("requests_queued", self.requests_queued),
@@ -266,6 +269,7 @@ impl Rare {
             }
             TelemetryEvent::RestorationFailed { .. } => counted.restorations_failed += 1,
             TelemetryEvent::Gap { subscriptions, .. } => counted.gaps += subscriptions as u64,
+            TelemetryEvent::QueueFilling { .. } => counted.queues_filling += 1,
             TelemetryEvent::LimitQueued { .. } => counted.requests_queued += 1,
             TelemetryEvent::LimitQueueFull { .. } => counted.requests_refused += 1,
             TelemetryEvent::LimitExpired { count, .. } => counted.requests_expired += count,

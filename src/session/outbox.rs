@@ -18,6 +18,7 @@ use super::clock::{self, from_now};
 use super::limiter::{Limiter, Queued};
 use super::line::{Line, Outbound};
 use super::plane::SessionState;
+use super::reporter::Reporter;
 use super::request::{self, Toll};
 use crate::config::Offline;
 use crate::config::limits::Weight;
@@ -28,6 +29,8 @@ use crate::protocol::outbox::{self, OutboxStatus, Place, Refusal};
 pub(crate) struct Outbox {
     limits: Offline,
     limiter: Option<Limiter>,
+    /// Who is told when it fills up.
+    reporter: Arc<Reporter>,
     state: Mutex<State>,
     /// How many wait or are being handed on; changed with the state, read by those who come while it is zero.
     present: AtomicUsize,
@@ -59,7 +62,11 @@ struct Delivery {
 
 impl Outbox {
     /// An empty one, out of which things go through `limiter`.
-    pub(crate) fn new(limits: Offline, limiter: Option<Limiter>) -> Arc<Self> {
+    pub(crate) fn new(
+        limits: Offline,
+        limiter: Option<Limiter>,
+        reporter: &Arc<Reporter>,
+    ) -> Arc<Self> {
         let state = State {
             machine: outbox::Outbox::new(limits),
             line: None,
@@ -67,6 +74,7 @@ impl Outbox {
         Arc::new(Self {
             limits,
             limiter,
+            reporter: Arc::clone(reporter),
             state: Mutex::new(state),
             present: AtomicUsize::new(0),
         })
@@ -75,6 +83,12 @@ impl Outbox {
     /// How things stand.
     pub(crate) fn status(&self) -> OutboxStatus {
         self.lock(|state| state.machine.status())
+    }
+
+    /// How full it is, from 0 to 1.
+    #[cfg(any(feature = "otel", feature = "prometheus"))]
+    pub(crate) fn share(&self) -> f64 {
+        self.lock(|state| state.machine.level().share())
     }
 
     /// Whether somebody who comes now passes nobody by.
@@ -114,11 +128,15 @@ impl Outbox {
     }
 
     fn push(&self, waiting: Waiting, bytes: usize) -> Result<Place, Refusal> {
-        let (expired, pushed) = self.lock(|state| {
+        let (expired, pushed, filling) = self.lock(|state| {
             let now = clock::now();
             let expired = state.machine.expire(now);
-            (expired, state.machine.push(waiting, bytes, now))
+            let pushed = state.machine.push(waiting, bytes, now);
+            (expired, pushed, state.machine.filling(now))
         });
+        if let Some(level) = filling {
+            self.reporter.filling("offline", None, level);
+        }
         if let Some(age) = self.limits.max_age {
             for waiting in expired {
                 // A caller that has gone away does not want to know.
@@ -198,6 +216,7 @@ impl Drain {
                 }
                 (Some(delivery), _) => {
                     room.send(delivery.outbound);
+                    line.rose();
                     Ok(None)
                 }
                 (None, _) => Ok(None),

@@ -32,7 +32,7 @@ use super::secrets::Known;
 use super::send::Pings;
 use super::spans::Spans;
 use super::statistics::Counters;
-use super::subscriber::Subscriber;
+use super::subscriber::{Delivered, Subscriber};
 use super::tape::Tape;
 use super::vitals::HeartbeatHealth;
 use crate::close::{CloseReason, GapCause};
@@ -222,7 +222,7 @@ impl Plane {
                 .clone()
                 .map(|record| Tape::new(Arc::clone(&reporter), record, Some(&secrets))),
             secrets,
-            outbox: Outbox::new(config.offline, limiter.clone()),
+            outbox: Outbox::new(config.offline, limiter.clone(), &reporter),
             limiter,
             places: Places::new(config),
             gate,
@@ -367,7 +367,8 @@ impl Plane {
     pub(crate) fn open(&self, sender: LineSender) -> Epoch {
         let epoch = Epoch::new(self.opened.fetch_add(1, Ordering::AcqRel) + 1);
         self.pause(false);
-        self.line.store(Some(Arc::new(sender.into_line(epoch))));
+        let line = sender.into_line(epoch, &self.reporter);
+        self.line.store(Some(Arc::new(line)));
         self.counters.opened.fetch_add(1, Ordering::Relaxed);
         *lock(&self.open_since) = Some(clock::now());
         self.spans.opened(epoch);
@@ -643,6 +644,17 @@ impl Plane {
                 cause: cause.clone(),
                 subscriptions: told as u64,
             });
+        }
+    }
+
+    /// A batch was queued for a subscriber, and there is something to tell of that.
+    pub(crate) fn delivered(&self, subscriber: &Subscriber, delivered: Delivered) {
+        if let Some(level) = delivered.filling {
+            let channel = subscriber.channel.as_deref();
+            self.reporter.filling("messages", channel, level);
+        }
+        if delivered.loses {
+            self.spans.loss(self.reporter.name(), subscriber);
         }
     }
 

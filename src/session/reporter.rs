@@ -8,6 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::metrics::MetricsCollector;
+use crate::protocol::high_water::Level;
 use crate::telemetry::{Collector, TelemetryEvent};
 
 /// See the module's documentation.
@@ -38,6 +39,20 @@ impl Reporter {
     #[cfg(any(feature = "otel", feature = "prometheus"))]
     pub(crate) fn shared_name(&self) -> &Arc<str> {
         &self.session
+    }
+
+    /// A queue is so full.
+    pub(crate) fn filling(&self, queue: &'static str, channel: Option<&str>, level: Level) {
+        // What nobody counts has no bound.
+        let counted = level.max_bytes < usize::MAX;
+        self.report(&TelemetryEvent::QueueFilling {
+            queue,
+            channel,
+            waiting: level.waiting,
+            capacity: level.capacity,
+            bytes: counted.then_some(level.bytes),
+            max_bytes: counted.then_some(level.max_bytes),
+        });
     }
 
     /// Tells everybody.

@@ -161,12 +161,15 @@ pub(crate) fn submit(
         };
     }
     match line.sender.try_send(outbound) {
-        Ok(()) => Ok(Submitted {
-            method,
-            reply,
-            queued: None,
-            at: clock::now(),
-        }),
+        Ok(()) => {
+            line.rose();
+            Ok(Submitted {
+                method,
+                reply,
+                queued: None,
+                at: clock::now(),
+            })
+        }
         Err(TrySendError::Closed(_)) => Err(RequestError::NotSent {
             method,
             detail: JUST_ENDED.to_owned(),
@@ -253,10 +256,14 @@ pub(crate) async fn enqueue(
         return queued.map(Some).map_err(|error| error.to_string());
     }
     let outbound = match line.sender.try_send(outbound) {
-        Ok(()) => return Ok(None),
+        Ok(()) => {
+            line.rose();
+            return Ok(None);
+        }
         Err(TrySendError::Closed(_)) => return Err(JUST_ENDED.to_owned()),
         Err(TrySendError::Full(outbound)) => outbound,
     };
+    line.rose();
     match timeout_at(deadline, line.sender.send(outbound)).await {
         Ok(Ok(())) => Ok(None),
         Ok(Err(_)) => Err(JUST_ENDED.to_owned()),

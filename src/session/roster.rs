@@ -66,12 +66,16 @@ pub(crate) struct Held {
     pub(crate) in_flight: usize,
     /// Waiting for the connection to write them.
     pub(crate) requests: usize,
+    /// Waiting for the session to be live.
+    pub(crate) offline: usize,
     /// Waiting for consumers.
     pub(crate) messages: usize,
     /// Heartbeats and pongs that nobody has looked at.
     pub(crate) control: usize,
     /// Channels that are wanted, and those of them that the venue has confirmed.
     pub(crate) channels: (usize, usize),
+    /// How full the fullest of each kind of queue is, by the queue's name.
+    pub(crate) fullest: BTreeMap<&'static str, f64>,
     /// The scores of the places that it may connect to, in the order of preference; of several sessions the lowest.
     pub(crate) scores: Vec<u8>,
     /// The share of its intensity that each supervisor has used, by path.
@@ -218,10 +222,23 @@ impl Look {
         *held.sessions.entry(plane.status().label()).or_default() += 1;
         held.in_flight += metrics.pending_requests;
         held.requests += metrics.queued_requests;
+        held.offline += plane.outbox.status().waiting;
         held.messages += metrics.queued_messages;
         held.control += metrics.control_backlog;
         held.channels.0 += metrics.channels;
         held.channels.1 += metrics.confirmed_channels;
+        let table = plane.routes.snapshot();
+        let shares = table.all().filter(|subscriber| !subscriber.is_gone());
+        let messages = shares.map(|subscriber| subscriber.share());
+        let requests = plane.line().map_or(0.0, |line| line.level().share());
+        for (queue, share) in [
+            ("messages", messages.fold(0.0, f64::max)),
+            ("offline", plane.outbox.share()),
+            ("requests", requests),
+        ] {
+            let known = held.fullest.entry(queue).or_default();
+            *known = known.max(share);
+        }
         for (index, place) in plane.places.status().iter().enumerate() {
             match held.scores.get_mut(index) {
                 Some(lowest) => *lowest = place.score.min(*lowest),

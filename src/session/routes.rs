@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 
-use super::subscriber::Subscriber;
+use super::subscriber::{Delivered, Subscriber};
 use crate::frame::Frame;
 use crate::protocol::continuity::Epoch;
 
@@ -242,20 +242,28 @@ impl Sorter {
         true
     }
 
-    /// Hands the batch out. Calls `blocked` for each subscriber that now asks the reader to wait.
+    /// Hands the batch out. Calls `told` for each subscriber of which there is something to tell, and `blocked` for
+    /// each that now asks the reader to wait.
     pub(crate) fn deliver(
         &mut self,
         epoch: Epoch,
         received: Instant,
+        mut told: impl FnMut(&Subscriber, Delivered),
         mut blocked: impl FnMut(&Arc<Subscriber>),
     ) {
+        let mut noted = |subscriber: &Subscriber, delivered: Delivered| {
+            if delivered.is_notable() {
+                told(subscriber, delivered);
+            }
+        };
         for place in self.filled.drain(..) {
             let bin = &mut self.bins[place];
             if let Some((last, others)) = bin.subscribers.split_last() {
                 for subscriber in others {
-                    subscriber.deliver(&mut bin.frames.clone(), epoch, received);
+                    let delivered = subscriber.deliver(&mut bin.frames.clone(), epoch, received);
+                    noted(subscriber, delivered);
                 }
-                last.deliver(&mut bin.frames, epoch, received);
+                noted(last, last.deliver(&mut bin.frames, epoch, received));
             }
             bin.frames.clear();
             for subscriber in &bin.subscribers {

@@ -17,6 +17,7 @@ use tracing::Span;
 use super::plane::Plane;
 use super::statistics::{Counters, Fate};
 use super::subscriber::Subscriber;
+use crate::close::GapCause;
 use crate::config::{Config, Endpoint};
 use crate::error::RequestError;
 use crate::protocol::continuity::Epoch;
@@ -131,6 +132,12 @@ impl Spans {
         }
         gap.follows_from(self.outage());
         subscriber.keep_gap(gap);
+    }
+
+    /// A subscription begins to lose messages, because its consumer is slow.
+    pub(crate) fn loss(&self, session: &str, subscriber: &Subscriber) {
+        let cause = GapCause::Lagged.label();
+        subscriber.keep_loss(spans::loss(session, subscriber.channel.as_deref(), cause));
     }
 
     /// An attempt begins at `endpoint`, in the supervisor's span `start` if there is one, to which it and the outage are

@@ -21,6 +21,9 @@ use crate::error::EndReason;
 use crate::frame::Frame;
 use crate::platform::ChannelKind;
 use crate::protocol::continuity::{ContinuityQueue, Epoch, Items, OverflowRule};
+use crate::protocol::high_water::{HighWater, Level};
+use crate::protocol::losses::{LossAction, Losses};
+use crate::telemetry::spans;
 
 /// How far above its capacity a blocking queue may grow by one batch.
 pub(crate) const BATCH: usize = 256;
@@ -45,6 +48,22 @@ pub(crate) struct Subscriber {
 /// Nothing more is let in.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Over;
+
+/// What is to be told of a batch that has been queued; nearly always nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Delivered {
+    /// The queue has become so full.
+    pub(crate) filling: Option<Level>,
+    /// A stretch of losses begins.
+    pub(crate) loses: bool,
+}
+
+impl Delivered {
+    /// Whether there is anything to be told.
+    pub(crate) fn is_notable(self) -> bool {
+        self.loses || self.filling.is_some()
+    }
+}
 
 /// A queue at one moment.
 #[derive(Debug, Clone, Copy)]
@@ -77,6 +96,35 @@ struct Shared {
     widened: bool,
     /// Open while the stream is interrupted, if somebody listens.
     gap: Option<Span>,
+    high_water: HighWater,
+    losses: Losses,
+    /// Open while the consumer is behind and loses messages, if somebody listens. Set by the reader, taken by whoever
+    /// ends the stretch.
+    loss: Option<Span>,
+}
+
+/// A stretch of losses that is over.
+struct Lost {
+    span: Span,
+    lost: u64,
+}
+
+impl Drop for Lost {
+    fn drop(&mut self) {
+        self.span.record("lost", self.lost);
+    }
+}
+
+impl Shared {
+    /// The stretch that is open is over. To be dropped outside the lock.
+    fn caught_up(&mut self) -> Option<Lost> {
+        let span = self.loss.take()?;
+        let lost = match self.losses.on_caught_up(self.queue.dropped()) {
+            LossAction::End(lost) => lost,
+            LossAction::Nothing | LossAction::Begin => 0,
+        };
+        Some(Lost { span, lost })
+    }
 }
 
 impl Subscriber {
@@ -120,16 +168,72 @@ impl Subscriber {
                 held_until: None,
                 widened: false,
                 gap: None,
+                high_water: HighWater::default(),
+                losses: Losses::default(),
+                loss: None,
             }),
         })
     }
 
     /// Queues a batch of one epoch, if the consumer is there, and wakes it once. Takes `frames` over, and may leave
     /// room in their place.
-    pub(crate) fn deliver(&self, frames: &mut VecDeque<Frame>, epoch: Epoch, received: Instant) {
-        if !self.gone.load(Ordering::Relaxed) {
-            self.change(|queue| queue.push_batch(frames, epoch, received));
+    pub(crate) fn deliver(
+        &self,
+        frames: &mut VecDeque<Frame>,
+        epoch: Epoch,
+        received: Instant,
+    ) -> Delivered {
+        if self.is_gone() {
+            return Delivered::default();
         }
+        let mut shared = self.lock();
+        shared.queue.push_batch(frames, epoch, received);
+        let consumer = shared.consumer.take();
+        let level = self.level(&shared);
+        let filling = shared.high_water.on_rise(level, received);
+        let lost = shared.queue.dropped();
+        let (loses, caught_up) = match shared.losses.on_delivered(lost, received) {
+            LossAction::Nothing => (false, None),
+            LossAction::Begin if spans::hears_debug() => (true, None),
+            LossAction::Begin => {
+                shared.losses.forget(lost);
+                (false, None)
+            }
+            LossAction::End(lost) => (false, shared.loss.take().map(|span| Lost { span, lost })),
+        };
+        drop(shared);
+        drop(caught_up);
+        if let Some(consumer) = consumer {
+            consumer.wake();
+        }
+        let filling = filling.then_some(level);
+        Delivered { filling, loses }
+    }
+
+    /// How much of what the rule allows is taken.
+    fn level(&self, shared: &Shared) -> Level {
+        Level {
+            waiting: shared.queue.len(),
+            capacity: self.rule.capacity,
+            bytes: shared.queue.bytes(),
+            max_bytes: self.rule.bytes,
+        }
+    }
+
+    /// The span of the stretch of losses that has just begun. It is over when the consumer has caught up, or is gone.
+    pub(crate) fn keep_loss(&self, span: Span) {
+        let mut shared = self.lock();
+        if span.is_disabled() {
+            let lost = shared.queue.dropped();
+            shared.losses.forget(lost);
+            return;
+        }
+        shared.loss = Some(span);
+        // It may have caught up already, or have no consumer any more.
+        let over = self.is_gone() || shared.queue.is_ended() || self.level(&shared).is_calm();
+        let over = over.then(|| shared.caught_up()).flatten();
+        drop(shared);
+        drop(over);
     }
 
     /// Announces a gap since `since`, or since the last message if that came later. Whether it did:
@@ -170,8 +274,10 @@ impl Subscriber {
     /// Nothing will follow what is queued.
     pub(crate) fn end(&self, reason: EndReason) {
         self.change(|queue| queue.end(reason));
-        let gap = self.lock().gap.take();
-        drop(gap);
+        let mut shared = self.lock();
+        let (gap, loss) = (shared.gap.take(), shared.caught_up());
+        drop(shared);
+        drop((gap, loss));
     }
 
     /// The consumer has gone.
@@ -179,8 +285,9 @@ impl Subscriber {
         self.gone.store(true, Ordering::Relaxed);
         let mut shared = self.lock();
         let (reader, gap) = (shared.reader.take(), shared.gap.take());
+        let loss = shared.caught_up();
         drop(shared);
-        drop(gap);
+        drop((gap, loss));
         if let Some(reader) = reader {
             reader.wake();
         }
@@ -282,11 +389,19 @@ impl Subscriber {
         let mut shared = self.lock();
         shared.queue.pop_many(items, limit);
         self.narrow(&mut shared);
+        let level = self.level(&shared);
+        shared.high_water.on_fall(level);
+        let loss = match shared.loss {
+            Some(_) if level.is_calm() => shared.caught_up(),
+            Some(_) | None => None,
+        };
         if items.is_empty() && !shared.queue.is_ended() {
             match &mut shared.consumer {
                 Some(waker) => waker.clone_from(cx.waker()),
                 none => *none = Some(cx.waker().clone()),
             }
+            drop(shared);
+            drop(loss);
             return Poll::Pending;
         }
         let reader = if self.is_below(&shared) {
@@ -295,6 +410,7 @@ impl Subscriber {
             None
         };
         drop(shared);
+        drop(loss);
         if let Some(reader) = reader {
             reader.wake();
         }
@@ -315,6 +431,12 @@ impl Subscriber {
     pub(crate) fn held(&self) -> (usize, usize) {
         let shared = self.lock();
         (shared.queue.len(), shared.queue.bytes())
+    }
+
+    /// How full it is, from 0 to 1; above while the reader waits for room.
+    #[cfg(any(feature = "otel", feature = "prometheus"))]
+    pub(crate) fn share(&self) -> f64 {
+        self.level(&self.lock()).share()
     }
 
     /// The consumer found a gap in what it was given.

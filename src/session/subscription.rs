@@ -20,6 +20,7 @@ use std::time::Instant;
 use futures_util::Stream;
 use mainstay_supervisors::Address;
 pub use options::SubscribeOptions;
+use tracing::Span;
 pub use unsubscribe::Unsubscribed;
 
 use super::clock;
@@ -32,7 +33,9 @@ use crate::error::{DecodeError, EndReason};
 use crate::frame::Frame;
 use crate::platform::Message;
 use crate::protocol::continuity::{Epoch, Gap, Item, Items, Resynced};
+use crate::protocol::losses::{LossAction, Losses};
 use crate::protocol::sequence::{SequenceCheck, Step, Verdict};
+use crate::telemetry::spans;
 
 /// Items taken out of the queue at once: a reader's whole batch, so that it changes hands and is not copied.
 const TAKE: usize = BATCH;
@@ -89,7 +92,48 @@ pub struct Subscription<M> {
     sequence: SequenceCheck,
     /// Since when the sequence is broken and a snapshot is awaited.
     broken_since: Option<Instant>,
+    /// Open since then, until the stream goes on, if somebody listens.
+    gap: Option<Span>,
+    /// What it found to be lost while the stream went on.
+    losses: Found,
     over: bool,
+}
+
+/// What a consumer finds to be lost in what it is given.
+#[derive(Debug, Default)]
+struct Found {
+    lost: u64,
+    losses: Losses,
+    /// Open while messages are lost, if somebody listens. Set by the first, taken with the next batch.
+    span: Option<Span>,
+}
+
+impl Found {
+    /// So many more are lost; `open` makes a span.
+    fn lose(&mut self, lost: u64, at: Instant, open: impl FnOnce() -> Span) {
+        self.lost = self.lost.saturating_add(lost);
+        match self.losses.on_delivered(self.lost, at) {
+            LossAction::Begin if spans::hears_debug() => self.span = Some(open()),
+            LossAction::Begin => self.losses.forget(self.lost),
+            LossAction::End(lost) => self.end(lost),
+            LossAction::Nothing => {}
+        }
+    }
+
+    /// There is a batch to be read, or none will come.
+    fn settle(&mut self) {
+        if self.span.is_some()
+            && let LossAction::End(lost) = self.losses.on_caught_up(self.lost)
+        {
+            self.end(lost);
+        }
+    }
+
+    fn end(&mut self, lost: u64) {
+        if let Some(span) = self.span.take() {
+            span.record("lost", lost);
+        }
+    }
 }
 
 impl<M: Message> Subscription<M> {
@@ -106,6 +150,8 @@ impl<M: Message> Subscription<M> {
             ready: VecDeque::new(),
             sequence: SequenceCheck::new(),
             broken_since: None,
+            gap: None,
+            losses: Found::default(),
             over: false,
         }
     }
@@ -182,7 +228,8 @@ impl<M: Message> Subscription<M> {
     }
 
     /// One sample of the way from socket to consumer for each batch that is taken.
-    fn sample(&self) {
+    fn sample(&mut self) {
+        self.losses.settle();
         if let Some(received) = self.taken.received() {
             self.plane
                 .counters
@@ -213,9 +260,13 @@ impl<M: Message> Subscription<M> {
                     Some(_) => None,
                 }
             }
-            Item::Resynced(resynced) => Some(Event::Resynced(resynced)),
+            Item::Resynced(resynced) => {
+                self.goes_on(resynced.epoch);
+                Some(Event::Resynced(resynced))
+            }
             Item::Ended(reason) => {
                 self.over = true;
+                self.gap = None;
                 Some(Event::Ended(reason))
             }
         }
@@ -256,6 +307,7 @@ impl<M: Message> Subscription<M> {
                 let Some(since) = self.broken_since.take() else {
                     return Some(Event::Data(data));
                 };
+                self.goes_on(data.epoch);
                 let length = data.received.saturating_duration_since(since);
                 let resynced = Resynced::new(data.epoch, true, length);
                 self.ready.push_back(Event::Resynced(resynced));
@@ -290,6 +342,10 @@ impl<M: Message> Subscription<M> {
     /// A loss after which nothing can be used until the channel has been subscribed to afresh.
     fn broken(&mut self, cause: GapCause, data: &Data<M>) {
         self.count(&cause);
+        if spans::hears_debug() {
+            let (session, channel) = (self.plane.reporter.name(), self.channel());
+            self.gap = Some(spans::gap(session, channel, cause.label()));
+        }
         self.ready
             .push_back(Event::Gap(Gap::new(cause, data.received, data.epoch)));
         self.broken_since = Some(data.received);
@@ -304,6 +360,10 @@ impl<M: Message> Subscription<M> {
         self.count(&cause);
         let counters = &self.plane.counters;
         counters.lost(cause.label(), missed.unwrap_or_default());
+        let (session, channel) = (self.plane.reporter.name(), &self.subscriber.channel);
+        self.losses.lose(missed.unwrap_or(1), at, || {
+            spans::loss(session, channel.as_deref(), cause.label())
+        });
         if self.broken_since.is_some() {
             // A loss within a gap: the one that is open covers it, and only its end ends it.
             return;
@@ -316,6 +376,13 @@ impl<M: Message> Subscription<M> {
         self.ready.push_back(Event::Gap(gap));
         let resynced = Resynced::new(epoch, false, std::time::Duration::ZERO);
         self.ready.push_back(Event::Resynced(resynced));
+    }
+
+    /// The stream goes on, in this epoch.
+    fn goes_on(&mut self, epoch: Epoch) {
+        if let Some(gap) = self.gap.take() {
+            gap.record("epoch", epoch.as_u64());
+        }
     }
 
     fn count(&self, cause: &GapCause) {
@@ -334,6 +401,7 @@ impl<M: Message + Unpin> Stream for Subscription<M> {
 
 impl<M> Drop for Subscription<M> {
     fn drop(&mut self) {
+        self.losses.settle();
         self.subscriber.leave();
         // Without a manager the table is cleared by the one that comes.
         let _ = self

@@ -208,7 +208,23 @@ fn after(kind: &Kind<'_>) -> Option<Kind<'static>> {
             cause,
             subscriptions: count,
         },
-        Kind::Gap { .. } => Kind::LimitConsumed {
+        Kind::Gap { .. } => Kind::QueueFilling {
+            queue: "requests",
+            channel: None,
+            waiting: 4,
+            capacity: 5,
+            bytes: None,
+            max_bytes: None,
+        },
+        Kind::QueueFilling { channel: None, .. } => Kind::QueueFilling {
+            queue: "messages",
+            channel: Some(channel),
+            waiting: 4,
+            capacity: 5,
+            bytes: Some(40),
+            max_bytes: Some(100),
+        },
+        Kind::QueueFilling { .. } => Kind::LimitConsumed {
             pool,
             count: 1,
             cost: 2,

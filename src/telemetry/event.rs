@@ -163,6 +163,15 @@ pub enum TelemetryEvent<'a> {
         cause: &'static str,
         subscriptions: usize,
     },
+    /// Four fifths of a queue are taken, of its items or of its bytes; `queue`: `messages`, `offline` or `requests`.
+    QueueFilling {
+        queue: &'static str,
+        channel: Option<&'a str>,
+        waiting: usize,
+        capacity: usize,
+        bytes: Option<usize>,
+        max_bytes: Option<usize>,
+    },
     /// Requests were paid for out of a limiter's pool, `count` at once; `tokens` are left.
     LimitConsumed {
         pool: &'a str,
@@ -266,6 +275,7 @@ impl TelemetryEvent<'_> {
             Self::ChannelFresh { .. } => "fresh",
             Self::MarketSaid { .. } => "market said",
             Self::Gap { .. } => "gap",
+            Self::QueueFilling { .. } => "filling",
             Self::LimitConsumed { .. } => "consumed",
             Self::LimitRefilled { .. } => "refilled",
             Self::LimitQueued { .. } => "queued",
@@ -315,6 +325,7 @@ impl TelemetryEvent<'_> {
             | Self::ChannelFresh { .. }
             | Self::RestorationFailed { .. } => super::SUBSCRIPTION,
             Self::Gap { .. } => super::GAP,
+            Self::QueueFilling { .. } => super::QUEUE,
             Self::LimitConsumed { .. }
             | Self::LimitRefilled { .. }
             | Self::LimitQueued { .. }
@@ -630,6 +641,24 @@ impl TelemetryEvent<'_> {
                 epoch = epoch,
                 cause = cause,
                 subscriptions = subscriptions,
+            ),
+            Self::QueueFilling {
+                queue,
+                channel,
+                waiting,
+                capacity,
+                bytes,
+                max_bytes,
+            } => record!(
+                warn,
+                QUEUE,
+                "filling",
+                queue = queue,
+                channel = channel,
+                waiting = waiting,
+                capacity = capacity,
+                bytes = bytes,
+                max_bytes = max_bytes,
             ),
             Self::LimitConsumed {
                 pool,

@@ -128,7 +128,7 @@ pub(crate) fn outage(session: &str, cause: &str) -> Span {
     )
 }
 
-/// Whether anybody may listen to the finer spans, of actors' messages and of single gaps. No question to the subscriber: where layers have
+/// Whether anybody may listen to the finer spans, of actors' messages, single gaps and stretches of losses. No question to the subscriber: where layers have
 /// filters of their own, `span_enabled!` leaves its answer behind, and the thread's next span or record is lost.
 pub(crate) fn hears_debug() -> bool {
     LevelFilter::current() >= LevelFilter::DEBUG
@@ -175,6 +175,19 @@ pub(crate) fn gap(session: &str, channel: Option<&str>, cause: &str) -> Span {
         channel,
         cause,
         epoch = Empty,
+    )
+}
+
+/// A stretch in which one subscription loses messages while its stream goes on.
+pub(crate) fn loss(session: &str, channel: Option<&str>, cause: &str) -> Span {
+    debug_span!(
+        target: GAP,
+        parent: None,
+        "loss",
+        session,
+        channel,
+        cause,
+        lost = Empty,
     )
 }
 
@@ -247,6 +260,7 @@ mod tests {
                 outage("venue", "eof"),
                 message("venue", ("client", &"0.7"), &"Abandon"),
                 gap("venue", Some("book"), "eof"),
+                loss("venue", Some("book"), "lagged"),
                 batch("venue", 1, 2, 3),
             ]
         });
@@ -272,5 +286,6 @@ mod tests {
         assert!(outage("venue", "eof").is_disabled());
         assert!(message("venue", ("client", &"0.7"), &"Abandon").is_disabled());
         assert!(gap("venue", None, "eof").is_disabled());
+        assert!(loss("venue", None, "lagged").is_disabled());
     }
 }

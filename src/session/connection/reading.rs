@@ -200,13 +200,18 @@ impl<W: Wire> Connection<W> {
         }
         self.plane.touch(now);
         if self.plane.delivers(self.guard.epoch) {
-            let waiting = &mut self.waiting;
-            self.sorter.deliver(self.guard.epoch, now, |subscriber| {
-                if let Some(limit) = subscriber.blocks() {
-                    let patience = Box::pin(tokio::time::sleep(limit));
-                    waiting.push((Arc::clone(subscriber), patience));
-                }
-            });
+            let (waiting, plane) = (&mut self.waiting, &self.plane);
+            self.sorter.deliver(
+                self.guard.epoch,
+                now,
+                |subscriber, delivered| plane.delivered(subscriber, delivered),
+                |subscriber| {
+                    if let Some(limit) = subscriber.blocks() {
+                        let patience = Box::pin(tokio::time::sleep(limit));
+                        waiting.push((Arc::clone(subscriber), patience));
+                    }
+                },
+            );
             if !self.waiting.is_empty() {
                 self.plane.pause(true);
             }
