@@ -123,9 +123,9 @@ pub enum ReconfigureError {
         /// What is wrong with the spec.
         source: SpecError,
     },
-    /// A dynamic supervisor cannot become one with listed children, nor the other way round.
+    /// A static supervisor, a dynamic one and one of partitions stay what they are.
     #[error(
-        "the new spec is for the other kind of supervisor than {supervisor} is, static or dynamic; start a new one by it"
+        "the new spec is for another kind of supervisor than {supervisor} is: static, dynamic or partitioned; start a new one by it"
     )]
     Kind {
         /// Where it stands.

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use mainstay_supervisors::{
     Address, AddressStatus, Backoff, ChildId, ChildSpec, DeleteChildError, DynamicRef, DynamicSpec,
-    Intensity, Jitter, NoPartitions, NodeStatus, PartitionSpec, Partitions, ResizeError, Restart,
-    Root, ShutdownPlan, SpecError, StartChildError, StartError, Strategy, SupervisorEnded,
-    SupervisorSpec,
+    Intensity, Jitter, NoPartitions, NodeStatus, PartitionSpec, Partitions, ReconfigureError,
+    ResizeError, Restart, Root, ShutdownPlan, SpecError, StartChildError, StartError, Strategy,
+    SupervisorEnded, SupervisorSpec,
 };
 
 use crate::dynamic::{HOUR, add, lasting};
@@ -229,6 +229,14 @@ async fn nobody_joins_or_leaves_partitions_behind_their_routers_back() {
     let deleted = at.delete_child(&third).await.unwrap_err();
     assert!(matches!(&deleted, DeleteChildError::Partitioned { .. }));
     assert!(deleted.to_string().contains("`resize`"), "{deleted}");
+    let plain = generous(Strategy::OneForOne).child(puppet("fifth", &log));
+    let other = at.reconfigure(plain).await.unwrap_err();
+    assert!(matches!(other, ReconfigureError::Kind { .. }), "{other}");
+    let (same, _) = scripts(&log).partitions(4).build().unwrap();
+    at.reconfigure(same.intensity(Intensity::new(9, HOUR)))
+        .await
+        .unwrap();
+    assert_eq!(at.snapshot().await.window, Some((0, 9)));
     assert_eq!(partitions.count_children().await.unwrap().specs, 4);
     assert_eq!(partitions.resize(4).await.unwrap(), 3);
     at.terminate_child(&third).await.unwrap();

@@ -20,8 +20,8 @@ use crate::admin::{
 use crate::exit::ExitReason;
 use crate::id::{ById, ChildId, Generation};
 use crate::machine::{
-    Answer, ChildPlan, ChildView, Denied, Input, Outcome, Population, Request, Rules, StartDenied,
-    Ticket, Unchanged,
+    Answer, ChildPlan, ChildView, Denied, Input, Outcome, Request, Rules, StartDenied, Ticket,
+    Unchanged,
 };
 use crate::runtime::record::Record;
 use crate::snapshot::NodeStatus;
@@ -245,12 +245,7 @@ impl State {
             supervisor: supervisor(),
             source,
         })?;
-        let same = matches!(
-            (spec.population, self.spec.population),
-            (Population::Fixed, Population::Fixed)
-                | (Population::Dynamic { .. }, Population::Dynamic { .. })
-        );
-        if !same {
+        if spec.membership() != self.spec.membership() {
             return Err(ReconfigureError::Kind {
                 supervisor: supervisor(),
             });
