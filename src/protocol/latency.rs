@@ -4,10 +4,11 @@
 //! [`LatencyHistogram`] knows all times, [`LatencyStats`] also the latest ones exactly.
 //!
 //! Invariants: three significant digits from 1 µs to 60 s, or to what [`LatencyHistogram::up_to`] was given; what is
-//! longer counts as that, what is shorter as 1 µs; memory is taken with the first record and grows with the longest
-//! time seen.
+//! longer counts as that, what is shorter as 1 µs; memory grows with how many times were recorded, until a histogram
+//! takes less, and then with the longest.
 //! Absent on purpose: a clock, decay.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
@@ -20,10 +21,67 @@ use super::serial;
 /// Times recorded so far.
 #[derive(Debug, Clone)]
 pub struct LatencyHistogram {
-    /// Set by the first record: most sessions keep several of these and fill few.
-    microseconds: Option<Histogram<u64>>,
+    microseconds: Recorded,
     /// In microseconds.
     longest: u64,
+}
+
+/// Most sessions keep several of these and fill few, and an empty histogram of three digits takes 16 kB.
+#[derive(Debug, Clone)]
+enum Recorded {
+    /// As they came, [`FEW`] at most.
+    Few(Vec<u64>),
+    Many(Box<Histogram<u64>>),
+}
+
+/// Times that are kept as they came.
+const FEW: usize = 128;
+
+impl Recorded {
+    fn record(&mut self, microseconds: u64) {
+        match self {
+            Self::Few(times) if times.len() < FEW => times.push(microseconds),
+            Self::Few(_) => {
+                let mut many = self.take();
+                count(&mut many, microseconds);
+                *self = Self::Many(many);
+            }
+            Self::Many(histogram) => count(histogram, microseconds),
+        }
+    }
+
+    /// All of them, as three digits tell them.
+    fn histogram(&self) -> Cow<'_, Histogram<u64>> {
+        match self {
+            Self::Few(times) => {
+                let mut histogram = Histogram::new(3).expect("three digits are within the limits");
+                for time in times {
+                    count(&mut histogram, *time);
+                }
+                Cow::Owned(histogram)
+            }
+            Self::Many(histogram) => Cow::Borrowed(histogram),
+        }
+    }
+
+    /// All of them, which are here no more.
+    fn take(&mut self) -> Box<Histogram<u64>> {
+        match std::mem::replace(self, Self::Few(Vec::new())) {
+            Self::Many(histogram) => histogram,
+            few @ Self::Few(_) => Box::new(few.histogram().into_owned()),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        matches!(self, Self::Few(times) if times.is_empty())
+    }
+}
+
+/// Only this grows a histogram; it refuses nothing below the limit that was applied.
+fn count(histogram: &mut Histogram<u64>, microseconds: u64) {
+    if histogram.record(microseconds).is_err() {
+        histogram.saturating_record(microseconds);
+    }
 }
 
 /// What a [`LatencyHistogram`] says. All zero if nothing was recorded.
@@ -70,47 +128,50 @@ impl LatencyHistogram {
     pub fn record(&mut self, time: Duration) {
         let shortest = SHORTEST.as_micros();
         let microseconds = time.as_micros().clamp(shortest, self.longest.into()) as u64;
-        let histogram = self.allocated();
-        // Only `record` grows the histogram; it refuses nothing below the limit that was applied.
-        if histogram.record(microseconds).is_err() {
-            histogram.saturating_record(microseconds);
-        }
+        self.microseconds.record(microseconds);
     }
 
     /// Adds all that `other` has counted, and its longest time.
     pub fn merge(&mut self, other: &Self) {
         self.longest = self.longest.max(other.longest);
-        if let Some(theirs) = &other.microseconds {
-            self.allocated()
-                .add(theirs)
-                .expect("every histogram here resizes itself up to a day");
+        match &other.microseconds {
+            Recorded::Few(times) => times
+                .iter()
+                .for_each(|time| self.microseconds.record(*time)),
+            Recorded::Many(theirs) => {
+                let mut all = self.microseconds.take();
+                all.add(&**theirs)
+                    .expect("every histogram here resizes itself up to a day");
+                self.microseconds = Recorded::Many(all);
+            }
         }
     }
 
     /// What was recorded since `earlier`, a clone of this one or what was merged into it: each time with its number.
     pub fn since(&self, earlier: &Self) -> impl Iterator<Item = (Duration, u64)> {
-        let recorded = self.microseconds.iter().flat_map(Histogram::iter_recorded);
-        recorded.filter_map(|step| {
-            let value = step.value_iterated_to();
-            // Asked for a value beyond its range, a histogram tells its last one's count.
-            let before = earlier.microseconds.as_ref();
-            let before = before.filter(|earlier| value <= earlier.max());
-            let before = before.map_or(0, |earlier| earlier.count_at(value));
-            let count = step.count_at_value().saturating_sub(before);
-            (count > 0).then(|| (Duration::from_micros(value), count))
-        })
+        let recorded = self.microseconds.histogram();
+        let before = earlier.microseconds.histogram();
+        let since: Vec<_> = recorded
+            .iter_recorded()
+            .filter_map(|step| {
+                let value = step.value_iterated_to();
+                // Asked for a value beyond its range, a histogram tells its last one's count.
+                let known = !before.is_empty() && value <= before.max();
+                let before = if known { before.count_at(value) } else { 0 };
+                let count = step.count_at_value().saturating_sub(before);
+                (count > 0).then(|| (Duration::from_micros(value), count))
+            })
+            .collect();
+        since.into_iter()
     }
 
     /// The counts at a glance.
     #[must_use]
     pub fn summary(&self) -> LatencySummary {
-        let Some(histogram) = self
-            .microseconds
-            .as_ref()
-            .filter(|histogram| !histogram.is_empty())
-        else {
+        if self.microseconds.is_empty() {
             return LatencySummary::default();
-        };
+        }
+        let histogram = self.microseconds.histogram();
         let at = |quantile| Duration::from_micros(histogram.value_at_quantile(quantile));
         LatencySummary {
             count: histogram.len(),
@@ -121,18 +182,13 @@ impl LatencyHistogram {
             max: Duration::from_micros(histogram.max()),
         }
     }
-
-    fn allocated(&mut self) -> &mut Histogram<u64> {
-        self.microseconds
-            .get_or_insert_with(|| Histogram::new(3).expect("three digits are within the limits"))
-    }
 }
 
 impl Default for LatencyHistogram {
     /// For times up to a minute.
     fn default() -> Self {
         Self {
-            microseconds: None,
+            microseconds: Recorded::Few(Vec::new()),
             longest: LONGEST.as_micros() as u64,
         }
     }
@@ -383,7 +439,7 @@ mod tests {
     proptest! {
         #[test]
         fn percentiles_are_ordered_and_exact_to_three_digits(
-            micros in prop::collection::vec(1_u64..60_000_000, 1..200)
+            micros in prop::collection::vec(1_u64..60_000_000, 1..2 * FEW)
         ) {
             let times: Vec<_> = micros.iter().copied().map(Duration::from_micros).collect();
             let summary = recorded(&times).summary();
@@ -396,8 +452,8 @@ mod tests {
 
         #[test]
         fn what_came_since_and_what_was_before_are_all(
-            before in prop::collection::vec(1_u64..100_000_000, 0..50),
-            after in prop::collection::vec(1_u64..100_000_000, 0..50),
+            before in prop::collection::vec(1_u64..100_000_000, 0..2 * FEW),
+            after in prop::collection::vec(1_u64..100_000_000, 0..2 * FEW),
         ) {
             let times = |micros: &[u64]| -> Vec<Duration> {
                 micros.iter().copied().map(Duration::from_micros).collect()
@@ -419,8 +475,8 @@ mod tests {
 
         #[test]
         fn merging_equals_recording_all(
-            left in prop::collection::vec(0_u64..100_000_000, 0..50),
-            right in prop::collection::vec(0_u64..100_000_000, 0..50),
+            left in prop::collection::vec(0_u64..100_000_000, 0..2 * FEW),
+            right in prop::collection::vec(0_u64..100_000_000, 0..2 * FEW),
         ) {
             let times = |micros: &[u64]| -> Vec<Duration> {
                 micros.iter().copied().map(Duration::from_micros).collect()
