@@ -56,6 +56,8 @@ pub enum Confidence {
 pub struct Redaction {
     /// Without case, `_` and `-`.
     members: Vec<Vec<u8>>,
+    /// Whether a member begins with this byte: most names of a frame are told by their first.
+    begins: [bool; 256],
     /// As they are, and as JSON writes them.
     texts: Vec<String>,
 }
@@ -90,11 +92,21 @@ impl Redaction {
         }
         // The longest first: one text may be a part of another.
         all.sort_by_key(|text| std::cmp::Reverse(text.len()));
+        let members: Vec<Vec<u8>> = members
+            .into_iter()
+            .map(|name| folded(name.as_ref()))
+            .collect();
+        let mut begins = [false; 256];
+        for member in &members {
+            match member.first() {
+                Some(first) => begins[usize::from(*first)] = true,
+                // A name without any letter: every such name is one of ours.
+                None => begins = [true; 256],
+            }
+        }
         Self {
-            members: members
-                .into_iter()
-                .map(|name| folded(name.as_ref()))
-                .collect(),
+            members,
+            begins,
             texts: all,
         }
     }
@@ -176,6 +188,11 @@ impl Redaction {
     }
 
     fn is_secret(&self, name: &[u8]) -> bool {
+        let begins = |byte: &u8| self.begins[usize::from(byte.to_ascii_lowercase())];
+        // One that begins with what does not matter is looked at whole.
+        if !matches!(name.first(), None | Some(b'_' | b'-')) && !name.first().is_some_and(begins) {
+            return false;
+        }
         self.members.iter().any(|member| {
             let mut ours = member.iter();
             name.len() >= member.len()
