@@ -6,6 +6,7 @@
 //! Invariants: time comes in as `now`, chance as a number; the answer is a value that must be used; a
 //! file of this floor imports only from `error`, `close`, `config`, `frame`, and its own floor.
 
+pub(crate) mod arrivals;
 pub mod breaker;
 pub mod cadence;
 pub mod call;

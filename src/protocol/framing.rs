@@ -118,11 +118,17 @@ impl Framing {
 
     /// The buffer to read into, with room for a chunk, or for what the frame at its front still needs.
     pub fn room(&mut self) -> &mut BytesMut {
-        let room = self.chunk.max(self.missing);
-        if self.inbound.capacity() - self.inbound.len() < room.min(MIN_ROOM).max(self.missing) {
-            self.inbound.reserve(room);
+        if !self.has_room() {
+            self.inbound.reserve(self.chunk.max(self.missing));
         }
         &mut self.inbound
+    }
+
+    /// Whether the buffer has room that is worth a read as it is.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        let least = self.chunk.min(MIN_ROOM).max(self.missing);
+        self.inbound.capacity() - self.inbound.len() >= least
     }
 
     /// A read has brought so many bytes. One that filled its room makes the next room larger.

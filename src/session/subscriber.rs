@@ -26,7 +26,7 @@ use crate::protocol::losses::{LossAction, Losses};
 use crate::telemetry::spans;
 
 /// How far above its capacity a blocking queue may grow by one batch.
-pub(crate) const BATCH: usize = 256;
+pub(crate) const BATCH: usize = 512;
 
 /// One subscription's queue.
 #[derive(Debug)]

@@ -7,6 +7,7 @@ use bytes::{BufMut, BytesMut};
 
 use super::FramingError;
 use crate::frame::Frame;
+use crate::protocol::arrivals::extent;
 
 /// What a frame is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,28 +65,15 @@ impl Header {
     /// Reads a head and says how many bytes it has; `None` if it is not there yet.
     #[inline]
     pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Self, usize)>, FramingError> {
-        let [first, second, rest @ ..] = bytes else {
+        let (Some((head, length)), [first, second, ..]) = (extent(bytes), bytes) else {
             return Ok(None);
         };
-        let (length, head) = match (second & 0x7f, rest) {
-            (126, [a, b, ..]) => (u64::from(u16::from_be_bytes([*a, *b])), 4),
-            (127, [a, b, c, d, e, f, g, h, ..]) => {
-                (u64::from_be_bytes([*a, *b, *c, *d, *e, *f, *g, *h]), 10)
-            }
-            (126 | 127, _) => return Ok(None),
-            (short, _) => (u64::from(short), 2),
-        };
-        let masked = second & 0x80 != 0;
-        let head = if masked { head + 4 } else { head };
-        if bytes.len() < head {
-            return Ok(None);
-        }
         let header = Self {
             fin: first & 0x80 != 0,
             opcode: Opcode::of(first & 0x0f)?,
             length,
             reserved: first & 0x70 != 0,
-            masked,
+            masked: second & 0x80 != 0,
         };
         Ok(Some((header, head)))
     }

@@ -118,7 +118,7 @@ where
             }
             match self.framing.next_frame() {
                 Ok(Some(frame)) => return Poll::Ready(Ok(frame)),
-                Ok(None) if !reads => return Poll::Pending,
+                Ok(None) if !reads && !self.framing.has_room() => return Poll::Pending,
                 Ok(None) => ready!(self.poll_fill(cx))?,
                 Err(error) => return Poll::Ready(Err(close_reason(&error))),
             }

@@ -19,11 +19,14 @@ use tokio_tungstenite::tungstenite::{Error, Message, WebSocket};
 use super::Wire;
 use crate::close::CloseReason;
 use crate::frame::Frame;
+use crate::protocol::arrivals::Arrivals;
 
 /// A WebSocket over `S`, spoken by tungstenite.
 #[derive(Debug)]
 pub(crate) struct TungsteniteWire<S> {
     socket: WebSocket<Bridge<S>>,
+    /// Messages that tungstenite has given.
+    given: u64,
     /// Something that was handed over did not fit into the stream; nothing more is taken before it has left.
     blocked: bool,
 }
@@ -33,11 +36,15 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     /// Goes on where the opening handshake ended; `leftover` is what has come behind it.
-    pub(crate) fn new(stream: S, leftover: Vec<u8>, limits: WebSocketConfig) -> Self {
-        let bridge = Bridge::new(stream);
+    pub(crate) fn new(stream: S, mut leftover: Vec<u8>, limits: WebSocketConfig) -> Self {
+        // New room is as large as the first, whenever it has to be made.
+        leftover.reserve(limits.read_buffer_size.saturating_sub(leftover.len()));
+        let mut bridge = Bridge::new(stream);
+        bridge.arrivals.on_read(&leftover);
         let socket = WebSocket::from_partially_read(bridge, leftover, Role::Client, Some(limits));
         Self {
             socket,
+            given: 0,
             blocked: false,
         }
     }
@@ -58,15 +65,24 @@ impl<S> Wire for TungsteniteWire<S>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
-    /// Reads in any case: tungstenite makes room for what it reads before it asks whether there is anything.
+    /// tungstenite makes room before it asks whether there is anything, and neither the room nor what it has read is to
+    /// be seen: so the bridge counts both.
     fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
-        _reads: bool,
+        reads: bool,
     ) -> Poll<Result<Frame, CloseReason>> {
         self.socket.get_mut().wake(cx);
         loop {
-            match self.socket.read() {
+            if !reads && !self.socket.get_ref().serves(self.given) {
+                return Poll::Pending;
+            }
+            let read = self.socket.read();
+            if read.is_ok() {
+                self.given += 1;
+                self.socket.get_mut().gave();
+            }
+            match read {
                 Ok(Message::Text(text)) => return Poll::Ready(Ok(Frame::Text(text))),
                 Ok(Message::Binary(bytes)) => return Poll::Ready(Ok(Frame::Binary(bytes))),
                 Ok(message) => {
@@ -120,15 +136,26 @@ where
 struct Bridge<S> {
     stream: S,
     waker: Waker,
+    arrivals: Arrivals,
+    /// What the last read has left of its room.
+    room: u64,
+    /// Messages before which tungstenite may need new room although they have come.
+    tight: u8,
     read: u64,
     written: u64,
 }
+
+/// Room that is worth a read.
+const ROOM: u64 = 4096;
 
 impl<S> Bridge<S> {
     fn new(stream: S) -> Self {
         Self {
             stream,
             waker: Waker::noop().clone(),
+            arrivals: Arrivals::default(),
+            room: 0,
+            tight: 0,
             read: 0,
             written: 0,
         }
@@ -138,6 +165,19 @@ impl<S> Bridge<S> {
     fn wake(&mut self, cx: &Context<'_>) {
         self.waker.clone_from(cx.waker());
     }
+
+    /// Whether more than the messages `given` can be had without new room. With a frame's head tungstenite makes room for
+    /// its payload, whether or not that has come already.
+    fn serves(&self, given: u64) -> bool {
+        let more = given < self.arrivals.whole()
+            || self.room >= self.arrivals.present().saturating_add(ROOM);
+        more && self.tight == 0
+    }
+
+    /// tungstenite has given a message.
+    fn gave(&mut self) {
+        self.tight = self.tight.saturating_sub(1);
+    }
 }
 
 impl<S: AsyncRead + Unpin> Read for Bridge<S> {
@@ -146,9 +186,16 @@ impl<S: AsyncRead + Unpin> Read for Bridge<S> {
         let mut bytes = ReadBuf::new(bytes);
         match Pin::new(&mut self.stream).poll_read(&mut cx, &mut bytes) {
             Poll::Ready(Ok(())) => {
-                let count = bytes.filled().len();
-                self.read += count as u64;
-                Ok(count)
+                self.room = bytes.remaining() as u64;
+                let bytes = bytes.filled();
+                self.arrivals.on_read(bytes);
+                // The first may have had its room before, the next makes it anew.
+                self.tight = match self.room < self.arrivals.longest() {
+                    true => 2,
+                    false => 0,
+                };
+                self.read += bytes.len() as u64;
+                Ok(bytes.len())
             }
             Poll::Ready(Err(error)) => Err(error),
             Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
@@ -236,5 +283,74 @@ fn close_reason(error: Error) -> CloseReason {
         other => CloseReason::Protocol {
             detail: other.to_string(),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::poll;
+    use std::future::poll_fn;
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    /// A frame of text, as a server writes it.
+    fn text(length: u16) -> Vec<u8> {
+        let mut frame = vec![0x81, 126];
+        frame.extend(length.to_be_bytes());
+        frame.resize(frame.len() + usize::from(length), b'x');
+        frame
+    }
+
+    fn length(frame: &Frame) -> usize {
+        frame.payload().len()
+    }
+
+    /// Whoever holds messages gets what has come, and is told when more would need new room.
+    #[tokio::test]
+    async fn with_full_hands_only_that_is_read_for_which_there_is_room() {
+        let room = 32 * 1024;
+        let (ours, mut theirs) = tokio::io::duplex(1 << 20);
+        let limits = WebSocketConfig::default().read_buffer_size(room);
+        let mut wire = TungsteniteWire::new(ours, Vec::new(), limits);
+        let sent = 200;
+        for _ in 0..sent {
+            theirs.write_all(&text(1000)).await.unwrap();
+        }
+        let (mut got, mut stops, mut longest) = (0, 0, 0);
+        let mut held = Vec::new();
+        while got < sent {
+            let reads = held.is_empty();
+            match poll!(poll_fn(|cx| wire.poll_frame(cx, reads))) {
+                Poll::Ready(frame) => {
+                    let frame = frame.unwrap();
+                    assert_eq!(length(&frame), 1000);
+                    held.push(frame);
+                    got += 1;
+                }
+                Poll::Pending => {
+                    assert!(!reads, "everything has been sent");
+                    stops += 1;
+                    longest = longest.max(held.len());
+                    held.clear();
+                }
+            }
+        }
+        assert!(stops > 0 && longest >= 16, "{stops} stops, {longest}");
+    }
+
+    #[tokio::test]
+    async fn with_full_hands_nothing_is_read_where_a_large_message_would_not_fit() {
+        let (ours, mut theirs) = tokio::io::duplex(1 << 20);
+        let limits = WebSocketConfig::default().read_buffer_size(8192);
+        let mut wire = TungsteniteWire::new(ours, Vec::new(), limits);
+        theirs.write_all(&text(10)).await.unwrap();
+        theirs.write_all(&text(20_000)).await.unwrap();
+        let first = poll_fn(|cx| wire.poll_frame(cx, true)).await.unwrap();
+        assert_eq!(length(&first), 10);
+        assert!(poll!(poll_fn(|cx| wire.poll_frame(cx, false))).is_pending());
+        drop(first);
+        let second = poll_fn(|cx| wire.poll_frame(cx, true)).await.unwrap();
+        assert_eq!(length(&second), 20_000);
     }
 }
