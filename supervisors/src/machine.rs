@@ -29,6 +29,8 @@ mod window;
 #[cfg(test)]
 mod attempts;
 #[cfg(test)]
+mod ends;
+#[cfg(test)]
 mod kinds;
 #[cfg(test)]
 mod parking;
