@@ -60,6 +60,7 @@ pub(crate) mod vitals;
 mod wire;
 
 use std::fmt;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -187,11 +188,13 @@ impl Session {
             .plane
             .spans
             .request(Parent::Caller, call.method());
-        let answered = async {
-            let answered = self.try_call(call, limit, traced.span()).await;
-            answered.map_err(|error| self.failed_request(error))
+        let answered = {
+            let asked = pin!(async {
+                let answered = self.try_call(call, limit, traced.span()).await;
+                answered.map_err(|error| self.failed_request(error))
+            });
+            asked.instrument(traced.span().clone()).await
         };
-        let answered = answered.instrument(traced.span().clone()).await;
         traced.end(&answered);
         answered
     }
@@ -242,7 +245,7 @@ impl Session {
         deadline: Instant,
         span: &Span,
     ) -> Result<Box<RawValue>, RequestError> {
-        let method = call.method().to_owned();
+        let method = call.name();
         let plane = &self.shared.plane;
         let toll = request::toll(plane, &*self.shared.platform, &call).filter(|_| !free);
         let answer = request::perform(plane, way, toll, call, limit, deadline, span).await?;
@@ -252,7 +255,6 @@ impl Session {
     /// The result in an answer to `method`; heeds what the venue says when there is none.
     fn read(&self, method: &str, answer: &Frame) -> Result<Box<RawValue>, RequestError> {
         let platform = &*self.shared.platform;
-        let method = method.to_owned();
         match platform.decode(answer.payload()) {
             Ok(Ok(result)) => Ok(result),
             Ok(Err(error)) => {
@@ -261,10 +263,12 @@ impl Session {
                 if platform.recovery(&error) == Recovery::Reauthenticate {
                     self.unauthorized(error.to_string());
                 }
+                let method = method.to_owned();
                 Err(RequestError::Answered { method, error })
             }
             Err(source) => {
                 let source = self.shared.plane.secrets.clean_decoding(source);
+                let method = method.to_owned();
                 Err(RequestError::Undecodable { method, source })
             }
         }

@@ -70,6 +70,11 @@ impl Call {
         &self.method
     }
 
+    /// The method, to be kept: not copied where it is known to the compiler.
+    pub(crate) fn name(&self) -> Cow<'static, str> {
+        self.method.clone()
+    }
+
     /// How many bytes method and parameters have.
     pub(crate) fn bytes(&self) -> usize {
         let params = self.params.as_ref().map_or(0, |params| params.get().len());

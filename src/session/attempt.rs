@@ -15,7 +15,6 @@ use super::Session;
 use super::callers::Caller;
 use super::clock::from_now;
 use super::line::Line;
-use super::plane::SessionState;
 use super::request::{self, Way};
 use crate::error::{ErrorObject, RequestError};
 use crate::frame::Frame;
@@ -104,9 +103,7 @@ impl Session {
     /// The line of the live connection, if the session is live now.
     pub(crate) fn line_at_once(&self) -> Option<Arc<Line>> {
         let plane = &self.shared.plane;
-        let SessionState::Live { epoch } = *plane.watch_state().borrow() else {
-            return None;
-        };
+        let epoch = plane.live_epoch()?;
         // A line that has closed may have to wait until the state says so.
         let line = plane.line()?;
         (line.epoch == epoch && !line.sender.is_closed()).then_some(line)

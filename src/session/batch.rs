@@ -20,7 +20,6 @@ use super::spans::Request;
 use super::{Session, request};
 use crate::config::limits::{RateLimits, Weight};
 use crate::error::{LimitError, RequestError};
-use crate::frame::Frame;
 use crate::protocol::call::Call;
 use crate::telemetry::spans::Parent;
 
@@ -170,16 +169,12 @@ impl Session {
         } = submitted;
         let plane = &self.shared.plane;
         let each = methods.iter().zip(replies).map(async |(method, reply)| {
-            let method = method.clone();
-            let answer = request::wait(plane, method.clone(), reply, None, limit, deadline).await;
-            let answer: Option<Frame> = answer?;
-            let took = clock::now().saturating_duration_since(began);
-            match answer {
-                Some(answer) => {
-                    plane.counters.request(took);
-                    self.read(&method, &answer)
+            match request::wait(plane, method, reply, None, limit, deadline).await? {
+                Some((answer, at)) => {
+                    plane.counters.request(at.saturating_duration_since(began));
+                    self.read(method, &answer)
                 }
-                None => Err(request::unanswered(&method, limit)),
+                None => Err(request::unanswered(method, limit)),
             }
         });
         join_all(each).await

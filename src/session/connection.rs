@@ -15,7 +15,7 @@ mod writing;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::Sleep;
 use tracing::Span;
@@ -94,6 +94,8 @@ pub(crate) struct Connection<W> {
     failed: Option<CloseReason>,
     /// Whether nothing has arrived yet.
     quiet: bool,
+    /// When this turn began to write, and when it began to read; set by the first who asks, cleared by the next turn.
+    moments: (Option<Instant>, Option<Instant>),
     /// Batches since the last that had a span.
     unsampled: usize,
     /// Runs, as its span does, until the first frame has arrived.
@@ -178,6 +180,7 @@ impl<W: Wire> Connection<W> {
             closing: None,
             failed: None,
             quiet: true,
+            moments: (None, None),
             unsampled: 0,
             first_data: limits.first_data.map(|limit| {
                 (
@@ -229,6 +232,7 @@ impl<W: Wire> Connection<W> {
     }
 
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
+        self.moments = (None, None);
         // Told after the batch, unless a close frame in it says it better.
         if let Some(reason) = self.failed.take() {
             return Poll::Ready(Turn::Over(self.true_reason(reason)));

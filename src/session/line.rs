@@ -10,7 +10,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 use tracing::Span;
@@ -206,8 +206,8 @@ impl Outbound {
 /// How a request or a frame ended, as the connection sees it.
 #[derive(Debug)]
 pub(crate) enum Fate {
-    /// The raw answer.
-    Answered(Frame),
+    /// The raw answer, and when it came.
+    Answered(Frame, Instant),
     /// Written to the socket; for frames that expect no answer.
     Written,
     /// Its turn under a limit did not come in time; nothing was written.
@@ -359,8 +359,8 @@ impl ReplyPort {
     }
 
     /// The answer came. Whether it came late: when its caller had gone.
-    pub(crate) fn answer(mut self, frame: Frame) -> bool {
-        self.tell(Fate::Answered(frame))
+    pub(crate) fn answer(mut self, frame: Frame, at: Instant) -> bool {
+        self.tell(Fate::Answered(frame, at))
     }
 
     /// The frame left.
@@ -497,7 +497,10 @@ mod tests {
             (port, reply)
         };
         let (in_time, reply) = waiting();
-        assert!(!in_time.answer(Frame::text("{}")), "in time");
+        assert!(
+            !in_time.answer(Frame::text("{}"), Instant::now()),
+            "in time"
+        );
         drop(reply);
         assert_eq!(counted(), 0);
 
@@ -505,7 +508,7 @@ mod tests {
         assert!(matches!(reply.give_up(), Err(true)));
         drop(reply);
         assert_eq!(counted(), 1);
-        assert!(late.answer(Frame::text("{}")), "late");
+        assert!(late.answer(Frame::text("{}"), Instant::now()), "late");
         assert_eq!(counted(), 0);
 
         let (lost, reply) = waiting();

@@ -258,9 +258,7 @@ impl Session {
         toll: Toll<'_>,
         deadline: Instant,
     ) -> Result<Option<Queued>, String> {
-        if self.shared.plane.outbox.is_idle()
-            && let Some(line) = self.line_at_once()
-        {
+        if let Some(line) = self.line_in_turn() {
             return request::enqueue(&line, outbound, toll, deadline).await;
         }
         let bytes = outbound.bytes();
@@ -272,6 +270,12 @@ impl Session {
         self.wait_outside(Some(delivery), bytes, deadline).await
     }
 
+    /// The line of the live connection, if the session is live now and nobody waits for it.
+    pub(crate) fn line_in_turn(&self) -> Option<Arc<Line>> {
+        let idle = self.shared.plane.outbox.is_idle();
+        idle.then(|| self.line_at_once()).flatten()
+    }
+
     /// The line of the live connection, as soon as there is one; counted as `bytes` while it is waited for.
     pub(crate) async fn line_when_live(
         &self,
@@ -279,9 +283,7 @@ impl Session {
         deadline: Instant,
     ) -> Result<Arc<Line>, String> {
         loop {
-            if self.shared.plane.outbox.is_idle()
-                && let Some(line) = self.line_at_once()
-            {
+            if let Some(line) = self.line_in_turn() {
                 return Ok(line);
             }
             self.wait_outside(None, bytes, deadline).await?;

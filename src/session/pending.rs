@@ -105,7 +105,7 @@ impl Pending {
             Some(waiting) if waiting.serial == serial => {
                 let waiting = self.slots.remove(place);
                 let round_trip = now.saturating_duration_since(waiting.since);
-                match waiting.port.answer(frame) {
+                match waiting.port.answer(frame, now) {
                     false => Answered::InTime(round_trip),
                     true => Answered::Late(round_trip),
                 }
@@ -162,7 +162,7 @@ mod tests {
         let (port, mut reply) = ReplyPort::new();
         let id = requests.insert(port, now());
         assert!(in_time(requests.answer(id, answer(), now())));
-        assert!(matches!(reply.give_up(), Ok(Fate::Answered(_))));
+        assert!(matches!(reply.give_up(), Ok(Fate::Answered(..))));
         assert_eq!(requests.answer(id, answer(), now()), Answered::Unknown);
     }
 

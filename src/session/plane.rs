@@ -438,7 +438,15 @@ impl Plane {
 
     /// Whether the session is live on the connection of `epoch`.
     pub(crate) fn is_live_in(&self, epoch: Epoch) -> bool {
-        matches!(&*self.state.borrow(), SessionState::Live { epoch: live } if *live == epoch)
+        self.live_epoch() == Some(epoch)
+    }
+
+    /// The connection on which the session is live.
+    pub(crate) fn live_epoch(&self) -> Option<Epoch> {
+        match *self.state.borrow() {
+            SessionState::Live { epoch } => Some(epoch),
+            _ => None,
+        }
     }
 
     /// Valid data came on the connection of `epoch`: from here on it has proved itself where that counts, once the

@@ -46,9 +46,32 @@ impl Way<'_> {
         toll: Toll<'_>,
         deadline: Instant,
     ) -> Result<Option<Queued>, String> {
+        let outbound = match self.at_once(outbound, toll, deadline) {
+            Ok(queued) => return Ok(queued),
+            Err(NotYet::Never(why)) => return Err(why),
+            Err(NotYet::Waits(outbound)) => outbound,
+        };
+        // Rare and large: in the caller's own future it would weigh on every request.
         match self {
-            Self::Line(line) => enqueue(line, outbound, toll, deadline).await,
-            Self::WhenLive(session) => session.hand_to_line(outbound, toll, deadline).await,
+            Self::Line(line) => Box::pin(enqueue(line, outbound, toll, deadline)).await,
+            Self::WhenLive(session) => {
+                Box::pin(session.hand_to_line(outbound, toll, deadline)).await
+            }
+        }
+    }
+
+    fn at_once(
+        self,
+        outbound: Outbound,
+        toll: Toll<'_>,
+        deadline: Instant,
+    ) -> Result<Option<Queued>, NotYet> {
+        match self {
+            Self::Line(line) => enqueue_at_once(line, outbound, toll, deadline),
+            Self::WhenLive(session) => match session.line_in_turn() {
+                Some(line) => enqueue_at_once(&line, outbound, toll, deadline),
+                None => Err(NotYet::Waits(outbound)),
+            },
         }
     }
 }
@@ -69,37 +92,33 @@ pub(crate) async fn perform(
     deadline: Instant,
     span: &Span,
 ) -> Result<Frame, RequestError> {
-    let method = call.method().to_owned();
-    let mut began = clock::now();
+    let method = call.name();
     let (port, mut fate) = ReplyPort::new();
     fate.tell_id(span);
     fate.within(limit);
     let mark = None;
     let outbound = Outbound::Request { call, port, mark };
-    let queued = way
-        .hand_over(outbound, toll, deadline)
-        .await
-        .map_err(|detail| RequestError::NotSent {
-            method: method.clone(),
-            detail,
-        })?;
-    // Whom it has waited for before is not the venue's time to answer, and no request in flight.
-    let _waiting = match way {
-        Way::Line(_) => None,
-        Way::WhenLive(_) => {
-            began = clock::now();
-            Some(plane.callers.begin())
+    let handed = match way {
+        Way::Line(_) => Some(clock::now()),
+        Way::WhenLive(_) => None,
+    };
+    let queued = match way.hand_over(outbound, toll, deadline).await {
+        Ok(queued) => queued,
+        Err(detail) => {
+            let method = method.into_owned();
+            return Err(RequestError::NotSent { method, detail });
         }
     };
-    let lost = method.clone();
-    match wait(plane, method, fate, queued, limit, deadline).await? {
-        Some(answer) => {
-            plane
-                .counters
-                .request(clock::now().saturating_duration_since(began));
+    // Whom it has waited for before is not the venue's time to answer, and no request in flight.
+    let _waiting = handed.is_none().then(|| plane.callers.begin());
+    let began = handed.unwrap_or_else(clock::now);
+    match wait(plane, &method, fate, queued, limit, deadline).await? {
+        Some((answer, at)) => {
+            let took = at.saturating_duration_since(began);
+            plane.counters.request(took);
             Ok(answer)
         }
-        None => Err(unanswered(&lost, limit)),
+        None => Err(unanswered(&method, limit)),
     }
 }
 
@@ -198,13 +217,14 @@ pub(crate) async fn settle(
         let _ = queued.turn().await;
         at = clock::now();
     }
-    let lost = method.clone();
     let deadline = clock::from_now(limit);
-    let answer = wait(plane, method, reply, queued, limit, deadline).await?;
-    plane
-        .counters
-        .request(clock::now().saturating_duration_since(at));
-    answer.ok_or_else(|| unanswered(&lost, limit))
+    match wait(plane, &method, reply, queued, limit, deadline).await? {
+        Some((answer, came)) => {
+            plane.counters.request(came.saturating_duration_since(at));
+            Ok(answer)
+        }
+        None => Err(unanswered(&method, limit)),
+    }
 }
 
 /// Sends a frame and waits until it has been written to the socket.
@@ -215,7 +235,7 @@ pub(crate) async fn send(
     limit: Duration,
     deadline: Instant,
 ) -> Result<(), RequestError> {
-    let method = "frame".to_owned();
+    let method = "frame";
     let toll = plane.limiter.as_ref().and_then(|limiter| {
         let weight = weigh_frame(limiter, &frame)?;
         Some((limiter, weight))
@@ -225,7 +245,7 @@ pub(crate) async fn send(
         .hand_over(Outbound::Frame { frame, port }, toll, deadline)
         .await
         .map_err(|detail| RequestError::NotSent {
-            method: method.clone(),
+            method: method.to_owned(),
             detail,
         })?;
     wait(plane, method, fate, queued, limit, deadline)
@@ -251,23 +271,46 @@ pub(crate) async fn enqueue(
     toll: Toll<'_>,
     deadline: Instant,
 ) -> Result<Option<Queued>, String> {
-    if let Some((limiter, weight)) = toll {
-        let queued = limiter.deliver(line, outbound, weight, false, Some(deadline.into_std()));
-        return queued.map(Some).map_err(|error| error.to_string());
-    }
-    let outbound = match line.sender.try_send(outbound) {
-        Ok(()) => {
-            line.rose();
-            return Ok(None);
-        }
-        Err(TrySendError::Closed(_)) => return Err(JUST_ENDED.to_owned()),
-        Err(TrySendError::Full(outbound)) => outbound,
+    let outbound = match enqueue_at_once(line, outbound, toll, deadline) {
+        Ok(queued) => return Ok(queued),
+        Err(NotYet::Never(why)) => return Err(why),
+        Err(NotYet::Waits(outbound)) => outbound,
     };
     line.rose();
     match timeout_at(deadline, line.sender.send(outbound)).await {
         Ok(Ok(())) => Ok(None),
         Ok(Err(_)) => Err(JUST_ENDED.to_owned()),
         Err(_) => Err(format!("{} until the deadline", full(line))),
+    }
+}
+
+/// What could not be handed over at once.
+enum NotYet {
+    /// It will be when there is room, or a connection.
+    Waits(Outbound),
+    /// It will not be, for this reason.
+    Never(String),
+}
+
+fn enqueue_at_once(
+    line: &Arc<Line>,
+    outbound: Outbound,
+    toll: Toll<'_>,
+    deadline: Instant,
+) -> Result<Option<Queued>, NotYet> {
+    if let Some((limiter, weight)) = toll {
+        let queued = limiter.deliver(line, outbound, weight, false, Some(deadline.into_std()));
+        return queued
+            .map(Some)
+            .map_err(|error| NotYet::Never(error.to_string()));
+    }
+    match line.sender.try_send(outbound) {
+        Ok(()) => {
+            line.rose();
+            Ok(None)
+        }
+        Err(TrySendError::Closed(_)) => Err(NotYet::Never(JUST_ENDED.to_owned())),
+        Err(TrySendError::Full(outbound)) => Err(NotYet::Waits(outbound)),
     }
 }
 
@@ -279,15 +322,15 @@ fn full(line: &Line) -> String {
     format!("the outbound queue of {capacity} was full, which outbound_capacity sets,")
 }
 
-/// The raw answer; `None` for a frame, which is written and not answered.
+/// The raw answer, and when it came; `None` for a frame, which is written and not answered.
 pub(crate) async fn wait(
     plane: &Plane,
-    method: String,
+    method: &str,
     mut reply: Reply,
     queued: Option<Queued>,
     limit: Duration,
     deadline: Instant,
-) -> Result<Option<Frame>, RequestError> {
+) -> Result<Option<(Frame, std::time::Instant)>, RequestError> {
     let fate = match timeout_at(deadline, reply.fate()).await {
         Ok(fate) => fate,
         Err(_) => match reply.give_up() {
@@ -298,26 +341,27 @@ pub(crate) async fn wait(
                 if id > 0 {
                     plane.report(&TelemetryEvent::RequestTimedOut {
                         id,
-                        method: &method,
+                        method,
                         limit,
                         in_flight: plane.waiting(),
                     });
                 }
-                let cause = UnknownCause::Deadline(limit);
-                return Err(RequestError::Unknown { method, cause });
+                return Err(unanswered(method, limit));
             }
             Err(false) if queued.is_some_and(|queued| queued.expire()) => Some(Fate::Expired),
             Err(false) => {
                 let detail = format!("it still waited for the peer to read after {limit:?}");
+                let method = method.to_owned();
                 return Err(RequestError::NotSent { method, detail });
             }
         },
     };
     match fate {
-        Some(Fate::Answered(frame)) => Ok(Some(frame)),
+        Some(Fate::Answered(frame, at)) => Ok(Some((frame, at))),
         Some(Fate::Written) => Ok(None),
         Some(Fate::Expired) => {
             let detail = LimitError::Expired { waited: limit }.to_string();
+            let method = method.to_owned();
             Err(RequestError::NotSent { method, detail })
         }
         Some(Fate::Lost {
@@ -328,6 +372,7 @@ pub(crate) async fn wait(
                 Some(reason) => format!("the connection ended first: {reason}"),
                 None => format!("the connection ended first, or held {CAPACITY} requests already"),
             };
+            let method = method.to_owned();
             Err(RequestError::NotSent { method, detail })
         }
         Some(Fate::Lost {
@@ -336,13 +381,14 @@ pub(crate) async fn wait(
         }) => {
             let reason = reason.unwrap_or_else(|| last_reason(plane));
             Err(RequestError::Unknown {
-                method,
+                method: method.to_owned(),
                 cause: UnknownCause::ConnectionLost(reason),
             })
         }
         // A port always tells before it is dropped.
         None => {
             let cause = UnknownCause::ConnectionLost(last_reason(plane));
+            let method = method.to_owned();
             Err(RequestError::Unknown { method, cause })
         }
     }

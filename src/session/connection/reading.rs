@@ -122,7 +122,8 @@ impl<W: Wire> Connection<W> {
     }
 
     pub(super) fn answer(&mut self, id: u64, frame: Frame) -> bool {
-        let answered = self.pending.answer(id, frame, clock::now());
+        let now = *self.moments.1.get_or_insert_with(clock::now);
+        let answered = self.pending.answer(id, frame, now);
         let epoch = self.guard.epoch.as_u64();
         let in_flight = self.pending.waiting();
         match answered {

@@ -19,7 +19,7 @@ use crate::protocol::recording::Mark;
 use crate::telemetry::TelemetryEvent;
 
 /// Commands taken from the queue in one turn, so that reading is not starved.
-const COMMANDS: usize = 64;
+const COMMANDS: usize = 256;
 
 impl<W: Wire> Connection<W> {
     /// Takes commands while the wire has room, then flushes.
@@ -126,7 +126,8 @@ impl<W: Wire> Connection<W> {
             return None;
         }
         let limit = port.limit();
-        let id = self.pending.insert(port, clock::now());
+        let now = *self.moments.0.get_or_insert_with(clock::now);
+        let id = self.pending.insert(port, now);
         self.publish_in_flight();
         self.plane.report(&TelemetryEvent::RequestTracked {
             epoch: self.guard.epoch.as_u64(),
