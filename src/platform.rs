@@ -226,14 +226,16 @@ pub trait Platform: fmt::Debug + Send + Sync + 'static {
     }
 
     /// The requests that subscribe to these channels (at least one), few with many channels each. A
-    /// channel that no request names counts as confirmed at once. Default: none, for services whose
-    /// subscriptions are made by the user's own requests.
+    /// channel that no request names counts as confirmed at once. A request of several channels that is refused for
+    /// good is made again for each of them by itself. Default: none, for services whose subscriptions are made by the
+    /// user's own requests.
     fn subscribe(&self, channels: &[Arc<str>]) -> Vec<Batch> {
         let _ = channels;
         Vec::new()
     }
 
-    /// The requests that unsubscribe from these channels. Default: none.
+    /// The requests that unsubscribe from these channels, few with many channels each; one that is refused for good is
+    /// made again for each channel by itself. Default: none.
     fn unsubscribe(&self, channels: &[Arc<str>]) -> Vec<Batch> {
         let _ = channels;
         Vec::new()

@@ -140,6 +140,15 @@ pub(crate) fn assert_the_outage_is_one_trace(received: &Received) {
     let channels: Vec<_> = of_it.map(|gap| text(&gap.attributes, "channel")).collect();
     assert_eq!(channels.len(), 2, "the ticker and the book: {channels:?}");
 
+    // What a slow consumer loses is a root of its own, with how much that was.
+    let losses = spans.iter().filter(|one| one.name == "loss");
+    let losses: Vec<&&Span> = losses.collect();
+    assert!(!losses.is_empty(), "the book's consumer is slow");
+    for loss in losses {
+        assert!(loss.parent_span_id.is_empty() && loss.links.is_empty());
+        assert_eq!(text(&loss.attributes, "cause"), Some("lagged"));
+    }
+
     // What an actor did is linked to whoever sent for it.
     let messages = spans
         .iter()
