@@ -384,3 +384,24 @@ fn children_that_come_and_go_leave_nothing() {
     }
     assert_eq!(picture(&drive), before);
 }
+
+/// Whether in a boot, alone, or in a group, at whatever stage: it is neither deleted nor started out of turn.
+#[test]
+fn a_child_that_is_about_to_run_counts_as_restarting() {
+    let mut drive = Drive::new(Strategy::OneForOne, ["a", "b"].map(permanent));
+    assert_eq!(drive.step(Input::Boot), ["start a#1"]);
+    assert_eq!(drive.request(1, restart("a")), ["1: running"]);
+    assert_eq!(drive.request(2, restart("b")), ["2: restarting"]);
+    drive.started("a", 1);
+    drive.started("b", 1);
+    drive.exited("a", 1);
+    drive.now += SECOND;
+    assert_eq!(drive.step(Input::Tick), ["start a#2"]);
+    assert_eq!(drive.request(3, delete("a")), ["3: Restarting"]);
+
+    let mut group = Drive::new(Strategy::OneForAll, ["a", "b"].map(permanent));
+    group.up(&["a", "b"]);
+    assert_eq!(group.exited("a", 1), ["stop b#1"]);
+    assert_eq!(group.request(1, delete("b")), ["1: Restarting"]);
+    assert_eq!(group.request(2, delete("a")), ["2: Restarting"]);
+}
