@@ -13,6 +13,8 @@ mod naive;
 mod offline;
 #[path = "faults/recurring.rs"]
 mod recurring;
+#[path = "faults/refusals.rs"]
+mod refusals;
 #[path = "faults/restore.rs"]
 mod restore;
 #[path = "faults/scripts.rs"]

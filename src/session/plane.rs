@@ -188,6 +188,8 @@ pub(crate) struct Plane {
     pub(crate) farewell: Mutex<Option<(u16, String)>>,
     /// The first end of a connection or of an attempt; tells `start` that there will be no first one.
     first_end: watch::Sender<Option<CloseReason>>,
+    /// Whether that end is the last one, too. Set by a start that tries once, cleared when the session is live.
+    tries_once: AtomicBool,
     /// Whether valid data came on the present connection. Set by that, cleared by the next attempt.
     data: AtomicBool,
     /// What proves a connection.
@@ -253,6 +255,7 @@ impl Plane {
             pings: Pings::default(),
             farewell: Mutex::new(None),
             first_end: watch::Sender::new(None),
+            tries_once: AtomicBool::new(false),
             data: AtomicBool::new(false),
             stable_by: config.reconnect.stable_by,
             live_since: Mutex::new(None),
@@ -344,6 +347,17 @@ impl Plane {
         self.first_end.subscribe()
     }
 
+    /// Whoever starts the session gives it up if its first connection does not come to be live.
+    pub(crate) fn try_once(&self) {
+        self.tries_once.store(true, Ordering::Release);
+    }
+
+    /// Whether the first connection has failed and there is to be no other, so that nobody knocks once more before the
+    /// tree has been shut down.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.tries_once.load(Ordering::Acquire) && self.first_end.borrow().is_some()
+    }
+
     /// An attempt begins.
     pub(crate) fn connecting(&self) {
         // What the last connection proved is the last one's.
@@ -407,6 +421,7 @@ impl Plane {
         if !live {
             return;
         }
+        self.tries_once.store(false, Ordering::Release);
         self.places.live();
         if self.had_data() {
             self.prove();

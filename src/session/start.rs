@@ -211,6 +211,9 @@ impl Session {
     async fn start_tree(&self, tree: SupervisorSpec) -> Result<(), StartError> {
         // A first connection can fail before its tree stands; then that is the cause.
         let first_end = self.shared.plane.watch_first_end();
+        if !self.shared.config.reconnect.retry_first {
+            self.shared.plane.try_once();
+        }
         let root = tree
             .start()
             .await

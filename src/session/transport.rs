@@ -166,6 +166,7 @@ impl Actor for Transport {
         let (message, span) = message.open(&state.arguments.plane, "transport", &myself);
         let _within = span.enter();
         match message {
+            TransportMessage::Begin if state.arguments.plane.is_given_up() => Ok(()),
             TransportMessage::Begin => {
                 (state.arguments.events)(TransportEvent::Started(myself.get_cell()));
                 let plane = &state.arguments.plane;
