@@ -117,6 +117,9 @@ pub mod guide {
     #[cfg_attr(any(not(doctest), feature = "testing"), doc = include_str!("../docs/fate.md"))]
     pub mod fate {}
 
+    #[cfg_attr(any(not(doctest), feature = "testing"), doc = include_str!("../docs/ending.md"))]
+    pub mod ending {}
+
     #[doc = include_str!("../docs/limits.md")]
     pub mod limits {}
 

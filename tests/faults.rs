@@ -3,6 +3,8 @@
 
 #[path = "faults/continuity.rs"]
 mod continuity;
+#[path = "faults/ending.rs"]
+mod ending;
 #[path = "faults/fate.rs"]
 mod fate;
 #[path = "faults/liveness.rs"]

@@ -17,6 +17,8 @@ pub(crate) struct Callers {
     none: Notify,
     /// Set when the session leaves its pool.
     closed: AtomicBool,
+    /// Set when the session is drained.
+    drained: AtomicBool,
 }
 
 /// One that waits; counted until it is dropped.
@@ -40,6 +42,17 @@ impl Callers {
     /// Admits nobody from now on.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
+    }
+
+    /// Takes nobody from now on, by whatever door.
+    pub(crate) fn drain(&self) {
+        self.close();
+        self.drained.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether nobody is taken any more.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.drained.load(Ordering::SeqCst)
     }
 
     /// How many there are.
@@ -88,5 +101,8 @@ mod tests {
         callers.close();
         assert!(callers.admit().is_none());
         assert_eq!(callers.count(), 0);
+        assert!(!callers.is_drained());
+        callers.drain();
+        assert!(callers.is_drained());
     }
 }

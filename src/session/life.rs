@@ -7,7 +7,8 @@
 
 use std::time::Duration;
 
-use tokio::time::timeout_at;
+use mainstay_supervisors::ShutdownReport;
+use tokio::time::{timeout, timeout_at};
 
 use super::clock::from_now;
 use super::line::Outbound;
@@ -111,6 +112,25 @@ impl Session {
                 found: plane.status().label(),
             })
         })
+    }
+
+    /// Takes nothing new, waits for the answers that are under way, `within` so long at most, and then ends as
+    /// [`Session::shutdown`] does, whose report it returns.
+    ///
+    /// What is asked from now on is not sent and says so, the repetition of an idempotent call and the query of a
+    /// [reconciled](crate::protocol::reconcile) one included. What waits for the session to be live is not waited for.
+    /// Whoever has no answer by then is told its fate: not sent, or unknown. Subscriptions bring data to the end.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves a session that takes nothing new and lives on; call it again, or
+    /// [`Session::shutdown`].
+    pub async fn drain(&self, within: Duration) -> Option<ShutdownReport> {
+        let callers = &self.shared.plane.callers;
+        callers.drain();
+        // Whoever is left is told its fate by the end.
+        let _ = timeout(within, callers.none()).await;
+        self.shutdown().await
     }
 
     /// [`Session::shutdown`], with the close frame's code and reason chosen: the closing handshake of RFC

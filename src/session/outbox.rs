@@ -258,6 +258,7 @@ impl Session {
         toll: Toll<'_>,
         deadline: Instant,
     ) -> Result<Option<Queued>, String> {
+        self.check_open()?;
         if let Some(line) = self.line_in_turn() {
             return request::enqueue(&line, outbound, toll, deadline).await;
         }
@@ -270,10 +271,11 @@ impl Session {
         self.wait_outside(Some(delivery), bytes, deadline).await
     }
 
-    /// The line of the live connection, if the session is live now and nobody waits for it.
+    /// The line of the live connection, if the session is live now, takes something new, and nobody waits for it.
     pub(crate) fn line_in_turn(&self) -> Option<Arc<Line>> {
-        let idle = self.shared.plane.outbox.is_idle();
-        idle.then(|| self.line_at_once()).flatten()
+        let plane = &self.shared.plane;
+        let free = plane.outbox.is_idle() && !plane.callers.is_drained();
+        free.then(|| self.line_at_once()).flatten()
     }
 
     /// The line of the live connection, as soon as there is one; counted as `bytes` while it is waited for.
@@ -282,6 +284,7 @@ impl Session {
         bytes: usize,
         deadline: Instant,
     ) -> Result<Arc<Line>, String> {
+        self.check_open()?;
         loop {
             if let Some(line) = self.line_in_turn() {
                 return Ok(line);
@@ -291,6 +294,15 @@ impl Session {
                 return Ok(line);
             }
         }
+    }
+
+    /// What a session that is being drained says to whoever comes.
+    fn check_open(&self) -> Result<(), String> {
+        let plane = &self.shared.plane;
+        if plane.callers.is_drained() && !plane.is_over() {
+            return Err("the session is being drained and takes nothing new".to_owned());
+        }
+        Ok(())
     }
 
     async fn wait_outside(
