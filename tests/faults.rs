@@ -7,12 +7,16 @@ mod continuity;
 mod ending;
 #[path = "faults/fate.rs"]
 mod fate;
+#[path = "faults/kit.rs"]
+mod kit;
 #[path = "faults/liveness.rs"]
 mod liveness;
 #[path = "faults/naive.rs"]
 mod naive;
 #[path = "faults/offline.rs"]
 mod offline;
+#[path = "faults/random.rs"]
+mod random;
 #[path = "faults/recurring.rs"]
 mod recurring;
 #[path = "faults/refusals.rs"]

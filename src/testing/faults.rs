@@ -44,7 +44,7 @@
 //! | `{ "acked_mute": "5s" }` | pings and requests are answered, channels are not sent |
 //! | `{ "silence": "30s" }` | nothing is read or written: a half-open connection |
 //! | `{ "delay": "2s" }` | requests are answered together behind that time |
-//! | `{ "deny": { "code": 10028, "message": "" } }`, `"allow"` | from here on requests are answered by this error, or well again |
+//! | `{ "deny": { "code": 10028, "message": "", "about": "" } }`, `"allow"` | from here on requests that contain the text `about` (all, if there is none) are answered by this error, or well again |
 //! | `{ "send": "text" }`, `{ "raw": "81 02 68 69" }`, `{ "ping": "x" }` | a text message, bytes below the frames, a ping |
 //! | `{ "flood": { "messages": 5000, "pad": 100 } }`, `{ "ping_flood": 500 }` | many at once |
 //! | `{ "bad_frame": "reserved_bit1" }` | a frame that RFC 6455 forbids; all kinds stand at [`BadFrame`] |
@@ -63,7 +63,9 @@
 mod bad_frame;
 mod check;
 mod clock;
+mod course;
 mod drive;
+mod fates;
 mod log;
 mod run;
 mod script;
@@ -71,7 +73,8 @@ mod server;
 mod venue;
 
 pub use bad_frame::BadFrame;
-pub use check::{Seen, SeenFate, SeenRequest, Violation, check_continuity, check_fates};
+pub use check::{Seen, Violation, check_continuity};
+pub use fates::{SeenFate, SeenRequest, check_fates};
 pub use log::{FaultEntry, FaultEntryKind};
 pub use run::{FaultOutcome, FaultPlatform, FaultReport, FaultRun, FaultRunError, run};
 pub use script::{

@@ -134,7 +134,11 @@ pub(super) async fn shake(
     seen: impl FnOnce(&UpgradeRequest),
 ) -> io::Result<Option<(WebSocketStream<ServerStream>, UpgradeRequest)>> {
     while let Handshake::Delay { delay, then } = handshake {
-        sleep(delay).await;
+        tokio::select! {
+            biased;
+            () = pipe.silence() => return Ok(None),
+            () = sleep(delay) => {}
+        }
         handshake = *then;
     }
     match handshake {

@@ -1,19 +1,22 @@
 //! A soak: one script after the other, each made by its seed alone, run in memory under paused time.
 //!
-//! The seed decides over the faults, the session's delays, its queue, and whether its channels have a cadence; so a seed
-//! that has failed fails again. `.ci/slow` runs a thousand of them.
+//! The seed decides over the faults and over the session: its delays, its queue and that one's rule, whether its channels
+//! have a cadence, who reconnects it, its wire, its limits; so a seed that has failed fails again. `.ci/slow` runs a
+//! thousand of them.
 
 use std::time::Duration;
 
-use mainstay::config::{Ladder, Overflow, Queue};
-use mainstay::testing::faults::{FaultOutcome, FaultReport, FaultRun, FaultScript, FaultWire};
+use mainstay::config::{
+    ConfigBuilder, ConflationKey, Ladder, Overflow, Queue, RateLimits, ReconnectOwner, WireBackend,
+};
+use mainstay::testing::faults::{FaultReport, FaultScript};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
-use super::continuity::scripts;
+use super::random::{check, run_of, scripts};
 
 /// How many seeds there are unless the environment says otherwise: few, so that tests stay quick.
-const SEEDS: u64 = 16;
+const SEEDS: u64 = 24;
 
 /// A number out of the environment.
 fn set(name: &str) -> Option<u64> {
@@ -31,23 +34,88 @@ fn script_of(seed: u64) -> FaultScript {
     scripts().new_tree(&mut runner).expect("a script").current()
 }
 
-/// Runs a seed. Every fourth has a queue that is too small, every other one channels with a cadence.
+/// What the session of a seed is like.
+#[derive(Debug)]
+struct Temper {
+    queue: Queue,
+    cadence: Option<Duration>,
+    owner: ReconnectOwner,
+    wire: WireBackend,
+    /// Limits of its own, within the venue's if that has some.
+    limits: Option<RateLimits>,
+}
+
+impl Temper {
+    fn of(seed: u64, script: &FaultScript) -> Self {
+        // Of another stream than the script.
+        let mut random = fastrand::Rng::with_seed(!seed);
+        let place = |pointer| ConflationKey::json_pointer(pointer).expect("a pointer");
+        let rules = [
+            Overflow::DropOldest,
+            Overflow::DropNewest,
+            Overflow::Block(Duration::from_millis(50)),
+            // All messages of a channel have one key; or each has its own, and none can stand for another.
+            Overflow::Conflate(place("/params/channel")),
+            Overflow::Conflate(place("/params/data/n")),
+            Overflow::Disconnect,
+        ];
+        let queue = match random.bool() {
+            true => Queue::default(),
+            false => Queue::new(
+                random.usize(1..20),
+                rules[random.usize(..rules.len())].clone(),
+            ),
+        };
+        // Above the pace at which data comes on a line that is well.
+        let cadence = 60.max(3 * script.every.as_millis() as u64);
+        let cadence = random.bool().then(|| Duration::from_millis(cadence));
+        let limits = match &script.limit {
+            Some(limit) => RateLimits::window(limit.requests as u64, limit.per),
+            None => RateLimits::window(random.u64(10..200), Duration::from_millis(500)),
+        };
+        let limits = limits
+            .control_cost(random.u64(0..2))
+            .adaptive(random.bool());
+        Self {
+            queue,
+            cadence,
+            owner: match random.bool() {
+                true => ReconnectOwner::Adapter,
+                false => ReconnectOwner::Client,
+            },
+            wire: match random.bool() {
+                true => WireBackend::Tungstenite,
+                false => WireBackend::Fast,
+            },
+            limits: random.bool().then_some(limits),
+        }
+    }
+
+    fn configure(self, builder: ConfigBuilder) -> ConfigBuilder {
+        let ladder = Ladder::default().pause(Duration::from_millis(25));
+        let builder = builder
+            .queue(self.queue)
+            .ladder(ladder)
+            .reconnect_owner(self.owner)
+            .wire(self.wire);
+        match self.limits {
+            Some(limits) => builder.rate_limits(limits),
+            None => builder,
+        }
+    }
+}
+
+/// Runs a seed.
 fn play(seed: u64) -> FaultReport {
     fastrand::seed(seed);
-    let queue = match seed % 8 {
-        3 => Queue::new(5, Overflow::DropOldest),
-        7 => Queue::new(5, Overflow::DropNewest),
-        _ => Queue::default(),
+    let script = script_of(seed);
+    let temper = Temper::of(seed, &script);
+    let run = run_of(&script);
+    let run = match temper.cadence {
+        Some(cadence) => run.cadence(cadence),
+        None => run,
     };
-    let run = FaultRun::new(script_of(seed), FaultWire::Memory);
-    let run = match seed % 2 {
-        0 => run,
-        _ => run.cadence(Duration::from_millis(60)),
-    };
-    let run = run.configure(move |builder| {
-        let ladder = Ladder::default().pause(Duration::from_millis(25));
-        builder.queue(queue).ladder(ladder)
-    });
+    let run = run.configure(move |builder| temper.configure(builder));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .start_paused(true)
@@ -66,11 +134,13 @@ impl Drop for Seed {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let Self(seed) = self;
+            let script = script_of(*seed);
             eprintln!(
                 "seed {seed} has failed; this one alone again:\n\
                  MAINSTAY_SOAK_FIRST={seed} MAINSTAY_SOAK_SEEDS=1 cargo test --test faults soak -- --nocapture\n\
-                 its script:\n{}",
-                script_of(*seed).to_json()
+                 its session: {:?}\nits script:\n{}",
+                Temper::of(*seed, &script),
+                script.to_json()
             );
         }
     }
@@ -84,8 +154,9 @@ fn a_soak_of_random_scripts_keeps_its_promises_whatever_the_seed() {
     for seed in first..first + seeds {
         let seed = Seed(seed);
         let report = play(seed.0);
-        assert!(report.violations.is_empty(), "{report}");
-        assert_eq!(report.outcome, FaultOutcome::Recovered, "{report}");
+        if let Err(report) = check(&script_of(seed.0), &report) {
+            panic!("{report}");
+        }
     }
 }
 

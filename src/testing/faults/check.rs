@@ -1,10 +1,10 @@
-//! Holds what a client says against what the venue did: continuity, and the fate of requests.
+//! Holds what a client's channels say against what the venue did.
 //!
 //! Pure, and apart from the run because a judge must not depend on who ran the case; it is tested with stories that
 //! are false.
 //!
-//! Invariants: a story that leaves out, repeats, reorders or invents a message without a gap is found; so is a
-//! fate that the venue's log contradicts.
+//! Invariants: a story that leaves out, repeats, reorders or invents a message without a gap is found; so is a gap
+//! that nothing stands behind, and a connection that was given up without need.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -34,50 +34,15 @@ pub enum Seen {
         /// In this epoch.
         epoch: u64,
     },
+    /// The message that follows stands for older ones of its key, which were left out.
+    Replaced {
+        /// How many.
+        messages: u64,
+    },
     /// It is over.
     Ended,
-}
-
-/// What a request said of itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum SeenFate {
-    /// It was answered with a result.
-    Answered,
-    /// It was answered with an error.
-    Refused,
-    /// Not a byte of it was written.
-    NotSent,
-    /// It was written, and no answer is known.
-    Unknown,
-    /// Its fate was unknown, and the user's query found that it was executed.
-    Found,
-    /// Its fate was unknown, and the user's query found that it was not executed.
-    NotExecuted,
-}
-
-/// One request with its fate.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct SeenRequest {
-    /// The number in it.
-    pub order: u64,
-    /// Whether it may be written more than once.
-    pub repeatable: bool,
-    /// What it said.
-    pub fate: SeenFate,
-}
-
-impl SeenRequest {
-    /// A request with its fate.
-    #[must_use]
-    pub fn new(order: u64, repeatable: bool, fate: SeenFate) -> Self {
-        Self {
-            order,
-            repeatable,
-            fate,
-        }
-    }
+    /// It was over and is subscribed to again: what follows is a subscription of its own.
+    SubscribedAgain,
 }
 
 /// A promise that was not kept.
@@ -97,25 +62,33 @@ impl fmt::Display for Violation {
 }
 
 /// [`check_continuity`] of a channel that was subscribed to when the venue had sent `asked_at`. If its queue was
-/// never too small it is heard `whole`: then each epoch begins with what its connection sent first.
+/// never too small it is heard `whole`: then each epoch begins with what its connection sent first. No connection but those
+/// that have `gone` can have been interrupted, if that is known.
 pub(super) fn check_heard(
     log: &[FaultEntry],
     channel: &str,
     seen: &[Seen],
     asked_at: u64,
     whole: bool,
+    gone: Option<&[u64]>,
 ) -> Vec<Violation> {
-    judged(log, channel, seen, asked_at, whole)
+    judged(log, channel, seen, asked_at, whole, gone)
 }
 
 /// Judges the story of one channel: the concatenation of epochs is what the venue has sent, except inside gaps;
 /// nothing of an older epoch after a newer one; an epoch is one connection; a connection that ended is a gap, also when
-/// nothing follows.
+/// nothing follows; and a gap is either an interruption or a loss.
+///
+/// What the script itself has said in the channel's name ([`FaultEntryKind::Forged`]) is not judged.
 ///
 /// `seen` is all that was said from the subscription to the end of the run.
 #[must_use]
 pub fn check_continuity(log: &[FaultEntry], channel: &str, seen: &[Seen]) -> Vec<Violation> {
-    judged(log, channel, seen, 0, false)
+    let ends = log
+        .iter()
+        .filter(|entry| entry.kind == FaultEntryKind::Ended);
+    let gone: Vec<u64> = ends.map(|entry| entry.connection).collect();
+    judged(log, channel, seen, 0, false, Some(&gone))
 }
 
 fn judged(
@@ -124,22 +97,27 @@ fn judged(
     seen: &[Seen],
     asked_at: u64,
     from_the_beginning: bool,
+    gone: Option<&[u64]>,
 ) -> Vec<Violation> {
     let mut judge = Judge {
         channel,
         asked_at,
         from_the_beginning,
         sent: sent(log, channel),
+        forged: forged(log, channel),
         ended: log
             .iter()
             .filter(|entry| entry.kind == FaultEntryKind::Ended)
             .map(|entry| entry.connection)
             .collect(),
+        gone: gone.map(|gone| gone.iter().copied().collect()),
         connection: 0,
         position: None,
         epoch: 0,
         carriers: BTreeMap::new(),
         stand: Stand::Whole,
+        replaced: 0,
+        lagged: false,
         violations: Vec::new(),
     };
     for seen in seen {
@@ -166,6 +144,29 @@ fn sent(log: &[FaultEntry], of: &str) -> BTreeMap<u64, Vec<u64>> {
     sent
 }
 
+/// The numbers that the script itself has said in the channel's name.
+fn forged(log: &[FaultEntry], of: &str) -> BTreeSet<u64> {
+    let forged = log.iter().filter_map(|entry| match &entry.kind {
+        FaultEntryKind::Forged { channel, number } if channel == of => Some(*number),
+        _ => None,
+    });
+    forged.collect()
+}
+
+/// The cause of a gap that no interruption stands behind.
+const LAGGED: &str = "lagged";
+
+/// Causes that are an interruption although the connection lives on.
+const INTERRUPTIONS: [&str; 7] = [
+    "stale",
+    "subscription_lost",
+    "authorization_lost",
+    "actor_restarted",
+    "undecodable",
+    "state_missing",
+    "sequence_break",
+];
+
 /// Where in its story a channel stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stand {
@@ -175,6 +176,8 @@ enum Stand {
     Open,
     /// A gap has ended; the next message may be any later one.
     Again,
+    /// A subscription has begun anew, perhaps amid what the venue sends; the next message may be any one.
+    Anew,
     Over,
 }
 
@@ -185,7 +188,9 @@ struct Judge<'a> {
     /// Whether each epoch has to begin with what its connection sent first.
     from_the_beginning: bool,
     sent: BTreeMap<u64, Vec<u64>>,
+    forged: BTreeSet<u64>,
     ended: BTreeSet<u64>,
+    gone: Option<BTreeSet<u64>>,
     /// Of the message that was heard last.
     connection: u64,
     /// Its place in what that connection has sent.
@@ -194,6 +199,10 @@ struct Judge<'a> {
     /// Which connection each epoch has been heard to be.
     carriers: BTreeMap<u64, u64>,
     stand: Stand,
+    /// How many messages the next one stands for.
+    replaced: u64,
+    /// Whether nothing but a lag has been told since the last message.
+    lagged: bool,
     violations: Vec<Violation>,
 }
 
@@ -206,14 +215,23 @@ impl Judge<'_> {
     }
 
     fn hear(&mut self, seen: &Seen) {
-        if self.stand == Stand::Over {
-            self.wrong(format!("{seen:?} after the end"));
+        let over = self.stand == Stand::Over;
+        if over != (*seen == Seen::SubscribedAgain) {
+            let place = if over { "after" } else { "before" };
+            self.wrong(format!("{seen:?} {place} the end"));
         }
         match *seen {
             Seen::Data { epoch, number } => self.hear_data(epoch, number),
-            Seen::Gap { epoch, .. } => {
+            Seen::Gap { epoch, cause } => {
                 if epoch < self.epoch {
                     self.wrong(format!("a gap of epoch {epoch} after epoch {}", self.epoch));
+                }
+                let within = matches!(self.stand, Stand::Open | Stand::Again);
+                self.lagged = cause == LAGGED && (self.lagged || !within);
+                if !self.is_due(epoch, cause) {
+                    self.wrong(format!(
+                        "a gap of epoch {epoch} ({cause}), and nothing was interrupted"
+                    ));
                 }
                 self.epoch = self.epoch.max(epoch);
                 self.stand = Stand::Open;
@@ -231,7 +249,28 @@ impl Judge<'_> {
                 self.epoch = self.epoch.max(epoch);
                 self.stand = Stand::Again;
             }
+            Seen::Replaced { messages } => self.replaced += messages,
             Seen::Ended => self.stand = Stand::Over,
+            Seen::SubscribedAgain => {
+                (self.connection, self.position) = (0, None);
+                (self.replaced, self.lagged) = (0, false);
+                self.stand = Stand::Anew;
+            }
+        }
+    }
+
+    /// Whether something was interrupted; of a lag the next message tells whether something was lost.
+    fn is_due(&self, epoch: u64, cause: &str) -> bool {
+        if cause == LAGGED || INTERRUPTIONS.contains(&cause) {
+            return true;
+        }
+        let Some(gone) = &self.gone else {
+            return true;
+        };
+        match self.carriers.get(&epoch) {
+            Some(connection) => gone.contains(connection),
+            // Nothing of that epoch was heard, so that its connection is not known.
+            None => gone.iter().any(|gone| *gone >= self.connection),
         }
     }
 
@@ -241,9 +280,12 @@ impl Judge<'_> {
             Some((*connection, place))
         });
         let Some((connection, place)) = found else {
-            self.wrong(format!("message {number}, which was never sent whole"));
+            if !self.forged.contains(&number) {
+                self.wrong(format!("message {number}, which was never sent whole"));
+            }
             return;
         };
+        let replaced = usize::try_from(std::mem::take(&mut self.replaced)).unwrap_or(usize::MAX);
         if epoch < self.epoch {
             let newer = self.epoch;
             self.wrong(format!(
@@ -272,12 +314,22 @@ impl Judge<'_> {
         if !next {
             self.wrong(format!("message {number} again, or out of order"));
         }
-        let follows = match before {
+        // The first of those that it stands for.
+        let from = place.checked_sub(replaced);
+        let follows = from.is_some_and(|place| match before {
             (last, Some(position)) if last == connection => place == position + 1,
             _ => self.connection == 0 && self.is_first(connection, place),
-        };
-        if self.stand == Stand::Whole && !follows {
+        });
+        // How much room the script's own words took is not known.
+        let unclear = replaced > 0 && !self.forged.is_empty();
+        if self.stand == Stand::Whole && !follows && !unclear {
             self.wrong(format!("message {number} without a gap before it"));
+        }
+        let in_a_row = follows && before.1.is_some() && self.forged.is_empty();
+        if self.stand == Stand::Again && self.lagged && in_a_row {
+            self.wrong(format!(
+                "a gap before message {number}, and nothing was lost"
+            ));
         }
         let fresh = self.stand == Stand::Again && connection != self.connection;
         if self.from_the_beginning && fresh && place > 0 {
@@ -287,7 +339,7 @@ impl Judge<'_> {
         }
         (self.connection, self.position) = (connection, Some(place));
         self.epoch = self.epoch.max(epoch);
-        self.stand = Stand::Whole;
+        (self.stand, self.lagged) = (Stand::Whole, false);
     }
 
     /// Whether nothing that belongs to the channel came before this message of its connection.
@@ -306,78 +358,23 @@ impl Judge<'_> {
     }
 }
 
-/// Judges the fates of requests: what was answered was received, what was not sent was not, and what may not be
-/// repeated was carried out once at most.
-#[must_use]
-pub fn check_fates(log: &[FaultEntry], requests: &[SeenRequest]) -> Vec<Violation> {
-    let mut executed = BTreeMap::<u64, usize>::new();
-    let mut answered = BTreeSet::new();
-    for entry in log {
-        match entry.kind {
-            FaultEntryKind::Executed { order } => *executed.entry(order).or_default() += 1,
-            FaultEntryKind::Answered { order, whole: true } => {
-                answered.insert(order);
-            }
-            _ => {}
-        }
-    }
-    let known = known_when_asked(log);
-    let mut violations = Vec::new();
-    for request in requests {
-        let times = executed.get(&request.order).copied().unwrap_or(0);
-        let mut wrong = |what: String| {
-            violations.push(Violation {
-                of: format!("order {}", request.order),
-                what,
-            });
-        };
-        match request.fate {
-            SeenFate::Answered | SeenFate::Found if times == 0 => {
-                wrong(format!("{:?}, and never carried out", request.fate));
-            }
-            SeenFate::Answered if !answered.contains(&request.order) && !request.repeatable => {
-                wrong("answered, and no answer was ever sent whole".to_owned());
-            }
-            SeenFate::NotSent if times > 0 => {
-                wrong("not sent, and carried out".to_owned());
-            }
-            // What still was on its way inside the venue, no query could find.
-            SeenFate::NotExecuted if known.get(&request.order).copied().unwrap_or(times > 0) => {
-                wrong("not executed, and carried out before that was asked".to_owned());
-            }
-            SeenFate::Answered
-            | SeenFate::Refused
-            | SeenFate::NotSent
-            | SeenFate::Unknown
-            | SeenFate::Found
-            | SeenFate::NotExecuted => {}
-        }
-        if times > 1 && !request.repeatable {
-            wrong(format!("carried out {times} times"));
-        }
-    }
-    violations
-}
-
-/// Whether each order that was asked about had been carried out when it was asked about last.
-fn known_when_asked(log: &[FaultEntry]) -> BTreeMap<u64, bool> {
-    let mut executed = BTreeSet::new();
-    let mut known = BTreeMap::new();
-    for entry in log {
-        match &entry.kind {
-            FaultEntryKind::Executed { order } => {
-                executed.insert(*order);
-            }
-            FaultEntryKind::Received { text } if text.contains("\"find\"") => {
-                let asked: Option<serde_json::Value> = serde_json::from_str(text).ok();
-                if let Some(order) = asked.and_then(|asked| asked["params"]["order"].as_u64()) {
-                    known.insert(order, executed.contains(&order));
-                }
-            }
-            _ => {}
-        }
-    }
-    known
+/// Judges what became of the connections behind the `planned` ones, which were served as they should be: none of them is
+/// given up. `ended` are those that had come to their end while the client was at work.
+pub(super) fn check_served(log: &[FaultEntry], planned: u64, ended: &[u64]) -> Vec<Violation> {
+    let has = |connection: u64, kind: &FaultEntryKind| {
+        let mut log = log.iter();
+        log.any(|entry| entry.connection == connection && entry.kind == *kind)
+    };
+    let given_up = ended.iter().filter(|connection| {
+        **connection > planned
+            && has(**connection, &FaultEntryKind::Opened)
+            && !has(**connection, &FaultEntryKind::Punished)
+    });
+    let given_up = given_up.map(|connection| Violation {
+        of: format!("connection {connection}"),
+        what: "served as it should be, and given up".to_owned(),
+    });
+    given_up.collect()
 }
 
 #[cfg(test)]
@@ -483,14 +480,17 @@ mod tests {
         let late = [data(1, 1), gap(1), resynced(2), data(2, 12)];
         assert_eq!(judged(&late), "");
         assert_eq!(
-            check_heard(&log(), "a", &late, 0, true).len(),
+            check_heard(&log(), "a", &late, 0, true, None).len(),
             1,
             "late in its epoch"
         );
         let asked_again = [data(1, 3), gap(1)];
-        assert_eq!(check_heard(&log(), "a", &asked_again, 2, true).len(), 0);
         assert_eq!(
-            check_heard(&log(), "a", &asked_again, 1, true).len(),
+            check_heard(&log(), "a", &asked_again, 2, true, None).len(),
+            0
+        );
+        assert_eq!(
+            check_heard(&log(), "a", &asked_again, 1, true, None).len(),
             1,
             "sent after it was subscribed to"
         );
@@ -501,29 +501,76 @@ mod tests {
     }
 
     #[test]
-    fn a_false_fate_is_found() {
-        let log = [
-            entry(1, FaultEntryKind::Executed { order: 1 }),
-            entry(1, FaultEntryKind::Executed { order: 2 }),
-            entry(2, FaultEntryKind::Executed { order: 2 }),
-            entry(
-                1,
-                FaultEntryKind::Answered {
-                    order: 1,
-                    whole: true,
-                },
-            ),
-        ];
-        let check = |order, repeatable, fate| {
-            check_fates(&log, &[SeenRequest::new(order, repeatable, fate)]).len()
+    fn a_gap_with_nothing_behind_it_is_found() {
+        let log: Vec<FaultEntry> = (1..=4).map(|number| sent(1, number)).collect();
+        let judged = |seen: &[Seen]| {
+            let violations = check_continuity(&log, "a", seen);
+            violations
+                .first()
+                .map(ToString::to_string)
+                .unwrap_or_default()
         };
-        assert_eq!(check(1, false, SeenFate::Answered), 0);
-        assert_eq!(check(1, false, SeenFate::Unknown), 0);
-        assert_eq!(check(1, false, SeenFate::NotSent), 1);
-        assert_eq!(check(1, false, SeenFate::NotExecuted), 1);
-        assert_eq!(check(2, true, SeenFate::Unknown), 0);
-        assert_eq!(check(2, false, SeenFate::Unknown), 1, "twice");
-        assert_eq!(check(3, false, SeenFate::NotSent), 0);
-        assert_eq!(check(3, false, SeenFate::Answered), 1, "never received");
+        let lag = || Seen::Gap {
+            epoch: 1,
+            cause: "lagged",
+        };
+        let lost = [data(1, 1), gap(1), resynced(1), data(1, 2)];
+        assert!(
+            judged(&lost).contains("nothing was interrupted"),
+            "lives on"
+        );
+        let needless = [data(1, 1), lag(), resynced(1), data(1, 2)];
+        assert!(judged(&needless).contains("nothing was lost"), "no lag");
+        let late = [data(1, 1), lag(), resynced(1), data(1, 3)];
+        assert_eq!(judged(&late), "");
+        let again = [
+            data(1, 1),
+            lag(),
+            Seen::Ended,
+            Seen::SubscribedAgain,
+            data(1, 4),
+        ];
+        assert_eq!(judged(&again), "");
+        let alive = [data(1, 1), Seen::SubscribedAgain];
+        assert!(judged(&alive).contains("before the end"), "not over");
+    }
+
+    #[test]
+    fn what_a_message_stands_for_is_counted() {
+        let log: Vec<FaultEntry> = (1..=6).map(|number| sent(1, number)).collect();
+        let judged = |messages| {
+            let seen = [data(1, 2), Seen::Replaced { messages }, data(1, 6)];
+            let seen = [&[Seen::Replaced { messages: 1 }], &seen[..]].concat();
+            check_continuity(&log, "a", &seen).len()
+        };
+        assert_eq!([2, 3, 4].map(judged), [1, 0, 1]);
+    }
+
+    #[test]
+    fn what_the_script_says_in_a_channels_name_is_not_judged() {
+        let forged = |number| {
+            let channel = "a".to_owned();
+            entry(1, FaultEntryKind::Forged { channel, number })
+        };
+        let log = [sent(1, 1), forged(7), forged(0), sent(1, 2)];
+        let seen = [data(1, 1), data(1, 7), data(1, 0), data(1, 2)];
+        assert_eq!(check_continuity(&log, "a", &seen), []);
+        let invented = [data(1, 1), data(1, 8), data(1, 2)];
+        assert_eq!(check_continuity(&log, "a", &invented).len(), 1);
+    }
+
+    #[test]
+    fn a_connection_that_is_served_well_is_not_given_up() {
+        let opened = |connection| entry(connection, FaultEntryKind::Opened);
+        let log = [
+            opened(1),
+            opened(2),
+            opened(3),
+            entry(3, FaultEntryKind::Punished),
+        ];
+        let judged = |ended: &[u64]| check_served(&log, 1, ended).len();
+        assert_eq!(judged(&[1]), 0, "the script's own");
+        assert_eq!(judged(&[1, 2]), 1);
+        assert_eq!(judged(&[3, 4]), 0, "punished, and never opened");
     }
 }

@@ -17,7 +17,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use super::clock;
 use super::log::FaultEntryKind;
 use super::script::{Cut, Denial, Direction, Ending, FaultStep, Slow};
-use super::venue::{Plan, Venue, denial};
+use super::venue::{Plan, Venue, denial, forged};
 use crate::testing::driver::close_frame;
 use crate::testing::handshake::{Handshake, finish, shake};
 use crate::testing::stream::{Pipe, ServerStream};
@@ -114,13 +114,28 @@ impl Drop for Ended {
 
 /// What comes before the first frame; `None` if that was all.
 async fn open(venue: &Arc<Venue>, id: u64, mut pipe: Pipe, plan: &Plan) -> Option<Line> {
-    let mut handshake = Handshake::Accept;
+    let mut handshake = match venue.ban(Instant::now()) {
+        Some(left) => {
+            let seconds = left.as_secs() + u64::from(left.subsec_nanos() > 0);
+            Handshake::refuse(429, &[("retry-after", &seconds.to_string())], "")
+        }
+        None => Handshake::Accept,
+    };
     let mut how = Ending::default();
-    for step in plan
+    let opening = plan
         .steps
         .iter()
-        .take_while(|step| step.is_before_upgrade())
-    {
+        .take_while(|step| step.is_before_upgrade());
+    let opening: Vec<&FaultStep> = opening.collect();
+    for step in &opening {
+        match step {
+            FaultStep::Slow(slow) => slow_down(&mut pipe, slow),
+            FaultStep::Cut(cut) => how = arm(&mut pipe, cut),
+            _ => {}
+        }
+    }
+    // What comes last is what is waited for.
+    for step in opening.into_iter().rev() {
         match step {
             FaultStep::HangUpBeforeUpgrade => handshake = Handshake::HangUp,
             FaultStep::ResetBeforeUpgrade => handshake = Handshake::Reset,
@@ -140,14 +155,8 @@ async fn open(venue: &Arc<Venue>, id: u64, mut pipe: Pipe, plan: &Plan) -> Optio
             }
             FaultStep::Garbage(text) => handshake = Handshake::Garbage(text.clone().into()),
             FaultStep::WrongAccept => handshake = Handshake::WrongAccept,
-            FaultStep::Slow(slow) => slow_down(&mut pipe, slow),
-            FaultStep::Cut(cut) => how = arm(&mut pipe, cut),
             _ => {}
         }
-    }
-    if let (Handshake::Accept, Some(left)) = (&handshake, venue.ban(Instant::now())) {
-        let seconds = left.as_secs() + u64::from(left.subsec_nanos() > 0);
-        handshake = Handshake::refuse(429, &[("retry-after", &seconds.to_string())], "");
     }
     let opened = shake(pipe, None, handshake, None, |_| ()).await;
     let (socket, _) = opened.ok().flatten()?;
@@ -231,8 +240,14 @@ impl Line {
             }
             FaultStep::Deny(denial) => self.denial = Some(denial.clone()),
             FaultStep::Allow => self.denial = None,
-            FaultStep::Send(text) => self.send(Message::text(text.clone())).await?,
-            FaultStep::Raw(bytes) => self.raw(&bytes.0).await?,
+            FaultStep::Send(text) => {
+                self.forge(text.as_bytes());
+                self.send(Message::text(text.clone())).await?;
+            }
+            FaultStep::Raw(bytes) => {
+                self.forge(&bytes.0);
+                self.raw(&bytes.0).await?;
+            }
             FaultStep::BadFrame(frame) => self.raw(&frame.bytes()).await?,
             FaultStep::Ping(payload) => {
                 self.send(Message::Ping(payload.clone().into())).await?;
@@ -320,7 +335,8 @@ impl Line {
     }
 
     async fn receive(&mut self, text: &str, mode: Mode) -> Result<(), End> {
-        if let (Some(Denial { code, message }), true) = (&self.denial, mode != Mode::Mute) {
+        let denied = self.denial.as_ref().filter(|denial| denial.meets(text));
+        if let (Some(Denial { code, message, .. }), true) = (denied, mode != Mode::Mute) {
             let answer = denial(text, *code, message);
             let received = text.to_owned();
             self.venue
@@ -378,6 +394,14 @@ impl Line {
             sent?;
         }
         Ok(())
+    }
+
+    /// Writes down what the script says in a channel's name.
+    fn forge(&self, bytes: &[u8]) {
+        if let Some((channel, number)) = forged(bytes) {
+            let forged = FaultEntryKind::Forged { channel, number };
+            self.venue.log.write(self.id, forged);
+        }
     }
 
     async fn send(&mut self, message: Message) -> Result<(), End> {

@@ -42,6 +42,13 @@ pub enum FaultEntryKind {
         /// Whether all of its bytes passed the line.
         whole: bool,
     },
+    /// A message of a channel that the script itself put between the venue's own: nobody answers for it.
+    Forged {
+        /// The channel.
+        channel: String,
+        /// The number in it; 0 if there is none.
+        number: u64,
+    },
     /// A whole text message was received.
     Received {
         /// The message.

@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,13 +18,14 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::check::{Seen, SeenFate, SeenRequest, Violation, check_fates, check_heard};
+use super::check::{Seen, Violation, check_heard, check_served};
 use super::clock::HOLD;
+use super::fates::{SeenFate, SeenRequest, check_fates};
 use super::log::{CAPACITY, FaultEntry, FaultEntryKind};
-use super::script::FaultScript;
+use super::script::{Afterwards, FaultScript};
 use super::server::{FaultServer, FaultWire};
 use crate::config::{ConfigBuilder, Liveness, ReconnectOwner};
-use crate::error::{ConfigErrors, RequestError, SubscribeError, chain};
+use crate::error::{self, ConfigErrors, EndReason, RequestError, SubscribeError, chain};
 use crate::frame::Frame;
 use crate::platform::{Batch, Channel, JsonRpc, MarketSignal, Platform, Route};
 use crate::protocol::cadence::Rung;
@@ -32,7 +34,7 @@ use crate::protocol::reconcile::{Finding, Reconcile};
 use crate::protocol::rpc::{Class, Params, TypedCall};
 use crate::session::Session;
 use crate::session::observe::Notice;
-use crate::session::subscription::{Event, SubscribeOptions};
+use crate::session::subscription::{Event, SubscribeOptions, Subscription};
 use crate::testing::certificate::StartError;
 
 /// The channels that a run subscribes to.
@@ -271,6 +273,11 @@ impl FaultRun {
             limit.per * 4 / requests
         });
         let pace = pace.max(Duration::from_millis(20));
+        // In real time a machine that is busy with other things may have been the fault.
+        let every = self.script.every;
+        let served = self.wire == FaultWire::Memory
+            && self.script.then == Afterwards::Serve
+            && self.cadence.is_none_or(|cadence| cadence > every);
         let server = FaultServer::start(self.script, self.wire).await?;
         let builder = server
             .config()
@@ -288,7 +295,10 @@ impl FaultRun {
             .start_timeout(self.limit);
         let config = (self.configure)(builder).build()?;
         let small = config.queue.capacity < SMALL;
+        let liveness = config.liveness;
         let mut story = Story {
+            pace,
+            notice: NOTICE + liveness.quiet + liveness.grace,
             options: match self.cadence {
                 Some(cadence) => SubscribeOptions::new().cadence(cadence),
                 None => SubscribeOptions::new(),
@@ -297,10 +307,11 @@ impl FaultRun {
         };
         let outcome = match Session::start(FaultPlatform, config).await {
             Ok(session) => {
-                let outcome = story.live(&session, &server, self.limit, pace).await;
+                let outcome = story.live(&session, &server, self.limit).await;
                 session.shutdown().await;
                 outcome
             }
+            Err(error::StartError::Timeout(_)) => FaultOutcome::TimedOut,
             Err(error) => FaultOutcome::Ended(chain(&error)),
         };
         let Story {
@@ -309,12 +320,17 @@ impl FaultRun {
             requests,
             climbs,
             ended,
+            gone,
             ..
         } = story;
         let log = server.log();
         let accepted = server.accepted();
+        let planned = server.planned();
         server.stop().await;
         let mut violations = check_fates(&log, &requests);
+        if served {
+            violations.extend(check_served(&log, planned, &ended));
+        }
         // The session's own end is no loss.
         let before = log.iter().filter(|entry| {
             entry.kind != FaultEntryKind::Ended || ended.contains(&entry.connection)
@@ -332,7 +348,8 @@ impl FaultRun {
             });
             let asked_at = asked_at.get(channel).copied().unwrap_or(0);
             let whole = !(small || lagged);
-            violations.extend(check_heard(&before, channel, seen, asked_at, whole));
+            let gone = (outcome == FaultOutcome::Recovered).then_some(&gone[..]);
+            violations.extend(check_heard(&before, channel, seen, asked_at, whole, gone));
         }
         if log.len() >= CAPACITY {
             violations.push(Violation {
@@ -362,8 +379,14 @@ struct Story {
     climbs: Vec<(String, Rung)>,
     /// How the channels are subscribed to.
     options: SubscribeOptions,
+    /// Between two orders, and between two attempts to subscribe.
+    pace: Duration,
+    /// How long the session may take to notice an end.
+    notice: Duration,
     /// The connections that had ended when the session was asked last what it knows.
     ended: Vec<u64>,
+    /// Those that had when it had told everything.
+    gone: Vec<u64>,
 }
 
 impl Story {
@@ -372,7 +395,6 @@ impl Story {
         session: &Session,
         server: &FaultServer,
         limit: Duration,
-        pace: Duration,
     ) -> FaultOutcome {
         let deadline = Instant::now() + limit;
         let heard = Arc::new(Heard::new());
@@ -387,12 +409,19 @@ impl Story {
         let mut readers = JoinSet::new();
         for place in 0..CHANNELS.len() {
             let (session, heard) = (session.clone(), Arc::clone(&heard));
-            let options = self.options.clone();
-            readers.spawn(listen(session, place, options, heard, server.number()));
+            let (options, pace) = (self.options.clone(), self.pace);
+            readers.spawn(listen(
+                session,
+                place,
+                options,
+                pace,
+                heard,
+                server.number(),
+            ));
         }
         let asked: Arc<Mutex<Vec<SeenRequest>>> = Arc::default();
         let mut orders = JoinSet::new();
-        orders.spawn(order_on(session.clone(), pace, Arc::clone(&asked)));
+        orders.spawn(order_on(session.clone(), self.pace, Arc::clone(&asked)));
 
         let left = || deadline.saturating_duration_since(Instant::now());
         let came_back = async {
@@ -413,11 +442,12 @@ impl Story {
         self.ended = ended(&server.log());
         if outcome != FaultOutcome::Recovered {
             // Long enough for every end so far to be noticed and told.
-            sleep(NOTICE).await;
+            sleep(self.notice).await;
         }
         readers.shutdown().await;
         // Whatever was heard has been written down by its sender when it has had a turn.
         sleep(Duration::from_millis(1)).await;
+        self.gone = ended(&server.log());
         (self.seen, self.asked_at) = heard.take();
         drop(watching);
         let mut climbs = climbs.lock().unwrap_or_else(PoisonError::into_inner);
@@ -431,8 +461,8 @@ impl Story {
 /// A queue below this may lag behind a reader that never pauses.
 const SMALL: usize = 256;
 
-/// How long an impatient session may take to notice an end.
-const NOTICE: Duration = Duration::from_secs(2);
+/// How long a session may take to tell of an end, beside its patience with silence.
+const NOTICE: Duration = Duration::from_millis(1400);
 
 fn ended(log: &[FaultEntry]) -> Vec<u64> {
     let ends = log
@@ -463,7 +493,11 @@ impl Heard {
     fn hear(&self, place: usize, seen: Seen) {
         let said = match seen {
             Seen::Data { number, .. } => Some(number),
-            Seen::Gap { .. } | Seen::Resynced { .. } | Seen::Ended => None,
+            Seen::Gap { .. }
+            | Seen::Resynced { .. }
+            | Seen::Replaced { .. }
+            | Seen::Ended
+            | Seen::SubscribedAgain => None,
         };
         let mut all = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         all.entry(CHANNELS[place]).or_default().push(seen);
@@ -498,44 +532,78 @@ impl Heard {
     }
 }
 
-/// Subscribes until it succeeds, and writes down what is said.
+/// Subscribes until it succeeds, and once more when the subscription alone has ended, and writes down what is said.
 async fn listen(
     session: Session,
     place: usize,
     options: SubscribeOptions,
+    pace: Duration,
     heard: Arc<Heard>,
     sent: impl Fn() -> u64,
 ) {
-    const AGAIN: Duration = Duration::from_millis(10);
-    let channel = || Channel::<Frame>::new(CHANNELS[place]);
-    let mut subscription = loop {
-        heard.ask(place, sent());
-        let options = options.clone();
-        match session.subscribe_with(channel(), options).await {
-            Ok(subscription) => break subscription,
-            Err(SubscribeError::Ended { .. }) => return,
-            Err(_) => sleep(AGAIN).await,
+    let mut again = false;
+    loop {
+        if !again {
+            heard.ask(place, sent());
         }
-    };
+        let channel = Channel::<Frame>::new(CHANNELS[place]);
+        match session.subscribe_with(channel, options.clone()).await {
+            Ok(subscription) => {
+                if again {
+                    heard.hear(place, Seen::SubscribedAgain);
+                }
+                again = true;
+                if follow(subscription, place, &heard).await.is_break() {
+                    return;
+                }
+            }
+            Err(SubscribeError::Ended { .. }) => return,
+            Err(_) => {}
+        }
+        sleep(pace).await;
+    }
+}
+
+/// Writes down what a subscription says; breaks if the session is over with it.
+async fn follow(
+    mut subscription: Subscription<Frame>,
+    place: usize,
+    heard: &Heard,
+) -> ControlFlow<()> {
     while let Some(event) = subscription.next().await {
-        heard.hear(
-            place,
-            match event {
-                Event::Data(data) => Seen::Data {
+        let seen = match event {
+            Event::Data(data) => {
+                if data.replaced > 0 {
+                    let messages = data.replaced;
+                    heard.hear(place, Seen::Replaced { messages });
+                }
+                Seen::Data {
                     epoch: data.epoch.as_u64(),
                     number: number(&data),
-                },
-                Event::Gap(gap) => Seen::Gap {
-                    epoch: gap.epoch.as_u64(),
-                    cause: gap.cause.label(),
-                },
-                Event::Resynced(resynced) => Seen::Resynced {
-                    epoch: resynced.epoch.as_u64(),
-                },
-                Event::Ended(_) => Seen::Ended,
+                }
+            }
+            Event::Gap(gap) => Seen::Gap {
+                epoch: gap.epoch.as_u64(),
+                cause: gap.cause.label(),
             },
-        );
+            Event::Resynced(resynced) => Seen::Resynced {
+                epoch: resynced.epoch.as_u64(),
+            },
+            Event::Ended(reason) => {
+                heard.hear(place, Seen::Ended);
+                return match reason {
+                    EndReason::Lagged | EndReason::Refused(_) | EndReason::NotRestored => {
+                        ControlFlow::Continue(())
+                    }
+                    EndReason::Shutdown | EndReason::Fatal(_) | EndReason::Exhausted(_) => {
+                        ControlFlow::Break(())
+                    }
+                };
+            }
+        };
+        heard.hear(place, seen);
     }
+    ControlFlow::Break(())
 }
 
 /// The number in a message; zero, which the venue never sends, if there is none.

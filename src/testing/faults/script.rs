@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::bad_frame::BadFrame;
+use super::course::{check, span};
 
 /// What a venue does, connection by connection. See the [module](super) for its form as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -238,6 +239,16 @@ pub struct Denial {
     /// Its message.
     #[serde(default)]
     pub message: String,
+    /// Only requests that contain this text. Default: all of them.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub about: String,
+}
+
+impl Denial {
+    /// Whether this request is answered by it.
+    pub(super) fn meets(&self, request: &str) -> bool {
+        request.contains(&self.about)
+    }
 }
 
 /// Many messages at once.
@@ -340,7 +351,7 @@ impl FaultScript {
             .as_ref()
             .map_or(Duration::ZERO, |limit| limit.ban);
         connections
-            .map(|connection| span(&connection.steps, hold))
+            .map(|connection| span(&connection.steps, hold, &mut None))
             .fold(ban, Duration::saturating_add)
     }
 
@@ -425,94 +436,6 @@ impl FaultScript {
             )?;
         }
         Ok(self)
-    }
-}
-
-/// How long these steps take by themselves; a jump of the clock `hold` at most.
-fn span(steps: &[FaultStep], hold: Duration) -> Duration {
-    let each = steps.iter().map(|step| match step {
-        FaultStep::Refuse(time)
-        | FaultStep::StallUpgrade(time)
-        | FaultStep::Serve(time)
-        | FaultStep::Mute(time)
-        | FaultStep::AckedMute(time)
-        | FaultStep::Silence(time)
-        | FaultStep::Delay(time) => *time,
-        FaultStep::ClockJump(time) | FaultStep::Suspend(time) => (*time).min(hold),
-        FaultStep::Http(answer) => answer
-            .headers
-            .iter()
-            .filter(|(name, _)| name.eq_ignore_ascii_case("retry-after"))
-            .find_map(|(_, value)| value.trim().parse().ok())
-            .map_or(Duration::ZERO, Duration::from_secs),
-        FaultStep::Repeat(repeat) => span(&repeat.steps, hold).saturating_mul(repeat.times),
-        FaultStep::HangUpBeforeUpgrade
-        | FaultStep::ResetBeforeUpgrade
-        | FaultStep::Garbage(_)
-        | FaultStep::WrongAccept
-        | FaultStep::Slow(_)
-        | FaultStep::Cut(_)
-        | FaultStep::Await(_)
-        | FaultStep::Deny(_)
-        | FaultStep::Allow
-        | FaultStep::Send(_)
-        | FaultStep::Raw(_)
-        | FaultStep::Ping(_)
-        | FaultStep::PingFlood(_)
-        | FaultStep::Flood(_)
-        | FaultStep::BadFrame(_)
-        | FaultStep::Close(_)
-        | FaultStep::HangUp
-        | FaultStep::Reset => Duration::ZERO,
-    });
-    each.fold(Duration::ZERO, Duration::saturating_add)
-}
-
-/// Whether these steps can follow each other; `opening` while the upgrade is still ahead.
-fn check(steps: &[FaultStep], list: &str, mut opening: bool) -> Result<(), FaultScriptError> {
-    let mut over = false;
-    for (number, step) in steps.iter().enumerate() {
-        let place = format!("{list}[{number}]");
-        let refuse = |remedy| {
-            Err(FaultScriptError::Senseless {
-                place: place.clone(),
-                remedy,
-            })
-        };
-        if over {
-            return refuse("the step before it ends the connection; begin another one");
-        }
-        if let Some(remedy) = remedy(step, opening, steps.len() == 1) {
-            return refuse(remedy);
-        }
-        if let FaultStep::Repeat(repeat) = step {
-            check(&repeat.steps, &format!("{place}.repeat.steps"), false)?;
-        }
-        over = step.ends();
-        opening &= step.is_before_upgrade();
-    }
-    Ok(())
-}
-
-/// What to write instead of this step, if it makes no sense where it stands.
-fn remedy(step: &FaultStep, opening: bool, alone: bool) -> Option<&'static str> {
-    let before_only =
-        step.is_before_upgrade() && !matches!(step, FaultStep::Slow(_) | FaultStep::Cut(_));
-    if before_only && !opening {
-        return Some("the upgrade is over here; put it at the beginning of a connection");
-    }
-    if matches!(step, FaultStep::Refuse(_)) && !alone {
-        return Some("give refuse a connection of its own");
-    }
-    match step {
-        FaultStep::Http(answer) if !(200..=599).contains(&answer.status) => {
-            Some("write a status from 200 to 599")
-        }
-        FaultStep::Slow(slow) if slow.bytes > 0 && slow.every.is_zero() => {
-            Some("write a time above zero")
-        }
-        FaultStep::Ping(payload) if payload.len() > 125 => Some("write at most 125 bytes"),
-        _ => None,
     }
 }
 

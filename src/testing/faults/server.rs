@@ -109,6 +109,11 @@ impl FaultServer {
         self.venue.log.entries()
     }
 
+    /// How many connections the script has steps for.
+    pub(super) fn planned(&self) -> u64 {
+        self.venue.planned() as u64
+    }
+
     /// Tells the number of the message sent last.
     pub(super) fn number(&self) -> impl Fn() -> u64 + Send + 'static + use<> {
         let venue = Arc::clone(&self.venue);

@@ -256,6 +256,16 @@ pub(super) fn denial(text: &str, code: i64, message: &str) -> Option<String> {
         .then(|| error(&request.id, code, message))
 }
 
+/// The channel and the number of a channel's message, whatever stands before and behind it; 0 where there is none.
+pub(super) fn forged(bytes: &[u8]) -> Option<(String, u64)> {
+    let begin = bytes.iter().position(|byte| *byte == b'{')?;
+    let end = bytes.iter().rposition(|byte| *byte == b'}')?;
+    let message: Value = serde_json::from_slice(bytes.get(begin..=end)?).ok()?;
+    let params = &message["params"];
+    let number = params["data"]["n"].as_u64().unwrap_or(0);
+    Some((params["channel"].as_str()?.to_owned(), number))
+}
+
 fn error(id: &Option<Value>, code: i64, message: &str) -> String {
     let error = json!({ "code": code, "message": message });
     json!({ "jsonrpc": "2.0", "id": id, "error": error }).to_string()
