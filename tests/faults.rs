@@ -7,6 +7,8 @@ mod continuity;
 mod ending;
 #[path = "faults/fate.rs"]
 mod fate;
+#[path = "faults/frames.rs"]
+mod frames;
 #[path = "faults/kit.rs"]
 mod kit;
 #[path = "faults/liveness.rs"]
