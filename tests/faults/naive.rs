@@ -13,6 +13,7 @@ use mainstay::Connector;
 use mainstay::connector::ByteStream;
 use mainstay::testing::faults::{FaultServer, Seen};
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -21,8 +22,8 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 
 const FIRST_DELAY: Duration = Duration::from_millis(10);
 const LONGEST_DELAY: Duration = Duration::from_secs(30);
-/// After so long without a message it gives a connection up.
-const PATIENCE: Duration = Duration::from_millis(600);
+/// After so long without a message it gives a connection up, in a test that takes its time.
+pub(super) const PATIENCE: Duration = Duration::from_millis(600);
 /// Messages that may wait for a consumer.
 const QUEUE: usize = 64;
 
@@ -57,6 +58,8 @@ pub(super) struct Habits {
     pub(super) pause: Duration,
     /// A channel that nobody reads.
     pub(super) unread: Option<&'static str>,
+    /// How long it bears silence.
+    pub(super) patience: Duration,
 }
 
 impl Naive {
@@ -80,7 +83,7 @@ impl Naive {
             });
         }
         let client = Loop {
-            connector: venue.connector().expect("a venue in memory"),
+            way: Way::to(venue),
             shared: Arc::clone(&shared),
             habits,
             feeds,
@@ -117,8 +120,27 @@ impl Naive {
     }
 }
 
+/// How it comes to the venue.
+enum Way {
+    Memory(Arc<dyn Connector>),
+    Socket(String),
+}
+
+impl Way {
+    fn to(venue: &FaultServer) -> Self {
+        match venue.connector() {
+            Some(connector) => Self::Memory(connector),
+            None => {
+                let url = venue.url();
+                let address = url.trim_start_matches("ws://").trim_end_matches('/');
+                Self::Socket(address.to_owned())
+            }
+        }
+    }
+}
+
 struct Loop {
-    connector: Arc<dyn Connector>,
+    way: Way,
     shared: Arc<Shared>,
     habits: Habits,
     feeds: BTreeMap<String, mpsc::Sender<Value>>,
@@ -163,7 +185,10 @@ impl Loop {
     }
 
     async fn connect(&self) -> Option<Socket> {
-        let wire = self.connector.connect("naive", 80).await.ok()?.stream;
+        let wire: Box<dyn ByteStream> = match &self.way {
+            Way::Memory(connector) => connector.connect("naive", 80).await.ok()?.stream,
+            Way::Socket(address) => Box::new(TcpStream::connect(address).await.ok()?),
+        };
         let (socket, _) = client_async("ws://naive/", wire).await.ok()?;
         Some(socket)
     }
@@ -201,12 +226,12 @@ impl Loop {
         told: &mut mpsc::Receiver<Event>,
         asked: &mut mpsc::UnboundedReceiver<Value>,
     ) {
-        let mut patience = Instant::now() + PATIENCE;
+        let mut patience = Instant::now() + self.habits.patience;
         loop {
             tokio::select! {
                 event = timeout_at(patience, told.recv()) => match event {
                     Ok(Some(Event::Message(message))) => {
-                        patience = Instant::now() + PATIENCE.max(2 * self.habits.pause);
+                        patience = Instant::now() + self.habits.patience.max(2 * self.habits.pause);
                         self.handle(message).await;
                     }
                     Ok(Some(Event::Closed) | None) | Err(_) => return,
