@@ -10,7 +10,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay::config::{Costs, Lane, Overflow, Queue, RateLimits, ReconnectOwner, Weight};
+use mainstay::config::{
+    Costs, Lane, Liveness, Overflow, Queue, RateLimits, ReconnectOwner, Weight,
+};
 use mainstay::error::{Recovery, RequestError};
 use mainstay::platform::{Batch, Platform, Route};
 use mainstay::supervisors::Backoff;
@@ -305,6 +307,35 @@ async fn heartbeats_are_answered_while_every_consumer_is_stuck_and_the_limit_is_
     drop(stuck);
 }
 
+/// What waiting for a consumer costs the others of its connection, as `Overflow::Block` says: its limit for each batch.
+#[tokio::test(start_paused = true)]
+async fn a_consumer_that_is_waited_for_delays_a_heartbeat_by_its_limit_for_each_batch_and_no_more()
+{
+    const MESSAGES: u32 = 1024;
+    let wait = Duration::from_millis(200);
+    let server = ScriptedServer::builder().in_memory(true).patience(LONG);
+    let server = server.script(Script::new()).start().await;
+    let server = server.expect("a server");
+    let config = Config::builder(server.url())
+        .connector(server.connector().expect("in memory"))
+        .build()
+        .expect("valid");
+    let session = Session::start(Venue, config).await.expect("a session");
+    let mut peer = server.next_connection().await.expect("a connection");
+    let stuck = session.messages_with(Queue::new(4, Overflow::Block(wait)));
+    for _ in 0..MESSAGES {
+        peer.send_text("\"tick\"").await.expect("open");
+    }
+    peer.send_text("\"alive?\"").await.expect("open");
+    let began = Instant::now();
+    assert_eq!(answer(&mut peer).await, "alive");
+    let took = began.elapsed();
+    let batches = MESSAGES.div_ceil(256) + 1;
+    assert!(took >= wait, "it is waited for: {took:?}");
+    assert!(took <= wait * batches, "{took:?}");
+    drop(stuck);
+}
+
 #[tokio::test(start_paused = true)]
 async fn restoring_subscriptions_keeps_to_the_limit_and_converges() {
     let server = server().await;
@@ -459,4 +490,35 @@ async fn requests_wait_while_pongs_use_the_limit_up() {
     tokio::time::sleep(10 * SECOND).await;
     assert_eq!(texts(), 30);
     assert!(fullest(&server) <= 10, "{}", fullest(&server));
+}
+
+/// Silence is probed three times a second, while a crowd of requests would use the whole limit up.
+#[tokio::test(start_paused = true)]
+async fn our_own_pings_are_counted_in_every_window_and_are_not_crowded_out() {
+    let server = ScriptedServer::builder().in_memory(true).patience(LONG);
+    let server = server.script(Script::new()).start().await;
+    let server = server.expect("a server");
+    let limits = RateLimits::window(10, SECOND).reserve(4).control_cost(1);
+    let config = Config::builder(server.url())
+        .connector(server.connector().expect("in memory"))
+        .liveness(Liveness::new(Duration::from_millis(300), SECOND))
+        .request_timeout(LONG)
+        .rate_limits(limits)
+        .build()
+        .expect("valid");
+    let session = Client::connect_with(config).await.expect("a session");
+    for _ in 0..60 {
+        ask(&session, "work").await;
+    }
+    tokio::time::sleep(20 * SECOND).await;
+    let count = |wanted: fn(&ReceivedKind) -> bool| {
+        let received = server.received().into_iter();
+        received.filter(|one| wanted(&one.kind)).count()
+    };
+    let pings = count(|kind| matches!(kind, ReceivedKind::Ping(_)));
+    // One every 300 ms, or when its turn comes.
+    assert!((40..=67).contains(&pings), "{pings}");
+    assert_eq!(count(|kind| matches!(kind, ReceivedKind::Text(_))), 60);
+    assert!(fullest(&server) <= 10, "{}", fullest(&server));
+    assert_eq!(server.accepted(), 1, "no ping came too late");
 }

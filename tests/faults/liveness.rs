@@ -12,6 +12,7 @@ use mainstay::{
     Channel, Client, Event, Frame, MarketSignal, Notice, Rung, Session, SubscribeOptions,
 };
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::script;
 
@@ -99,6 +100,49 @@ async fn a_laptop_that_slept_raises_no_alarm_before_it_had_time_to_hear() {
         assert_eq!(climbed[..], ALL[..climbed.len()], "{channel}");
     }
     assert_eq!(report.accepted, 2, "{report}");
+}
+
+/// When the last message before the night came, and when the first rung after it.
+async fn a_night(steps: serde_json::Value) -> (Instant, Instant) {
+    let steps: Vec<FaultStep> = serde_json::from_value(steps).expect("steps");
+    let script = FaultScript::new("a night", [steps]).expect("playable");
+    let server = FaultServer::start(script, FaultWire::Memory).await;
+    let server = server.expect("a server");
+    // Silence of the line is not what is looked at here.
+    let liveness = Liveness::new(Duration::from_secs(15), Duration::from_secs(10));
+    let config = server.config().liveness(liveness).build();
+    let session = Session::start(FaultPlatform, config.expect("valid")).await;
+    let session = session.expect("a session");
+    let mut observer = session.observe(64);
+    let options = SubscribeOptions::new().cadence(millis(1000));
+    let subscription = session.subscribe_with(Channel::<Frame>::new("a"), options);
+    let mut subscription = subscription.await.expect("a subscription");
+    let mut last = Instant::now();
+    loop {
+        tokio::select! {
+            event = subscription.next() => match event {
+                Some(Event::Data(_)) => last = Instant::now(),
+                event => panic!("{event:?}"),
+            },
+            notice = observer.next() => if let Some(Notice::Stale { rung, .. }) = notice {
+                assert_eq!(rung, Rung::Stale);
+                return (last, Instant::now());
+            },
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_night_no_rung_is_climbed_before_a_whole_cadence_of_being_awake() {
+    let night = Duration::from_secs(8 * 3600);
+    let slept = json!([{ "serve": "1s" }, { "suspend": "8h" }]);
+    let jumped = json!([{ "serve": "1s" }, { "clock_jump": "8h" }, { "acked_mute": "1h" }]);
+    for steps in [slept, jumped] {
+        let (last, first_rung) = a_night(steps.clone()).await;
+        let waited = first_rung.duration_since(last).saturating_sub(night);
+        assert!(waited >= millis(1000), "{waited:?} of being awake: {steps}");
+        assert!(waited < millis(1500), "and then it is told: {waited:?}");
+    }
 }
 
 /// A venue that does these steps on its first connection, and a session with a channel that is to bring data every
@@ -197,7 +241,7 @@ async fn a_market_that_the_program_closes_raises_no_alarm_until_it_is_open_again
     tokio::time::sleep(Duration::from_secs(600)).await;
     assert_eq!(server.accepted(), 1);
     assert_eq!(stale(&session), None);
-    let opened = tokio::time::Instant::now();
+    let opened = Instant::now();
     session.market(MarketSignal::Open);
     let notice = observer.next().await.expect("a notice");
     assert!(
