@@ -120,14 +120,20 @@ pub mod guide {
     #[cfg_attr(any(not(doctest), feature = "testing"), doc = include_str!("../docs/ending.md"))]
     pub mod ending {}
 
-    #[doc = include_str!("../docs/limits.md")]
+    #[cfg_attr(any(not(doctest), feature = "testing"), doc = include_str!("../docs/limits.md"))]
     pub mod limits {}
 
     #[cfg_attr(any(not(doctest), feature = "testing"), doc = include_str!("../docs/liveness.md"))]
     pub mod liveness {}
 
-    #[doc = include_str!("../docs/reconnecting.md")]
+    #[cfg_attr(any(not(doctest), feature = "testing"), doc = include_str!("../docs/reconnecting.md"))]
     pub mod reconnecting {}
+
+    #[cfg_attr(any(not(doctest), feature = "testing"), doc = include_str!("../docs/restoring.md"))]
+    pub mod restoring {}
+
+    #[cfg_attr(any(not(doctest), feature = "testing"), doc = include_str!("../docs/slow_consumers.md"))]
+    pub mod slow_consumers {}
 }
 
 /// The README's programs, compiled with the doc tests.
