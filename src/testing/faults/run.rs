@@ -275,8 +275,9 @@ impl FaultRun {
         let pace = pace.max(Duration::from_millis(20));
         // In real time a machine that is busy with other things may have been the fault.
         let every = self.script.every;
+        let served_then = self.script.then == Afterwards::Serve;
         let served = self.wire == FaultWire::Memory
-            && self.script.then == Afterwards::Serve
+            && served_then
             && self.cadence.is_none_or(|cadence| cadence > every);
         let server = FaultServer::start(self.script, self.wire).await?;
         let builder = server
@@ -348,7 +349,7 @@ impl FaultRun {
             });
             let asked_at = asked_at.get(channel).copied().unwrap_or(0);
             let whole = !(small || lagged);
-            let gone = (outcome == FaultOutcome::Recovered).then_some(&gone[..]);
+            let gone = (outcome == FaultOutcome::Recovered && served_then).then_some(&gone[..]);
             violations.extend(check_heard(&before, channel, seen, asked_at, whole, gone));
         }
         if log.len() >= CAPACITY {
@@ -440,7 +441,7 @@ impl Story {
         };
         orders.shutdown().await;
         self.ended = ended(&server.log());
-        if outcome != FaultOutcome::Recovered {
+        if outcome != FaultOutcome::Recovered || self.ended.contains(&server.accepted()) {
             // Long enough for every end so far to be noticed and told.
             sleep(self.notice).await;
         }
