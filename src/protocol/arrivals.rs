@@ -28,24 +28,27 @@ pub(crate) struct Arrivals {
 
 impl Arrivals {
     /// These bytes have come.
-    pub(crate) fn on_read(&mut self, mut bytes: &[u8]) {
+    pub(crate) fn on_read(&mut self, bytes: &[u8]) {
         self.longest = self.present;
+        let mut rest = bytes;
         loop {
             let payload = usize::try_from(self.missing).unwrap_or(usize::MAX);
-            let Some(rest) = bytes.get(payload..) else {
-                self.missing -= bytes.len() as u64;
+            let Some(behind) = rest.get(payload..) else {
+                self.missing -= rest.len() as u64;
                 return;
             };
-            (self.missing, self.present) = (0, 0);
-            self.whole += u64::from(std::mem::take(&mut self.ends));
-            bytes = rest;
-            if bytes.is_empty() {
+            rest = behind;
+            self.missing = 0;
+            self.present = 0;
+            self.whole += u64::from(self.ends);
+            self.ends = false;
+            if rest.is_empty() {
                 return;
             }
-            let Some(head) = self.take_head(bytes) else {
+            let Some(head) = self.take_head(rest) else {
                 return;
             };
-            bytes = &bytes[head..];
+            rest = &rest[head..];
         }
     }
 
@@ -65,6 +68,7 @@ impl Arrivals {
     }
 
     /// Begins the frame whose head ends in `bytes`, and says where; `None` if it does not.
+    #[inline]
     fn take_head(&mut self, bytes: &[u8]) -> Option<usize> {
         if self.known == 0
             && let Some((head, payload)) = extent(bytes)
@@ -72,6 +76,11 @@ impl Arrivals {
             self.begin(bytes[0], payload);
             return Some(head);
         }
+        self.put_head_together(bytes)
+    }
+
+    #[cold]
+    fn put_head_together(&mut self, bytes: &[u8]) -> Option<usize> {
         let known = self.known;
         let more = bytes.len().min(LONGEST_HEAD - known);
         self.head[known..known + more].copy_from_slice(&bytes[..more]);

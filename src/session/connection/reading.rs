@@ -103,6 +103,7 @@ impl<W: Wire> Connection<W> {
         }
     }
 
+    #[inline]
     pub(super) fn put(&mut self, place: Place, frame: Frame) {
         let wanted = match place {
             Place::Reply(id) => self.answer(id, frame),
