@@ -1,5 +1,5 @@
 //! Ends that look like others and are none of them, with plain values: of bystanders, of children that are not
-//! significant, and of those whose ends cost nothing.
+//! significant, of restarts during the boot, and of those whose ends cost nothing.
 
 use std::time::Duration;
 
@@ -40,6 +40,18 @@ fn an_end_within_a_group_that_is_being_stopped_is_no_restart_of_its_own() {
         ["child.exit", "child.restart_planned"]
     );
     assert_eq!(booked(&drive), 2);
+}
+
+/// The boot fails with the child whose turn it is, and not with one that was up already.
+#[test]
+fn a_restart_that_fails_during_the_boot_is_no_failure_of_the_boot() {
+    let mut drive = Drive::new(Strategy::OneForOne, ["a", "b"].map(permanent));
+    drive.step(Input::Boot);
+    assert_eq!(drive.started("a", 1), ["start b#1"]);
+    assert_eq!(drive.exited("a", 1), ["start a#2"]);
+    assert_eq!(drive.failed("a", 2), Vec::<String>::new());
+    assert_eq!(booked(&drive), 2);
+    assert_eq!(drive.started("b", 1), ["ready"]);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use super::scenarios::{Drive, SECOND, exit, plan, rules_of};
 use super::{Action, ChildPlan, Input, Population, Request, Rules, Standing, StartRefusal, Ticket};
 use crate::backoff::{Backoff, Jitter};
 use crate::exit::{ExitReason, ShutdownCause};
-use crate::policy::{AutoShutdown, Intensity, Restart, Shutdown, Strategy};
+use crate::policy::{AutoShutdown, ChildKind, Intensity, Restart, Shutdown, Strategy};
 use crate::snapshot::NodeStatus;
 
 fn dynamic(max_children: Option<usize>) -> Rules {
@@ -23,6 +23,23 @@ fn permanent(id: &str) -> ChildPlan {
 
 fn of(id: &str, restart: Restart) -> ChildPlan {
     plan(id, restart, Shutdown::Infinite)
+}
+
+/// What the addresses of children are told.
+fn told(drive: &mut Drive, input: Input) -> Vec<String> {
+    let actions = drive.machine.step(drive.now, input);
+    let told = actions.iter().filter_map(|action| match action {
+        Action::Settle {
+            child, standing, ..
+        } => Some(match standing {
+            Standing::Restarting { attempt, next_at } => {
+                format!("{child} {attempt} in {:?}", *next_at - drive.now)
+            }
+            Standing::Down(reason) => format!("{child} {}", reason.kind()),
+        }),
+        _ => None,
+    });
+    told.collect()
 }
 
 /// EXD-18, EXD-24.
@@ -196,6 +213,30 @@ fn a_new_spec_changes_rules_and_plans_and_starts_nobody() {
     );
 }
 
+#[test]
+fn a_child_whose_new_plan_is_of_another_kind_is_counted_among_that_kind() {
+    let rules = rules_of(Strategy::OneForOne, 3);
+    let mut drive = Drive::by(rules, ["a", "b", "c"].map(permanent));
+    drive.up(&["a", "b", "c"]);
+    let kinds = |drive: &Drive| {
+        let counts = drive.machine.counts();
+        (counts.supervisors, counts.workers)
+    };
+    assert_eq!(kinds(&drive), (0, 3));
+    for (kind, counted) in [
+        (ChildKind::Supervisor, (1, 2)),
+        (ChildKind::Supervisor, (1, 2)),
+        (ChildKind::Worker, (0, 3)),
+    ] {
+        let plan = ChildPlan {
+            kind,
+            ..permanent("b")
+        };
+        drive.request(1, Request::Reconfigure(rules, vec![plan]));
+        assert_eq!(kinds(&drive), counted, "{kind:?}");
+    }
+}
+
 /// OTP-SIG-08, OTP-SIG-09, OTP-SIG-10, OTP-SIG-11, OTP-SIG-12, OTP-SIG-13, OTP-SIG-14.
 #[test]
 fn a_new_mode_of_auto_shutdown_holds_for_children_that_run() {
@@ -255,21 +296,6 @@ fn nothing_is_changed_while_a_group_restarts_or_the_supervisor_ends() {
 /// What addresses are told: when the next attempt is due, and that there will be none.
 #[test]
 fn whoever_waits_for_a_child_is_told_what_follows() {
-    fn told(drive: &mut Drive, input: Input) -> Vec<String> {
-        let actions = drive.machine.step(drive.now, input);
-        let told = actions.iter().filter_map(|action| match action {
-            Action::Settle {
-                child, standing, ..
-            } => Some(match standing {
-                Standing::Restarting { attempt, next_at } => {
-                    format!("{child} {attempt} in {:?}", *next_at - drive.now)
-                }
-                Standing::Down(reason) => format!("{child} {}", reason.kind()),
-            }),
-            _ => None,
-        });
-        told.collect()
-    }
     let slow = ChildPlan {
         backoff: Backoff::new(SECOND, 8 * SECOND)
             .jitter(Jitter::None)
@@ -292,6 +318,32 @@ fn whoever_waits_for_a_child_is_told_what_follows() {
         Input::Request(Ticket(1), Request::Terminate("slow".into())),
     );
     assert_eq!(ended, ["slow killed"]);
+}
+
+/// Alone or in a group: it will not come back, and nobody waits for it in vain.
+#[test]
+fn whoever_waits_for_a_child_is_told_when_the_supervisor_ends_first() {
+    let slow = |id| ChildPlan {
+        backoff: Backoff::new(SECOND, SECOND)
+            .jitter(Jitter::None)
+            .first_immediate(false),
+        ..permanent(id)
+    };
+    for (strategy, waits) in [
+        (Strategy::OneForOne, vec!["a killed"]),
+        (Strategy::OneForAll, vec!["a killed", "b stopped"]),
+    ] {
+        let mut drive = Drive::new(strategy, ["a", "b"].map(slow));
+        drive.up(&["a", "b"]);
+        drive.exited("a", 1);
+        if strategy == Strategy::OneForAll {
+            drive.stopped("b", 1);
+        }
+        let ended = told(&mut drive, Input::Shutdown { deadline: None });
+        assert_eq!(ended, waits, "{strategy:?}");
+        let idle = ("a".to_owned(), NodeStatus::Idle);
+        assert_eq!(drive.statuses()[0], idle, "{strategy:?}");
+    }
 }
 
 /// Only who is to drain is told so, within whatever limit there is.

@@ -241,6 +241,24 @@ fn a_termination_does_not_overtake_the_order_of_a_group() {
     assert_eq!(drive.stopped("b", 1), ["1: terminated"]);
 }
 
+/// Nobody else's turn is waited for: neither before the group that is being stopped, nor once it starts again.
+#[test]
+fn a_termination_beside_a_group_that_is_being_stopped_is_made_at_once() {
+    let mut before = Drive::new(Strategy::RestForOne, ["a", "b", "c"].map(permanent));
+    before.up(&["a", "b", "c"]);
+    assert_eq!(before.exited("b", 1), ["stop c#1"]);
+    assert_eq!(before.request(1, terminate("a")), ["stop a#1"]);
+
+    let mut after = Drive::new(Strategy::OneForAll, ["a", "b"].map(permanent));
+    after.up(&["a", "b"]);
+    after.exited("a", 1);
+    after.stopped("b", 1);
+    after.now += SECOND;
+    assert_eq!(after.step(Input::Tick), ["start a#2"]);
+    assert_eq!(after.started("a", 2), ["start b#2"]);
+    assert_eq!(after.request(1, terminate("a")), ["stop a#2"]);
+}
+
 #[test]
 fn a_child_added_while_a_group_restarts_is_started_in_its_turn() {
     let mut drive = Drive::new(Strategy::OneForAll, ["a", "b"].map(permanent));
@@ -335,6 +353,21 @@ fn a_shutdown_tightens_a_termination_under_way() {
     drive.up(&["a"]);
     assert_eq!(drive.request(1, terminate("a")), ["stop a#1"]);
     let deadline = Some(drive.now + SECOND);
+    assert_eq!(drive.step(Input::Shutdown { deadline }), ["stop a#1"]);
+}
+
+/// Else whoever is stopping would be given his own limit once more.
+#[test]
+fn a_shutdown_that_leaves_no_less_time_than_the_one_under_way_changes_nothing() {
+    let mut drive = Drive::new(Strategy::OneForOne, [permanent("a")]);
+    drive.up(&["a"]);
+    let by = |drive: &Drive, seconds| Some(drive.now + seconds * SECOND);
+    let deadline = by(&drive, 8);
+    assert_eq!(drive.step(Input::Shutdown { deadline }), ["stop a#1"]);
+    for deadline in [deadline, by(&drive, 9), None] {
+        assert_eq!(drive.step(Input::Shutdown { deadline }), nothing());
+    }
+    let deadline = by(&drive, 7);
     assert_eq!(drive.step(Input::Shutdown { deadline }), ["stop a#1"]);
 }
 
