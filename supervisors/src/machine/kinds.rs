@@ -140,6 +140,8 @@ fn a_dynamic_supervisor_ends_everybody_at_once() {
         [SECOND, 2 * SECOND, Duration::from_millis(7750)],
         "the last is held to the deadline, less what its kill may take"
     );
+    let stopping = |(_, status)| status == NodeStatus::Stopping;
+    assert!(drive.statuses().into_iter().all(stopping));
     assert_eq!(drive.exited("c1", 1), ["forget c1"]);
     assert_eq!(drive.exited("c0", 1), ["forget c0"]);
     assert_eq!(drive.exited("c2", 1), ["forget c2", "exit"]);
@@ -211,6 +213,17 @@ fn a_new_spec_changes_rules_and_plans_and_starts_nobody() {
         ["stop c#1"],
         "the new order holds, with those it does not list at the end"
     );
+}
+
+#[test]
+fn what_was_booked_before_counts_against_a_new_intensity() {
+    let allow = |restarts| rules_of(Strategy::OneForOne, restarts);
+    let mut drive = Drive::by(allow(5), [permanent("a")]);
+    drive.up(&["a"]);
+    assert_eq!(drive.exited("a", 1), ["start a#2"]);
+    drive.started("a", 2);
+    drive.request(1, Request::Reconfigure(allow(1), vec![permanent("a")]));
+    assert_eq!(drive.exited("a", 2), ["exit"]);
 }
 
 #[test]
@@ -344,6 +357,20 @@ fn whoever_waits_for_a_child_is_told_when_the_supervisor_ends_first() {
         let idle = ("a".to_owned(), NodeStatus::Idle);
         assert_eq!(drive.statuses()[0], idle, "{strategy:?}");
     }
+}
+
+#[test]
+fn a_supervisor_is_shown_as_starting_until_everybody_was_up_once() {
+    let mut drive = Drive::new(Strategy::OneForAll, ["a", "b"].map(permanent));
+    drive.step(Input::Boot);
+    drive.started("a", 1);
+    assert_eq!(drive.machine.status(), NodeStatus::Starting);
+    drive.started("b", 1);
+    assert_eq!(drive.machine.status(), NodeStatus::Running);
+    drive.exited("b", 1);
+    assert_eq!(drive.machine.status(), NodeStatus::Running, "a restart");
+    drive.step(Input::Shutdown { deadline: None });
+    assert_eq!(drive.machine.status(), NodeStatus::Stopping);
 }
 
 /// Only who is to drain is told so, within whatever limit there is.

@@ -356,7 +356,7 @@ fn a_shutdown_tightens_a_termination_under_way() {
     assert_eq!(drive.step(Input::Shutdown { deadline }), ["stop a#1"]);
 }
 
-/// Else whoever is stopping would be given his own limit once more.
+/// Nobody is told again what he knows already.
 #[test]
 fn a_shutdown_that_leaves_no_less_time_than_the_one_under_way_changes_nothing() {
     let mut drive = Drive::new(Strategy::OneForOne, [permanent("a")]);
