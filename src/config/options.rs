@@ -84,8 +84,8 @@ pub struct Reconnect {
     /// Delays between attempts. Default: the first at once, then full jitter from 250 ms to 30 s, for ever.
     /// Its `reset_after` plays no part: `stable_after` does, which looks at the session and not at an actor.
     pub backoff: Backoff,
-    /// How long a connection must have been live before the attempt counter goes back to zero.
-    /// Default 10 s. Shorter lets a server that accepts and closes be redialed faster.
+    /// How long a connection must have been live before the attempt counter goes back to zero; one on which subscriptions
+    /// are being restored is as good from the first that is confirmed. Default 10 s. Shorter lets a server that accepts and closes be redialed faster.
     pub stable_after: Duration,
     /// What has the attempt counter go back to zero. Default [`StableBy::Time`].
     pub stable_by: StableBy,

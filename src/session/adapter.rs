@@ -386,6 +386,7 @@ impl<P: Platform> AdapterState<P> {
                 self.arguments.plane.live(epoch, true);
             }
             Action::Confirm { epoch, channels } => {
+                self.arguments.plane.progress(epoch);
                 (self.arguments.events)(AdapterEvent::Confirmed(epoch, channels));
             }
             Action::Refuse {

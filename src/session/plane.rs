@@ -194,7 +194,7 @@ pub(crate) struct Plane {
     data: AtomicBool,
     /// What proves a connection.
     stable_by: StableBy,
-    /// Since when the session is live, for judging stability.
+    /// Since when the session is live, or gets what it wants confirmed, for judging stability.
     live_since: Mutex<Option<Instant>>,
     /// When the present connection opened. Set with it, cleared by its end.
     open_since: Mutex<Option<Instant>>,
@@ -409,10 +409,7 @@ impl Plane {
             if !open || self.closed.load(Ordering::Acquire) >= epoch.as_u64() {
                 return false;
             }
-            *self
-                .live_since
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner) = Some(now);
+            lock(&self.live_since).get_or_insert(now);
             self.attempts.store(0, Ordering::Relaxed);
             *state = SessionState::Live { epoch };
             self.remember(state);
@@ -476,6 +473,16 @@ impl Plane {
     /// Whether valid data came on the present connection, or on the last one.
     pub(crate) fn had_data(&self) -> bool {
         self.data.load(Ordering::Acquire)
+    }
+
+    /// The venue has confirmed a channel on the connection of `epoch`: from here on it counts as one that is live, also
+    /// where restoring everything takes longer than it lasts.
+    pub(crate) fn progress(&self, epoch: Epoch) {
+        let now = clock::now();
+        let mut live_since = lock(&self.live_since);
+        if self.is_open(epoch) {
+            live_since.get_or_insert(now);
+        }
     }
 
     fn prove(&self) {

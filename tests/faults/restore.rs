@@ -7,7 +7,6 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use mainstay::config::RateLimits;
 use mainstay::platform::Batch;
-use mainstay::supervisors::Backoff;
 use mainstay::testing::faults::{FaultEntryKind, FaultScript, FaultServer, FaultWire};
 use mainstay::{Call, Channel, ChannelStatus, Frame, Platform, Session};
 use serde_json::json;
@@ -141,11 +140,6 @@ async fn passes_that_are_longer_than_any_connection_lives_leave_no_channel_out()
         .config()
         .rate_limits(RateLimits::window(5, Duration::from_secs(1)))
         .request_timeout(Duration::from_secs(600))
-        // It is never live, and so never proves stable; what is looked at is the time that it has.
-        .backoff(Backoff::new(
-            Duration::from_millis(5),
-            Duration::from_millis(50),
-        ))
         .build()
         .expect("valid");
     let session = Session::start(Portions(40), config).await;
