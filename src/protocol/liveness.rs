@@ -13,7 +13,8 @@
 //!
 //! Invariants:
 //! - never `Lost` while something arrives at least once in every `quiet`, and within `grace` of a doubt;
-//! - with timely ticks, always `Lost` at the latest `quiet + grace` after the last arrival;
+//! - with timely ticks, always `Lost` at the latest `quiet + grace` after the last arrival, or `grace` after the shell
+//!   last said that its ping is held up;
 //! - never `Lost` right after a suspend: a tick far behind the time that was asked for probes first;
 //! - `Lost` is said once; a round trip is measured only by the pong that matches the last ping.
 
@@ -131,6 +132,13 @@ impl Liveness {
         match self.state {
             State::Quiet => self.probe(false, random, now),
             State::Probing { .. } | State::Lost { .. } => LivenessAction::None,
+        }
+    }
+
+    /// The last ping has not been written, because a limit of ours holds it up: that nothing answers says nothing yet.
+    pub fn on_held(&mut self, now: Instant) {
+        if let State::Probing { deadline, .. } = &mut self.state {
+            *deadline = (*deadline).max(now + self.grace);
         }
     }
 
@@ -254,6 +262,19 @@ mod tests {
         assert_eq!(liveness.on_doubt(answered, 3), ping(3));
         let lost = liveness.on_tick(answered + GRACE, 4);
         assert!(is_lost(lost));
+    }
+
+    #[test]
+    fn a_ping_that_is_held_up_is_not_one_that_is_unanswered() {
+        let (mut liveness, began) = watched();
+        liveness.on_held(began);
+        assert_eq!(liveness.next_timeout(), began + QUIET, "nothing is asked");
+        assert_eq!(liveness.on_tick(began + QUIET, 1), ping(1));
+        let held = began + QUIET + GRACE;
+        liveness.on_held(held);
+        assert_eq!(liveness.on_tick(held, 2), LivenessAction::None);
+        assert_eq!(liveness.next_timeout(), held + GRACE);
+        assert!(is_lost(liveness.on_tick(held + GRACE, 3)), "written since");
     }
 
     #[test]

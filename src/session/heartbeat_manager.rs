@@ -92,6 +92,8 @@ pub(crate) struct HeartbeatState {
     timer: Option<OwnedTask>,
     /// Kept so that the answers' requests are not taken for abandoned.
     answers: VecDeque<(Reply, Option<Queued>)>,
+    /// The last ping; one that has not been written is withdrawn by the next.
+    ping: Option<(Reply, Option<Queued>)>,
 }
 
 struct Watched {
@@ -119,6 +121,7 @@ impl Actor for HeartbeatManager {
             watched: None,
             timer: None,
             answers: VecDeque::new(),
+            ping: None,
             _follower: follower,
         })
     }
@@ -174,7 +177,18 @@ impl HeartbeatState {
     }
 
     fn tick(&mut self) {
+        if self.is_ping_held()
+            && let Some(liveness) = self.watched.as_mut().and_then(|one| one.liveness.as_mut())
+        {
+            liveness.on_held(clock::now());
+        }
         self.step(|liveness| liveness.on_tick(clock::now(), fastrand::u64(..)));
+    }
+
+    /// Whether the last ping waits for its turn under a limit: then the peer has not been asked.
+    fn is_ping_held(&self) -> bool {
+        let ping = self.ping.as_ref();
+        ping.is_some_and(|(reply, queued)| queued.is_some() && !reply.is_written())
     }
 
     fn probe(&mut self, epoch: Epoch) {
@@ -200,7 +214,7 @@ impl HeartbeatState {
             LivenessAction::Ping { payload } => {
                 let frame = Frame::Ping(bytes::Bytes::copy_from_slice(&payload));
                 self.note(|health| health.pinged(clock::now()));
-                self.send(|port| Outbound::Frame { frame, port });
+                self.ping = self.send(|port| Outbound::Frame { frame, port });
             }
             LivenessAction::Lost { quiet } => {
                 let epoch = watched.epoch;
@@ -241,7 +255,12 @@ impl HeartbeatState {
         }
         if let Some(call) = self.arguments.platform.heartbeat(frame.payload()) {
             let mark = Some(Mark::Heartbeat);
-            self.send(|port| Outbound::Request { call, port, mark });
+            if let Some(answer) = self.send(|port| Outbound::Request { call, port, mark }) {
+                if self.answers.len() == ANSWERS {
+                    self.answers.pop_front();
+                }
+                self.answers.push_back(answer);
+            }
             if let Some(watched) = &self.watched {
                 let epoch = watched.epoch.as_u64();
                 let plane = &self.arguments.plane;
@@ -254,8 +273,12 @@ impl HeartbeatState {
         what(&mut lock(&self.arguments.plane.health));
     }
 
-    fn send(&mut self, outbound: impl FnOnce(ReplyPort) -> Outbound) {
-        let Some(line) = self.line() else { return };
+    /// `None` if it was not taken.
+    fn send(
+        &self,
+        outbound: impl FnOnce(ReplyPort) -> Outbound,
+    ) -> Option<(Reply, Option<Queued>)> {
+        let line = self.line()?;
         let (port, reply) = ReplyPort::new();
         let outbound = outbound(port);
         let (sent, queued) = match self.toll(&outbound) {
@@ -272,12 +295,9 @@ impl HeartbeatState {
                 .counters
                 .control_shed
                 .fetch_add(1, Ordering::Relaxed);
-            return;
+            return None;
         }
-        if self.answers.len() == ANSWERS {
-            self.answers.pop_front();
-        }
-        self.answers.push_back((reply, queued));
+        Some((reply, queued))
     }
 
     /// Heartbeats wait for nobody but other heartbeats, and cancels.

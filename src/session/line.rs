@@ -411,6 +411,11 @@ impl Reply {
         self.progress.limit.store(limit, Ordering::Relaxed);
     }
 
+    /// Whether it has been handed to the socket.
+    pub(crate) fn is_written(&self) -> bool {
+        self.progress.is_written()
+    }
+
     /// The request's span is to learn its id.
     pub(crate) fn tell_id(&mut self, span: &Span) {
         if !span.is_disabled() {

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use mainstay::config::{Calendar, Ladder, Liveness, Overflow, Queue};
+use mainstay::config::{Calendar, Ladder, Liveness, Overflow, Queue, RateLimits};
 use mainstay::testing::faults::{
     FaultOutcome, FaultPlatform, FaultReport, FaultRun, FaultScript, FaultServer, FaultStep,
     FaultWire, Seen,
@@ -326,4 +326,24 @@ async fn a_ladder_can_end_before_the_connection_is_given_up() {
     tokio::time::sleep(Duration::from_secs(600)).await;
     assert_eq!(stale(&session), Some(Rung::Probe));
     assert_eq!(server.accepted(), 1);
+}
+
+/// The venue has made us rest, and our pings cost: none is written before the rest is over. The peer has not been asked, so
+/// that it does not answer is no silence of its.
+#[tokio::test(start_paused = true)]
+async fn a_ping_that_our_own_limit_holds_up_is_not_held_against_the_peer() {
+    let script = json!({
+        "every": "19ms",
+        "connections": [{ "steps": [{ "http": { "status": 429 } }] }],
+        "then": "serve",
+    });
+    let script = FaultScript::from_json(&script.to_string()).expect("a script");
+    let limits = RateLimits::window(29, millis(925))
+        .control_cost(1)
+        .adaptive(true);
+    let run = FaultRun::new(script, FaultWire::Memory);
+    let report = run.configure(|builder| builder.rate_limits(limits)).run();
+    let report = report.await.expect("a run");
+    assert!(report.violations.is_empty(), "{report}");
+    assert_eq!(report.accepted, 2, "{report}");
 }
