@@ -17,9 +17,9 @@ use tokio::time::Instant;
 
 /// A callback as long as this, in nanoseconds, is worth the two looks at the clock. Of shorter ones
 /// so many are left out that the looks cost a share as small.
-const WORTH: u32 = 4_000;
+const WORTH: u32 = 4_096;
 /// At most so many are left out in a row.
-const LEFT_OUT: u32 = 32;
+const LEFT_OUT: u32 = 256;
 
 /// What was counted of an incarnation.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
