@@ -6,21 +6,26 @@
 //! Invariants: nothing is re-sent by itself, since a message delivered twice is worse than an error;
 //! a message that was not delivered is handed back; resolving takes no lock and no name.
 
-use std::any::{Any, TypeId};
+mod errors;
+mod place;
+
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
-use ractor::{ActorCell, ActorRef, Message, RpcReplyPort};
+use ractor::{ActorRef, Message, RpcReplyPort};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
+
+pub use errors::{AddressError, CallError, NotUp};
+use place::{Incumbent, Place};
+pub(crate) use place::{Binding, MakeBinding};
 
 use crate::exit::ExitReason;
 use crate::id::{Generation, SupervisorPath};
 use crate::monitor::{MonitorRef, Watcher, monitor_nothing, monitor_record};
-use crate::runtime::record::{Record, lock};
+use crate::runtime::record::lock;
 use crate::time::from_now;
 
 /// What can be said about the child behind an [`Address`].
@@ -54,93 +59,6 @@ impl AddressStatus {
     }
 }
 
-/// A message that was not delivered.
-#[derive(thiserror::Error)]
-#[error("{}", nobody(.child, .status))]
-pub struct AddressError<M> {
-    /// The message.
-    pub message: M,
-    /// Whose address it is; `None` when nobody has been up at it yet.
-    pub child: Option<SupervisorPath>,
-    /// What was known of the child.
-    pub status: AddressStatus,
-}
-
-impl<M> fmt::Debug for AddressError<M> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AddressError")
-            .field("child", &self.child)
-            .field("status", &self.status)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Nobody came up in time.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("waited {within:?} in vain: {}", nobody(.child, .status))]
-pub struct NotUp {
-    /// Whose address it is; `None` when nobody has been up at it yet.
-    pub child: Option<SupervisorPath>,
-    /// What was known of the child at the end.
-    pub status: AddressStatus,
-    /// How long it was waited for.
-    pub within: Duration,
-}
-
-/// Why a call has no answer.
-#[derive(Debug, Clone, thiserror::Error)]
-#[non_exhaustive]
-pub enum CallError {
-    /// The message was not delivered.
-    #[error("{}", nobody(.child, .status))]
-    NotUp {
-        /// Whose address it is; `None` when nobody has been up at it yet.
-        child: Option<SupervisorPath>,
-        /// What was known of the child.
-        status: AddressStatus,
-    },
-    /// The incarnation ended, or dropped the reply port, before it answered. It may have acted.
-    #[error(
-        "incarnation {generation} of {child} ended before it answered, and may have acted; ask the next one where twice does no harm"
-    )]
-    Died {
-        /// Whom.
-        child: SupervisorPath,
-        /// Which was asked.
-        generation: Generation,
-    },
-    /// No answer within the limit. It may still act.
-    #[error(
-        "incarnation {generation} of {child} did not answer within {within:?}, and may still act; allow it longer, or ask again where twice does no harm"
-    )]
-    Timeout {
-        /// Whom.
-        child: SupervisorPath,
-        /// Which was asked.
-        generation: Generation,
-        /// How long it was waited for.
-        within: Duration,
-    },
-}
-
-/// What an error says of an address where nobody is.
-fn nobody(child: &Option<SupervisorPath>, status: &AddressStatus) -> String {
-    let remedy = match status {
-        AddressStatus::Unbound => "give it to `address` of a spec and start that",
-        AddressStatus::Up(_) => "send again",
-        AddressStatus::Leaving(_) | AddressStatus::Restarting { .. } => {
-            "wait with `cast_when_up` or `up`, long enough for a restart"
-        }
-        AddressStatus::Down(_) => {
-            "start it with `restart_child`, or wait with `up` for a restart of its supervisor"
-        }
-    };
-    match child {
-        Some(child) => format!("{child} is not up at its address ({status}); {remedy}"),
-        None => format!("nobody is up at the address ({status}); {remedy}"),
-    }
-}
-
 impl fmt::Display for AddressStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -152,21 +70,6 @@ impl fmt::Display for AddressStatus {
             Self::Down(reason) => write!(f, "down: {reason}"),
         }
     }
-}
-
-struct Incumbent<M> {
-    actor: ActorRef<M>,
-    record: Arc<Record>,
-    generation: Generation,
-    /// Messages that went into its mailbox from here.
-    sent: AtomicU64,
-}
-
-struct Place<M> {
-    incumbent: ArcSwapOption<Incumbent<M>>,
-    status: watch::Sender<AddressStatus>,
-    /// The last incarnation that was up; kept after its end for late monitors.
-    latest: Mutex<Option<Arc<Record>>>,
 }
 
 /// Reaches whichever incarnation of a child is up. Clones reach the same.
@@ -202,11 +105,7 @@ impl<M: Message> Address<M> {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            place: Arc::new(Place {
-                incumbent: ArcSwapOption::empty(),
-                status: watch::Sender::new(AddressStatus::Unbound),
-                latest: Mutex::new(None),
-            }),
+            place: Arc::new(Place::new()),
         }
     }
 
@@ -408,132 +307,5 @@ impl AddressChanges {
     pub async fn next(&mut self) -> Option<AddressStatus> {
         self.status.changed().await.ok()?;
         Some(self.status.borrow_and_update().clone())
-    }
-}
-
-/// Makes an address of a kind that only its maker knows.
-pub(crate) type MakeBinding = fn() -> Arc<dyn Binding>;
-
-/// The side of an address that a child spec holds.
-pub(crate) trait Binding: Send + Sync {
-    fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
-    fn message_type(&self) -> TypeId;
-    /// Whether an actor takes these messages; unknown of a remote one, which is taken on trust.
-    fn fits(&self, cell: &ActorCell) -> bool;
-    /// How many messages went to that incarnation through this address.
-    fn sent(&self, generation: Generation) -> u64;
-    /// Takes in an incarnation that was up and has ended.
-    fn recall(&self, record: &Arc<Record>, reason: &Arc<ExitReason>);
-    fn up(&self, cell: &ActorCell, record: &Arc<Record>);
-    fn leaving(&self, generation: Generation);
-    fn restarting(&self, generation: Generation, attempt: u32, next_at: Instant);
-    fn ended(&self, generation: Generation, reason: &Arc<ExitReason>);
-    fn down(&self, generation: Generation, reason: &Arc<ExitReason>);
-}
-
-impl<M: Message> Place<M> {
-    /// Empties the place, unless a later incarnation has taken it.
-    fn vacate(&self, generation: Generation) {
-        self.incumbent.rcu(|incumbent| {
-            incumbent
-                .as_ref()
-                .filter(|incumbent| incumbent.generation != generation)
-                .cloned()
-        });
-    }
-}
-
-impl<M: Message> Binding for Place<M> {
-    fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
-        self
-    }
-
-    fn message_type(&self) -> TypeId {
-        TypeId::of::<M>()
-    }
-
-    fn fits(&self, cell: &ActorCell) -> bool {
-        cell.is_message_type_of::<M>() != Some(false)
-    }
-
-    fn sent(&self, generation: Generation) -> u64 {
-        let incumbent = self.incumbent.load();
-        incumbent
-            .as_ref()
-            .filter(|incumbent| incumbent.generation == generation)
-            .map_or(0, |incumbent| incumbent.sent.load(Ordering::Relaxed))
-    }
-
-    fn recall(&self, record: &Arc<Record>, reason: &Arc<ExitReason>) {
-        *lock(&self.latest) = Some(record.clone());
-        self.status
-            .send_replace(AddressStatus::Down(reason.clone()));
-    }
-
-    fn up(&self, cell: &ActorCell, record: &Arc<Record>) {
-        *lock(&self.latest) = Some(record.clone());
-        self.incumbent.store(Some(Arc::new(Incumbent {
-            actor: ActorRef::from(cell.clone()),
-            record: record.clone(),
-            generation: record.generation,
-            sent: AtomicU64::new(0),
-        })));
-        self.status
-            .send_replace(AddressStatus::Up(record.generation));
-    }
-
-    fn leaving(&self, generation: Generation) {
-        self.vacate(generation);
-        self.status.send_if_modified(|status| {
-            let mine = matches!(status, AddressStatus::Up(up) if *up == generation);
-            if mine {
-                *status = AddressStatus::Leaving(generation);
-            }
-            mine
-        });
-    }
-
-    fn restarting(&self, generation: Generation, attempt: u32, next_at: Instant) {
-        self.status.send_if_modified(|status| {
-            let known = match status {
-                // A later incarnation may be up already.
-                AddressStatus::Up(up) => *up > generation,
-                AddressStatus::Restarting {
-                    attempt: before,
-                    next_at: due,
-                } => (*before, *due) == (attempt, next_at),
-                AddressStatus::Unbound | AddressStatus::Leaving(_) | AddressStatus::Down(_) => {
-                    false
-                }
-            };
-            if !known {
-                *status = AddressStatus::Restarting { attempt, next_at };
-            }
-            !known
-        });
-    }
-
-    fn ended(&self, generation: Generation, reason: &Arc<ExitReason>) {
-        self.vacate(generation);
-        self.status.send_if_modified(|status| {
-            let mine = matches!(
-                status,
-                AddressStatus::Up(of) | AddressStatus::Leaving(of) if *of == generation
-            );
-            if mine {
-                *status = AddressStatus::Down(reason.clone());
-            }
-            mine
-        });
-    }
-
-    fn down(&self, generation: Generation, reason: &Arc<ExitReason>) {
-        self.status.send_if_modified(|status| {
-            let later = matches!(status, AddressStatus::Up(up) if *up > generation);
-            if !later {
-                *status = AddressStatus::Down(reason.clone());
-            }
-            !later
-        });
     }
 }
