@@ -51,7 +51,7 @@ struct Notes {
     actor: Option<ActorId>,
     /// Set from when it was ready to when the record is closed.
     cell: Option<ActorCell>,
-    /// The addresses to be filled.
+    /// The addresses to be filled; none once the record is closed.
     bindings: Vec<Arc<dyn Binding>>,
     /// What the keeper has not read yet.
     command: Option<Box<Command>>,
@@ -181,7 +181,9 @@ impl Record {
         let mut notes = lock(&self.notes);
         if let Some(reason) = self.exit.get() {
             binding.recall(self, reason);
-        } else if let Some(cell) = &notes.cell {
+            return;
+        }
+        if let Some(cell) = &notes.cell {
             binding.up(cell, self);
             if notes.leaving {
                 binding.leaving(self.generation);
@@ -203,7 +205,7 @@ impl Record {
     /// Closes the record: addresses settle, monitors hear. Calls after the first do nothing.
     pub(crate) fn close(self: &Arc<Self>, reason: &Arc<ExitReason>) {
         self.leave();
-        let (monitors, closed) = {
+        let (monitors, closed, bindings) = {
             let mut notes = lock(&self.notes);
             if self.exit.set(reason.clone()).is_err() {
                 return;
@@ -211,12 +213,15 @@ impl Record {
             if let Some(actor) = notes.actor {
                 lock(&LIVE).remove(&actor);
             }
-            for binding in &notes.bindings {
+            let bindings = std::mem::take(&mut notes.bindings);
+            for binding in &bindings {
                 binding.ended(self.generation, reason);
             }
             notes.cell = None;
-            (notes.monitors.take(), notes.closed.take())
+            (notes.monitors.take(), notes.closed.take(), bindings)
         };
+        // They remember the record.
+        drop(bindings);
         self.let_go_of_spans();
         if let Some(closed) = closed {
             closed.notify_waiters();

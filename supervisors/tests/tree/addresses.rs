@@ -166,3 +166,109 @@ async fn an_address_is_emptied_at_the_first_sign_of_the_end() {
     assert!(address.status().is_up());
     tree.shutdown(ShutdownPlan::default()).await;
 }
+
+/// So often that the sender's thread remembers the incarnation by then.
+const OFTEN: u64 = 30;
+
+#[tokio::test(start_paused = true)]
+async fn an_incarnation_that_was_cast_to_often_is_not_reached_once_it_leaves() {
+    let address = Address::new();
+    let child = puppet("a", &Log::default())
+        .backoff(lazily(500))
+        .address(&address);
+    let (tree, mut events) = started(generous(Strategy::OneForOne).child(child)).await;
+    for generation in 1..4 {
+        for _ in 0..OFTEN {
+            let idle = Do::Sleep(Duration::ZERO);
+            assert_eq!(address.cast(idle).unwrap(), Generation(generation));
+        }
+        address.cast(Do::Fail(7)).unwrap();
+        events.exited("a").await;
+        let error = address.cast(Do::Fail(8)).unwrap_err();
+        assert!(matches!(error.message, Do::Fail(8)));
+        assert!(matches!(error.status, AddressStatus::Restarting { .. }));
+        events.restarted("a").await;
+    }
+    tree.shutdown(ShutdownPlan::default()).await;
+    assert!(address.cast(Do::Fail(9)).is_err());
+}
+
+/// A stop is told after what was cast before, and from the first sign of it the address hands back.
+#[tokio::test(start_paused = true)]
+async fn what_is_cast_often_is_handed_back_while_the_incarnation_stops() {
+    let address = Address::new();
+    let script = Script {
+        stop_takes: Duration::from_secs(5),
+        ..Script::default()
+    };
+    let spec = generous(Strategy::OneForOne).child(scripted("a", script).address(&address));
+    let (tree, mut events) = started(spec).await;
+    let mut changes = address.changes();
+    for _ in 0..OFTEN {
+        address.cast(Do::Sleep(Duration::ZERO)).unwrap();
+    }
+    address.cast(Do::Stop(None)).unwrap();
+    assert!(matches!(
+        changes.next().await,
+        Some(AddressStatus::Leaving(Generation(1)))
+    ));
+    let error = address.cast(Do::Fail(1)).unwrap_err();
+    assert!(matches!(error.message, Do::Fail(1)));
+    events.restarted("a").await;
+    assert_eq!(ping(&address).await, 2);
+    tree.shutdown(ShutdownPlan::default()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn casts_are_counted_whoever_makes_them() {
+    let addresses: Vec<_> = (0..20).map(|_| Address::new()).collect();
+    let log = Log::default();
+    let children = addresses
+        .iter()
+        .enumerate()
+        .map(|(number, address)| puppet(&number.to_string(), &log).address(address));
+    let (tree, _events) = started(generous(Strategy::OneForOne).children(children)).await;
+    for address in &addresses {
+        address.cast(Do::Sleep(Duration::from_secs(60))).unwrap();
+    }
+    // More incarnations than a thread remembers, each often enough, by threads that end and one that does not.
+    let often = |addresses: &[Address<Do>]| {
+        for address in addresses {
+            for _ in 0..OFTEN {
+                address.cast(Do::Sleep(Duration::ZERO)).unwrap();
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| often(&addresses));
+        scope.spawn(|| often(&addresses));
+    });
+    often(&addresses);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let snapshot = tree.snapshot().await;
+    for number in 0..addresses.len() {
+        let number = number.to_string();
+        let node = snapshot.find([number.as_str()]).unwrap();
+        // With the one that is being handled.
+        assert_eq!(node.queue_depth, Some(3 * OFTEN + 1), "{number}");
+    }
+    tree.shutdown(ShutdownPlan::default()).await;
+}
+
+/// Nobody can come up at it any more.
+#[tokio::test(start_paused = true)]
+async fn changes_end_with_the_last_of_an_address() {
+    let address = Address::new();
+    let spec = generous(Strategy::OneForOne).child(puppet("a", &Log::default()).address(&address));
+    let (tree, events) = started(spec).await;
+    for _ in 0..OFTEN {
+        address.cast(Do::Sleep(Duration::ZERO)).unwrap();
+    }
+    let mut changes = address.changes();
+    tree.shutdown(ShutdownPlan::default()).await;
+    drop((tree, events, address));
+    let end = tokio::time::timeout(Duration::from_secs(60), async {
+        while changes.next().await.is_some() {}
+    });
+    end.await.expect("it is gone for good");
+}
