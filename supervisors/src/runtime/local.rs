@@ -9,10 +9,8 @@
 
 use std::any::TypeId;
 use std::cell::OnceCell;
-use std::future::poll_fn;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
@@ -61,10 +59,8 @@ impl<A> SupervisedLocal<A> {
     ) -> std::thread::Result<T> {
         match self.record.get() {
             Some(record) => {
-                let mut callback = pin!(callback);
                 let timing = record.sheet.begin();
-                let outcome =
-                    poll_fn(|context| record.sheet.poll(timing, callback.as_mut(), context)).await;
+                let outcome = record.sheet.drive(timing, callback).await;
                 record.sheet.end(timing, kind);
                 outcome
             }

@@ -6,9 +6,9 @@
 //! Invariants: one writer, the actor's task; a reader may find a figure a callback old, never a torn
 //! one; a callback that waits is timed exactly from when it first waits, quick ones by samples.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -50,7 +50,7 @@ pub(crate) struct Timesheet {
     stamp: AtomicU64,
     /// The turn behind the last callback that was timed.
     timed: AtomicU64,
-    /// The turn from which on the next one is timed.
+    /// The turn from which on the next one is timed; zero until the first one may begin.
     due: AtomicU64,
     /// How long the last one took that was timed, in nanoseconds.
     last: AtomicU32,
@@ -66,6 +66,11 @@ pub(crate) enum Callback {
 /// A callback that is under way, as its own task knows it: its turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Timing(u64);
+
+impl Timing {
+    /// Of one that has not begun.
+    pub(crate) const NONE: Self = Self(0);
+}
 
 /// A callback that is under way, as a reader saw it.
 #[derive(Debug, Clone, Copy)]
@@ -89,10 +94,26 @@ impl Timesheet {
         }
     }
 
-    /// Whether no callback has begun yet.
+    /// A callback begins; one that comes before all others does at the second attempt.
     #[inline]
-    pub(crate) fn is_blank(&self) -> bool {
-        self.turn.load(Ordering::Relaxed) == 0
+    pub(crate) fn begin_in_turn(&self) -> Option<Timing> {
+        let turn = self.turn.load(Ordering::Relaxed) + 1;
+        if turn >= self.due.load(Ordering::Relaxed) && !self.begin_timed(turn) {
+            return None;
+        }
+        self.turn.store(turn, Ordering::Release);
+        Some(Timing(turn))
+    }
+
+    #[cold]
+    fn begin_timed(&self, turn: u64) -> bool {
+        let first = self.due.load(Ordering::Relaxed) == 0;
+        if first {
+            self.due.store(1, Ordering::Relaxed);
+        } else {
+            self.note_begin(turn);
+        }
+        !first
     }
 
     /// A callback begins.
@@ -106,24 +127,29 @@ impl Timesheet {
         Timing(turn)
     }
 
-    /// Drives it on, to its end or its panic. Apart from `begin` and `end`, so that the callback, which
-    /// may be large, is held by nobody but its owner.
-    #[inline]
-    pub(crate) fn poll<F: Future>(
+    /// Drives it on to its end or its panic.
+    pub(crate) async fn drive<F: Future>(
         &self,
         timing: Timing,
-        callback: Pin<&mut F>,
-        context: &mut Context<'_>,
-    ) -> Poll<std::thread::Result<F::Output>> {
-        match catch_unwind(AssertUnwindSafe(|| callback.poll(context))) {
+        callback: F,
+    ) -> std::thread::Result<F::Output> {
+        let mut callback = pin!(callback);
+        poll_fn(|context| match poll(callback.as_mut(), context) {
             Ok(Poll::Ready(value)) => Poll::Ready(Ok(value)),
             Ok(Poll::Pending) => {
-                if !self.is_timed(timing) {
-                    self.note_begin(timing.0);
-                }
+                self.wait(timing);
                 Poll::Pending
             }
             Err(payload) => Poll::Ready(Err(payload)),
+        })
+        .await
+    }
+
+    /// The callback waits.
+    #[inline]
+    pub(crate) fn wait(&self, timing: Timing) {
+        if !self.is_timed(timing) {
+            self.note_begin(timing.0);
         }
     }
 
@@ -208,6 +234,15 @@ impl Timesheet {
     }
 }
 
+/// Polls a callback, and catches its panic.
+#[inline]
+pub(crate) fn poll<F: Future>(
+    callback: Pin<&mut F>,
+    context: &mut Context<'_>,
+) -> std::thread::Result<Poll<F::Output>> {
+    catch_unwind(AssertUnwindSafe(|| callback.poll(context)))
+}
+
 /// More than five hundred years are as good as five hundred.
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
@@ -215,9 +250,6 @@ fn nanos(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::future::poll_fn;
-    use std::pin::pin;
-
     use super::*;
 
     impl Timesheet {
@@ -226,9 +258,8 @@ mod tests {
             kind: Callback,
             callback: impl Future<Output = T>,
         ) -> std::thread::Result<T> {
-            let mut callback = pin!(callback);
             let timing = self.begin();
-            let outcome = poll_fn(|context| self.poll(timing, callback.as_mut(), context)).await;
+            let outcome = self.drive(timing, callback).await;
             self.end(timing, kind);
             outcome
         }

@@ -6,9 +6,11 @@
 //! Invariants: the state is never dropped in the supervisor's task, and the record tells when it is
 //! gone; a panic leaves as an error of the type [`Recorded`]; a message costs no lock.
 
+use std::any::Any;
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
+use std::marker::PhantomData;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -23,7 +25,7 @@ use tokio::task::{Id, try_id};
 use crate::exit::{ExitReason, PanicInfo};
 use crate::runtime::record::{Record, lock};
 use crate::runtime::telemetry::Within;
-use crate::runtime::timesheet::{Callback, Timing};
+use crate::runtime::timesheet::{self, Callback, Timing};
 
 /// The error that the wrapper hands to ractor: what the record says already.
 #[derive(Debug)]
@@ -129,17 +131,31 @@ impl<A: Actor> Supervised<A> {
     }
 
     /// Notes how a callback ended.
+    #[inline]
     fn settle<T>(
         &self,
         outcome: std::thread::Result<Result<T, ActorProcessingErr>>,
     ) -> Result<T, ActorProcessingErr> {
-        let reason = match outcome {
-            Ok(Ok(value)) => return Ok(value),
-            Ok(Err(error)) => ExitReason::Failed(Arc::from(error)),
-            Err(payload) => ExitReason::of_panic(payload),
-        };
+        match outcome {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => Err(self.failed(error)),
+            Err(payload) => Err(self.panicked(payload)),
+        }
+    }
+
+    #[cold]
+    fn failed(&self, error: ActorProcessingErr) -> ActorProcessingErr {
+        self.fallen(ExitReason::Failed(Arc::from(error)))
+    }
+
+    #[cold]
+    fn panicked(&self, payload: Box<dyn Any + Send>) -> ActorProcessingErr {
+        self.fallen(ExitReason::of_panic(payload))
+    }
+
+    fn fallen(&self, reason: ExitReason) -> ActorProcessingErr {
         self.record.note_failure(reason.clone());
-        Err(Box::new(Recorded(reason)))
+        Box::new(Recorded(reason))
     }
 }
 
@@ -220,8 +236,9 @@ impl<A: Actor> Actor for Supervised<A> {
         message: Self::Msg,
         vault: &mut Self::State,
     ) -> impl Future<Output = Result<(), ActorProcessingErr>> + Send {
-        let make = |state| self.inner.handle(myself, message, state);
-        Observed::new(self, Callback::Message, vault, make)
+        let (making, state) = (Making(self), vault.open());
+        let callback = self.inner.handle(myself, message, state);
+        Observed::<_, _, Message>::new(making, callback)
     }
 
     #[cfg(feature = "async-trait")]
@@ -231,8 +248,9 @@ impl<A: Actor> Actor for Supervised<A> {
         message: Self::Msg,
         vault: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        let make = |state| self.inner.handle(myself, message, state);
-        Observed::new(self, Callback::Message, vault, make).await
+        let (making, state) = (Making(self), vault.open());
+        let callback = self.inner.handle(myself, message, state);
+        Observed::<_, _, Message>::new(making, callback).await
     }
 
     /// Without this, remote messages to a supervised actor would vanish.
@@ -243,8 +261,9 @@ impl<A: Actor> Actor for Supervised<A> {
         message: ractor::message::SerializedMessage,
         vault: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        let make = |state| Box::pin(self.inner.handle_serialized(myself, message, state));
-        Observed::new(self, Callback::Message, vault, make).await
+        let (making, state) = (Making(self), vault.open());
+        let callback = Box::pin(self.inner.handle_serialized(myself, message, state));
+        Observed::<_, _, Message>::new(making, callback).await
     }
 
     /// Boxed: few actors have much to do with events, and ractor keeps room in each actor's task for
@@ -256,8 +275,9 @@ impl<A: Actor> Actor for Supervised<A> {
         event: SupervisionEvent,
         vault: &mut Self::State,
     ) -> impl Future<Output = Result<(), ActorProcessingErr>> + Send {
-        let make = |state| self.inner.handle_supervisor_evt(myself, event, state);
-        Box::pin(Observed::new(self, Callback::Event, vault, make))
+        let (making, state) = (Making(self), vault.open());
+        let callback = self.inner.handle_supervisor_evt(myself, event, state);
+        Box::pin(Observed::<_, _, Event>::new(making, callback))
     }
 
     #[cfg(feature = "async-trait")]
@@ -267,9 +287,26 @@ impl<A: Actor> Actor for Supervised<A> {
         event: SupervisionEvent,
         vault: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        let make = |state| self.inner.handle_supervisor_evt(myself, event, state);
-        Observed::new(self, Callback::Event, vault, make).await
+        let (making, state) = (Making(self), vault.open());
+        let callback = self.inner.handle_supervisor_evt(myself, event, state);
+        Observed::<_, _, Event>::new(making, callback).await
     }
+}
+
+/// What a callback is about, as a type: it is known where one is made, and a field less is moved about.
+trait About {
+    const KIND: Callback;
+}
+
+enum Message {}
+enum Event {}
+
+impl About for Message {
+    const KIND: Callback = Callback::Message;
+}
+
+impl About for Event {
+    const KIND: Callback = Callback::Event;
 }
 
 pin_project! {
@@ -277,60 +314,67 @@ pin_project! {
     ///
     /// Written out, because ractor moves the future of each message about and an `async` block would
     /// hold the callback and what it is made of side by side.
-    struct Observed<'a, A: Actor, F> {
+    struct Observed<'a, A: Actor, F, K> {
         wrapper: &'a Supervised<A>,
-        kind: Callback,
-        timing: Option<Timing>,
-        // Others had a turn before the first message.
-        yielded: bool,
+        // Set when it has waited, as hardly any does.
+        timing: Timing,
+        about: PhantomData<K>,
         #[pin]
         callback: F,
     }
 }
 
-impl<'a, A: Actor, F> Observed<'a, A, F> {
+impl<'a, A: Actor, F, K> Observed<'a, A, F, K> {
     #[inline]
-    fn new<'v>(
-        wrapper: &'a Supervised<A>,
-        kind: Callback,
-        vault: &'v mut Vault<A::State>,
-        make: impl FnOnce(&'v mut A::State) -> F,
-    ) -> Self {
-        let making = Making(&wrapper.record);
-        let callback = make(vault.open());
+    fn new(making: Making<'a, A>, callback: F) -> Self {
+        let wrapper = making.0;
         std::mem::forget(making);
         Self {
             wrapper,
-            kind,
-            timing: None,
-            yielded: false,
+            timing: Timing::NONE,
+            about: PhantomData,
             callback,
         }
     }
 }
 
-impl<A: Actor, F: Future<Output = Result<(), ActorProcessingErr>>> Future for Observed<'_, A, F> {
+impl<A: Actor, F: Future<Output = Result<(), ActorProcessingErr>>, K: About> Future
+    for Observed<'_, A, F, K>
+{
     type Output = Result<(), ActorProcessingErr>;
 
     #[inline]
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let sheet = &this.wrapper.record.sheet;
-        if this.timing.is_none() && sheet.is_blank() && !std::mem::replace(this.yielded, true) {
-            // The start woke the keeper and the supervisor, who may be next on this worker, where nobody
-            // else can take them from; the first message may block it.
-            context.waker().wake_by_ref();
-            return Poll::Pending;
+        let mut timing = *this.timing;
+        if timing == Timing::NONE {
+            let Some(begun) = sheet.begin_in_turn() else {
+                // The start woke the keeper and the supervisor, who may be next on this worker, where
+                // nobody else can take them from; the first message may block it.
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            };
+            timing = begun;
         }
-        let timing = *this.timing.get_or_insert_with(|| sheet.begin());
-        match sheet.poll(timing, this.callback, context) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(outcome) => {
-                sheet.end(timing, *this.kind);
-                match outcome {
-                    Ok(Ok(())) => Poll::Ready(Ok(())),
-                    outcome => Poll::Ready(this.wrapper.settle(outcome)),
-                }
+        // The good end apart from the others: there is nothing to be kept meanwhile.
+        match timesheet::poll(this.callback, context) {
+            Ok(Poll::Ready(Ok(()))) => {
+                sheet.end(timing, K::KIND);
+                Poll::Ready(Ok(()))
+            }
+            Ok(Poll::Pending) => {
+                sheet.wait(timing);
+                *this.timing = timing;
+                Poll::Pending
+            }
+            Ok(Poll::Ready(Err(error))) => {
+                sheet.end(timing, K::KIND);
+                Poll::Ready(Err(this.wrapper.failed(error)))
+            }
+            Err(payload) => {
+                sheet.end(timing, K::KIND);
+                Poll::Ready(Err(this.wrapper.panicked(payload)))
             }
         }
     }
@@ -338,12 +382,12 @@ impl<A: Actor, F: Future<Output = Result<(), ActorProcessingErr>>> Future for Ob
 
 /// Notes a panic of a callback whose future is not even made: that is where a callback that is no
 /// `async fn` runs. Forgotten when the future is there.
-struct Making<'a>(&'a Record);
+struct Making<'a, A: Actor>(&'a Supervised<A>);
 
-impl Drop for Making<'_> {
+impl<A: Actor> Drop for Making<'_, A> {
     fn drop(&mut self) {
         let message = "while the future of a callback was made".to_owned();
         let panic = PanicInfo::unseen(message);
-        self.0.note_failure(ExitReason::Panicked(panic));
+        self.0.record.note_failure(ExitReason::Panicked(panic));
     }
 }
