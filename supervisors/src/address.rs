@@ -8,10 +8,10 @@
 
 mod errors;
 mod place;
+mod shortcut;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ractor::{ActorRef, Message, RpcReplyPort};
@@ -19,8 +19,9 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 pub use errors::{AddressError, CallError, NotUp};
-use place::{Incumbent, Place};
 pub(crate) use place::{Binding, MakeBinding};
+use place::{Incumbent, Place};
+use shortcut::Tried;
 
 use crate::exit::ExitReason;
 use crate::id::{Generation, SupervisorPath};
@@ -139,13 +140,31 @@ impl<M: Message> Address<M> {
     ///
     /// # Errors
     /// Hands the message back when nobody is up.
+    #[inline]
     pub fn cast(&self, message: M) -> Result<Generation, AddressError<M>> {
+        match shortcut::send(self.place.sign.shown(), message) {
+            Tried::Sent(generation) => Ok(generation),
+            Tried::Refused(message) => Err(self.refuse(message)),
+            Tried::Unknown(message) => self.cast_to_incumbent(message),
+        }
+    }
+
+    /// The way of those whose thread does not know the incarnation.
+    fn cast_to_incumbent(&self, message: M) -> Result<Generation, AddressError<M>> {
         let incumbent = self.place.incumbent.load();
         let Some(incumbent) = incumbent.as_ref() else {
             return Err(self.refuse(message));
         };
         self.deliver(message, incumbent)?;
-        Ok(incumbent.generation)
+        let Incumbent {
+            actor,
+            generation,
+            mark,
+            sent,
+            ..
+        } = &**incumbent;
+        shortcut::note(*mark, actor, *generation, sent);
+        Ok(*generation)
     }
 
     /// Sends as soon as somebody is up, `within` at most. Dropping the future before drops the message.
@@ -269,7 +288,7 @@ impl<M: Message> Address<M> {
     fn deliver(&self, message: M, incumbent: &Incumbent<M>) -> Result<(), AddressError<M>> {
         match incumbent.actor.send_message(message) {
             Ok(()) => {
-                incumbent.sent.fetch_add(1, Ordering::Relaxed);
+                incumbent.sent.count_one();
                 Ok(())
             }
             Err(ractor::MessagingErr::SendErr(message)) => Err(self.refuse(message)),
@@ -286,6 +305,7 @@ impl<M: Message> Address<M> {
             .map(|record| record.path())
     }
 
+    #[cold]
     fn refuse(&self, message: M) -> AddressError<M> {
         AddressError {
             message,

@@ -6,7 +6,6 @@
 //! the place is empty reaches nobody there any more.
 
 use std::any::{Any, TypeId};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwapOption;
@@ -15,6 +14,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::AddressStatus;
+use super::shortcut::{Mark, Sent, Sign};
 use crate::exit::ExitReason;
 use crate::id::Generation;
 use crate::runtime::record::{Record, lock};
@@ -24,13 +24,15 @@ pub(super) struct Incumbent<M> {
     pub(super) actor: ActorRef<M>,
     pub(super) record: Arc<Record>,
     pub(super) generation: Generation,
-    /// Messages that went into its mailbox from here.
-    pub(super) sent: AtomicU64,
+    pub(super) mark: Mark,
+    pub(super) sent: Arc<Sent>,
 }
 
 /// What the clones of an address share.
 pub(super) struct Place<M> {
     pub(super) incumbent: ArcSwapOption<Incumbent<M>>,
+    /// Shows the incumbent from after it came to before it goes.
+    pub(super) sign: Sign,
     pub(super) status: watch::Sender<AddressStatus>,
     /// The last incarnation that was up; kept after its end for late monitors.
     pub(super) latest: Mutex<Option<Arc<Record>>>,
@@ -61,6 +63,7 @@ impl<M: Message> Place<M> {
     pub(super) fn new() -> Self {
         Self {
             incumbent: ArcSwapOption::empty(),
+            sign: Sign::new(),
             status: watch::Sender::new(AddressStatus::Unbound),
             latest: Mutex::new(None),
         }
@@ -68,6 +71,11 @@ impl<M: Message> Place<M> {
 
     /// Empties the place, unless a later incarnation has taken it.
     fn vacate(&self, generation: Generation) {
+        if let Some(incumbent) = &*self.incumbent.load()
+            && incumbent.generation == generation
+        {
+            self.sign.clear(incumbent.mark);
+        }
         self.incumbent.rcu(|incumbent| {
             incumbent
                 .as_ref()
@@ -95,7 +103,7 @@ impl<M: Message> Binding for Place<M> {
         incumbent
             .as_ref()
             .filter(|incumbent| incumbent.generation == generation)
-            .map_or(0, |incumbent| incumbent.sent.load(Ordering::Relaxed))
+            .map_or(0, |incumbent| incumbent.sent.total())
     }
 
     fn recall(&self, record: &Arc<Record>, reason: &Arc<ExitReason>) {
@@ -106,12 +114,15 @@ impl<M: Message> Binding for Place<M> {
 
     fn up(&self, cell: &ActorCell, record: &Arc<Record>) {
         *lock(&self.latest) = Some(record.clone());
+        let mark = Mark::new();
         self.incumbent.store(Some(Arc::new(Incumbent {
             actor: ActorRef::from(cell.clone()),
             record: record.clone(),
             generation: record.generation,
-            sent: AtomicU64::new(0),
+            mark,
+            sent: Arc::default(),
         })));
+        self.sign.show(mark);
         self.status
             .send_replace(AddressStatus::Up(record.generation));
     }
