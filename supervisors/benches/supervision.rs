@@ -2,15 +2,16 @@
 //! its replacement, and the memory of a child.
 //!
 //! Both contenders of a part do the same work in the same process and in turn (memory: in fresh
-//! processes, in turn). Absolute figures move with the machine; the ratios of the medians count, and
-//! the last lines hold them against their bars (`supervision/bars.rs` says how).
+//! processes, in turn). Absolute figures move with the machine; ratios count, for casts the median of those of
+//! each round and else those of the medians, and the last lines hold them against their bars
+//! (`supervision/bars.rs` says how).
 //!
 //! `cargo bench -p mainstay-supervisors`; `PARTS` in the environment is a list of parts to run
 //! (`cast,recovery,memory`), `MESSAGES`, `FAILURES`, `CHILDREN` and `ROUNDS` change the size.
 
 #![allow(clippy::print_stdout, reason = "a program that shows something")]
 
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use bars::Bar;
 
@@ -24,9 +25,12 @@ mod memory;
 mod recovery;
 
 fn main() -> ExitCode {
-    // The memory part runs this program again, once for each contender and round.
-    if let Some(contender) = std::env::args().skip_while(|it| it != memory::FLAG).nth(1) {
-        memory::contend(&contender);
+    let mut arguments = std::env::args().skip_while(|it| it != FLAG).skip(1);
+    if let (Some(part), Some(contender)) = (arguments.next(), arguments.next()) {
+        match part.as_str() {
+            "cast" => cast::contend(),
+            _ => memory::contend(&contender),
+        }
         return ExitCode::SUCCESS;
     }
     let parts = std::env::var("PARTS").unwrap_or_else(|_| "cast,recovery,memory".to_owned());
@@ -44,6 +48,20 @@ fn main() -> ExitCode {
         println!();
     }
     bars::tell(&bars)
+}
+
+/// In the arguments of a process that measures for another, before the part and the contender.
+const FLAG: &str = "--contender";
+
+/// Has a fresh process measure, and returns what it printed.
+fn ask(part: &str, contender: &str) -> String {
+    let program = std::env::current_exe().expect("this program has a path");
+    let output = Command::new(program)
+        .args([FLAG, part, contender])
+        .output()
+        .expect("it runs again");
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).expect("figures")
 }
 
 fn number(name: &str, default: usize) -> usize {

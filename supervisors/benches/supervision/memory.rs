@@ -3,16 +3,12 @@
 //! The resident size before and after, in a process of its own for each figure, since what was freed
 //! before would be used again.
 
-use std::process::Command;
 use std::time::Duration;
 
 use mainstay_supervisors::{ChildSpec, Strategy, SupervisorSpec};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 
-use crate::{Bar, median, number, spread};
-
-/// In the arguments of a process that measures one contender, before its name.
-pub(crate) const FLAG: &str = "--contender";
+use crate::{Bar, ask, median, number, spread};
 
 const PAGE: usize = 4096;
 
@@ -70,7 +66,8 @@ pub(crate) fn run(bars: &mut Vec<Bar>) {
     let mut figures = contenders.map(|_| Vec::new());
     for _ in 0..rounds {
         for (contender, figures) in contenders.iter().zip(&mut figures) {
-            figures.push(ask(contender));
+            let answer = ask("memory", contender);
+            figures.push(answer.trim().parse().expect("a number"));
         }
     }
     for (contender, figures) in contenders.iter().zip(&mut figures) {
@@ -81,18 +78,6 @@ pub(crate) fn run(bars: &mut Vec<Bar>) {
         let more = median(figures) - bare;
         bars.push(Bar::new(&format!("memory {contender} bytes"), more, 1500.0));
     }
-}
-
-/// Has a fresh process measure.
-fn ask(contender: &str) -> f64 {
-    let program = std::env::current_exe().expect("this program has a path");
-    let output = Command::new(program)
-        .args([FLAG, contender])
-        .output()
-        .expect("it runs again");
-    assert!(output.status.success(), "{output:?}");
-    let text = String::from_utf8_lossy(&output.stdout);
-    text.trim().parse().expect("a number")
 }
 
 /// In the fresh process.
