@@ -13,6 +13,7 @@
 //! logged; it runs the user's code only while it launches, and is lent to the record meanwhile, so that
 //! another task can go on as it; each of its waits has a limit, except those the spec asks for.
 
+mod ending;
 mod start;
 
 use std::future::{Future, poll_fn};
@@ -23,9 +24,9 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
-use tokio::task::JoinError;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
+use ending::{at_once, was_aborted};
 use start::Beginning;
 
 use crate::exit::ExitReason;
@@ -288,120 +289,6 @@ impl Keeper {
         }
     }
 
-    /// Ends it by the order: stop, kill, abandon. The order may have become a tighter one on the way.
-    async fn end(
-        &mut self,
-        mut launched: Launched,
-        mut order: StopOrder,
-        text: Arc<str>,
-    ) -> (StopOrder, Parting, ExitReason) {
-        let began = Instant::now();
-        let mut killed = order.patience == Some(Duration::ZERO);
-        if drains(&launched, order) {
-            self.record.leave();
-        }
-        if !killed {
-            request(&launched, order, &text);
-        }
-        while !killed {
-            let limit = order
-                .patience
-                .map(|patience| (later(began, patience), patience));
-            tokio::select! {
-                biased;
-                ended = &mut launched.join => {
-                    let limit = order.left(began.elapsed()).min(GRACE);
-                    self.record.note_told(told(&launched, order, &text));
-                    let reason = self.reap(launched, was_aborted(ended), limit).await;
-                    return (order, Parting::Graceful, reason);
-                }
-                interrupt = self.interrupt(limit) => match interrupt {
-                    Interrupt::Command((tighter, _)) => {
-                        order = order.tightened(tighter, began.elapsed());
-                        killed = tighter.patience == Some(Duration::ZERO);
-                        if !killed {
-                            request(&launched, order, &text);
-                        }
-                    }
-                    Interrupt::Dropping => {
-                        let limit = order.left(began.elapsed()).min(GRACE);
-                        self.record.note_told(told(&launched, order, &text));
-                        let reason = self.let_drop(launched, limit).await;
-                        return (order, Parting::Graceful, reason);
-                    }
-                    Interrupt::Doom | Interrupt::Overdue(_) => killed = true,
-                }
-            }
-        }
-        if let Some((supervisor, _)) = &launched.supervisor {
-            // It may be unable to take its children along.
-            supervisor.doom();
-        }
-        launched.kill();
-        match timeout(order.grace, &mut launched.join).await {
-            Ok(_) => {
-                // That it was aborted is our doing.
-                let limit = order.left(began.elapsed()).min(GRACE);
-                let reason = match self.reap(launched, false, limit).await {
-                    // Nobody else knows, but it was us.
-                    ExitReason::Unobserved => ExitReason::Killed,
-                    reason => reason,
-                };
-                (order, Parting::Killed, reason)
-            }
-            Err(_) => (order, Parting::Abandoned, ExitReason::Abandoned),
-        }
-    }
-
-    /// Only the drop of its state is left in the task: a user's code, which may take long.
-    async fn let_drop(&self, mut launched: Launched, limit: Duration) -> ExitReason {
-        let mut aborted = false;
-        let dropping = async {
-            aborted = was_aborted((&mut launched.join).await);
-        };
-        self.bury(dropping, limit).await;
-        // It was waited for, with or without success.
-        launched.remains = Remains::Nothing;
-        self.reap(launched, aborted, limit).await
-    }
-
-    /// The task has ended: waits until the state and all descendants are gone as well.
-    async fn reap(&self, launched: Launched, aborted: bool, limit: Duration) -> ExitReason {
-        self.record.leave();
-        match launched.remains {
-            Remains::Nothing => {}
-            Remains::Foreign(sighted) => {
-                if let Some(remainder) = sighted.remainder(limit).await {
-                    let dropping = tokio::spawn(async move { drop(remainder) });
-                    self.bury(dropping, limit).await;
-                }
-                self.record.note_unobserved();
-            }
-            Remains::Vault if self.record.is_full() => {
-                self.bury(self.record.emptied(), limit).await;
-            }
-            Remains::Vault => {}
-        }
-        if let Some((supervisor, mut census)) = launched.supervisor {
-            supervisor.doom();
-            // Keepers abandon what does not die, so this ends.
-            while census.recv().await.is_some() {}
-        }
-        self.record.verdict(aborted)
-    }
-
-    /// Waits until a state is gone, which is dropped in another task: that is the user's code, and may
-    /// panic or take long.
-    async fn bury(&self, dropping: impl Future<Output = impl Sized>, limit: Duration) {
-        if timeout(limit, dropping).await.is_err() {
-            tracing::warn!(
-                target: "supervisors",
-                { child.path = %self.record.path() },
-                "the state of an ended child is still being dropped"
-            );
-        }
-    }
-
     fn started(&mut self, launched: &Launched) {
         match &mut self.reports {
             Reports::Supervisor(household) => {
@@ -486,17 +373,6 @@ impl Keeper {
     }
 }
 
-/// The order that a doomed supervisor's children get.
-fn at_once() -> StopOrder {
-    StopOrder {
-        last: true,
-        drain: false,
-        patience: Some(Duration::ZERO),
-        grace: GRACE,
-        deadline: None,
-    }
-}
-
 /// Waits until one callback has taken too long. Looks at what the actor notes anyway, twice per limit
 /// while it is idle and when the present callback would be too old.
 fn watch(record: Arc<Record>, limit: Duration) -> BoxFuture<'static, Duration> {
@@ -510,35 +386,4 @@ fn watch(record: Arc<Record>, limit: Duration) -> BoxFuture<'static, Duration> {
             tokio::time::sleep(next.max(Duration::from_millis(1))).await;
         }
     })
-}
-
-fn was_aborted(ended: Result<(), JoinError>) -> bool {
-    ended.is_err_and(|error| error.is_cancelled())
-}
-
-fn later(began: Instant, patience: Duration) -> Instant {
-    Instant::from_std(crate::time::later(began.into_std(), patience))
-}
-
-/// Whether it has a mailbox to be worked off, and is to.
-fn drains(launched: &Launched, order: StopOrder) -> bool {
-    order.drain && launched.supervisor.is_none() && launched.process.cell().is_some()
-}
-
-/// What ractor says of the end that was asked for.
-fn told<'a>(launched: &Launched, order: StopOrder, text: &'a str) -> &'a str {
-    if drains(launched, order) {
-        "Drained"
-    } else {
-        text
-    }
-}
-
-fn request(launched: &Launched, order: StopOrder, text: &Arc<str>) {
-    match &launched.supervisor {
-        Some((supervisor, _)) => supervisor.end_by(order.deadline, text.clone()),
-        None if order.drain => launched.process.drain(text),
-        // One-shot: a second request changes nothing, which is what it should do.
-        None => launched.process.stop(text),
-    }
 }
