@@ -76,6 +76,8 @@ mod streams;
 mod suites;
 #[path = "tree/task_streams.rs"]
 mod task_streams;
+#[path = "tree/task_suites.rs"]
+mod task_suites;
 #[path = "tree/task_supervisors.rs"]
 mod task_supervisors;
 #[path = "tree/tasks.rs"]

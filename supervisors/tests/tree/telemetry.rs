@@ -56,7 +56,7 @@ impl Tape {
         records.iter().map(Recorded::told).collect()
     }
 
-    fn find(&self, told: &str) -> BTreeMap<String, String> {
+    pub(crate) fn find(&self, told: &str) -> BTreeMap<String, String> {
         let records = self.records.lock().unwrap();
         let found = records.iter().find(|record| record.told() == told);
         found.unwrap_or_else(|| panic!("no {told}")).fields.clone()
