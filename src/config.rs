@@ -109,8 +109,9 @@ pub struct Config {
     pub batch_spans: usize,
     /// The queue of a subscription that does not bring its own.
     pub queue: Queue,
-    /// Bytes read from the socket at once. Default 64 KiB. Smaller saves memory per connection and
-    /// pins less of it when messages are kept; larger is faster for large messages.
+    /// Bytes read from the socket at once, at most. Default 256 KiB. A connection begins with 4 KiB; what it reads at once
+    /// grows with the traffic, and falls with it. Smaller pins less memory when messages are kept; larger is faster
+    /// where there is much to read.
     pub read_buffer: usize,
     /// Who reads and writes frames. Default [`WireBackend::Tungstenite`].
     pub wire: WireBackend,
@@ -246,7 +247,7 @@ impl Layers {
             latency_window: 100,
             batch_spans: 0,
             queue: Queue::default(),
-            read_buffer: 64 * 1024,
+            read_buffer: 256 * 1024,
             wire: WireBackend::default(),
             max_message: 16 * 1024 * 1024,
             record: None,

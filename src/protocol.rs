@@ -6,7 +6,6 @@
 //! Invariants: time comes in as `now`, chance as a number; the answer is a value that must be used; a
 //! file of this floor imports only from `error`, `close`, `config`, `frame`, and its own floor.
 
-pub(crate) mod arrivals;
 pub mod breaker;
 pub mod cadence;
 pub mod call;
@@ -19,6 +18,7 @@ pub mod establish;
 pub mod framing;
 pub mod health;
 pub mod high_water;
+pub(crate) mod intake;
 pub(crate) mod json;
 pub mod json_rpc;
 pub mod latency;

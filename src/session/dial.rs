@@ -25,7 +25,6 @@ use std::time::Duration;
 use http::HeaderMap;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tracing::{Instrument, Span};
 
 #[cfg(feature = "fast-wire")]
@@ -133,14 +132,10 @@ pub(crate) async fn dial(config: &Config, endpoint: &Endpoint) -> Result<Dialed,
 
 /// Hands the connection over to tungstenite, with the sizes that `config` gives.
 pub(crate) fn web_socket(dialed: Dialed, config: &Config) -> TungsteniteWire<TlsOrPlain> {
-    let limits = WebSocketConfig::default()
-        .read_buffer_size(config.read_buffer)
-        .max_message_size(Some(config.max_message))
-        .max_frame_size(Some(config.max_message));
     let Dialed {
         stream, leftover, ..
     } = dialed;
-    TungsteniteWire::new(stream, leftover, limits)
+    TungsteniteWire::new(stream, leftover, config.read_buffer, config.max_message)
 }
 
 /// The same on our own framing.

@@ -7,7 +7,7 @@ use bytes::{BufMut, BytesMut};
 
 use super::FramingError;
 use crate::frame::Frame;
-use crate::protocol::arrivals::extent;
+use crate::protocol::intake::extent;
 
 /// What a frame is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,0 +1,118 @@
+//! A stream as tungstenite wants it: it never waits, it says that it would.
+//!
+//! Apart from the wire because it only carries: it fills the intake, gives what was passed on there to be copied, and
+//! counts what passes, since frames alone do not tell a slow peer from a silent one.
+
+use std::io::{self, Read, Write};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::BufMut;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+
+use crate::protocol::intake::Intake;
+
+#[derive(Debug)]
+pub(super) struct Bridge<S> {
+    stream: S,
+    pub(super) intake: Intake,
+    waker: Waker,
+    /// How the stream has ended for whoever reads.
+    ended: Option<Ended>,
+    pub(super) read: u64,
+    pub(super) written: u64,
+}
+
+#[derive(Debug)]
+enum Ended {
+    Eof,
+    Failed(io::Error),
+}
+
+impl<S> Bridge<S> {
+    pub(super) fn new(stream: S, intake: Intake) -> Self {
+        Self {
+            stream,
+            intake,
+            waker: Waker::noop().clone(),
+            ended: None,
+            read: 0,
+            written: 0,
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn stream(&self) -> &S {
+        &self.stream
+    }
+
+    /// Who is to be woken when the stream takes bytes again.
+    pub(super) fn wake(&mut self, cx: &Context<'_>) {
+        self.waker.clone_from(cx.waker());
+    }
+
+    /// Whether nothing follows what has come.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.is_some()
+    }
+}
+
+impl<S: AsyncRead + Unpin> Bridge<S> {
+    /// Reads what there is, or how the stream ends.
+    pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let (buffer, room) = self.intake.room();
+        let mut limited = buffer.limit(room);
+        // Holds nothing between two polls: it may be made anew each time.
+        let read = pin!(self.stream.read_buf(&mut limited));
+        match ready!(read.poll(cx)) {
+            Ok(0) => self.ended = Some(Ended::Eof),
+            Ok(count) => {
+                self.read += count as u64;
+                self.intake.on_read(count, room);
+            }
+            Err(error) => self.ended = Some(Ended::Failed(error)),
+        }
+        Poll::Ready(())
+    }
+}
+
+impl<S> Read for Bridge<S> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let count = self.intake.copy(bytes);
+        if count > 0 {
+            return Ok(count);
+        }
+        match self.ended.take() {
+            None => Err(io::ErrorKind::WouldBlock.into()),
+            Some(ended) => {
+                self.ended = Some(Ended::Eof);
+                match ended {
+                    Ended::Eof => Ok(0),
+                    Ended::Failed(error) => Err(error),
+                }
+            }
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Write for Bridge<S> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut cx = Context::from_waker(&self.waker);
+        match Pin::new(&mut self.stream).poll_write(&mut cx, bytes) {
+            Poll::Ready(written) => {
+                let count = written?;
+                self.written += count as u64;
+                Ok(count)
+            }
+            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let mut cx = Context::from_waker(&self.waker);
+        match Pin::new(&mut self.stream).poll_flush(&mut cx) {
+            Poll::Ready(flushed) => flushed,
+            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+}

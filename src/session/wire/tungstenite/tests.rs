@@ -1,0 +1,271 @@
+//! The wire held against tungstenite as it comes, over the same bytes.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io::Read;
+use std::pin::Pin;
+use std::task::Waker;
+
+use futures_util::poll;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use tokio::io::{AsyncWriteExt, ReadBuf};
+use tokio_tungstenite::tungstenite::WebSocket;
+
+use super::*;
+
+/// A frame of text, as a server writes it.
+fn text(length: u16) -> Vec<u8> {
+    frame_of(0x81, &vec![b'x'; usize::from(length)])
+}
+
+fn frame_of(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![first];
+    match payload.len() {
+        short @ 0..126 => frame.push(short as u8),
+        long => {
+            frame.push(126);
+            frame.extend((long as u16).to_be_bytes());
+        }
+    }
+    frame.extend(payload);
+    frame
+}
+
+/// A stream that has what it was given, and waits for more, or has ended.
+#[derive(Debug, Default)]
+struct Line {
+    pieces: VecDeque<Vec<u8>>,
+    ends: bool,
+    written: usize,
+}
+
+impl Line {
+    fn piece(&mut self, room: usize) -> Option<Vec<u8>> {
+        let mut piece = self.pieces.pop_front()?;
+        if piece.len() > room {
+            self.pieces.push_front(piece.split_off(room));
+        }
+        Some(piece)
+    }
+}
+
+impl AsyncRead for Line {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.piece(bytes.remaining()) {
+            Some(piece) => bytes.put_slice(&piece),
+            None if self.ends => {}
+            None => return Poll::Pending,
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Line {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.written += bytes.len();
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Read for Line {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        match self.piece(bytes.len()) {
+            Some(piece) => {
+                bytes[..piece.len()].copy_from_slice(&piece);
+                Ok(piece.len())
+            }
+            None if self.ends => Ok(0),
+            None => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+}
+
+impl io::Write for Line {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.written += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What came out: frames, then how it ended, if it did; and how many bytes were written.
+type Told = (Vec<Frame>, Option<CloseReason>, usize);
+
+/// Reads as a connection does, which holds up to `hands` frames, writes before every `writes`th of them, and flushes
+/// later.
+fn ours(line: Line, leftover: Vec<u8>, limit: usize, hands: usize, writes: usize) -> Told {
+    let mut wire = TungsteniteWire::new(line, leftover, 1 << 16, limit);
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut frames = Vec::new();
+    let mut held = 0;
+    let mut closes = false;
+    let mut end = None;
+    let mut wrote = usize::MAX;
+    loop {
+        if !closes && frames.len() % writes == writes - 1 && wrote != frames.len() {
+            wrote = frames.len();
+            assert!(wire.start_send(Frame::text("hello")).is_ok());
+        }
+        match wire.poll_frame(&mut cx, held == 0) {
+            Poll::Ready(Ok(frame)) => {
+                closes |= matches!(frame, Frame::Close(_));
+                frames.push(frame);
+                held = (held + 1) % hands;
+            }
+            Poll::Ready(Err(reason)) => {
+                end = Some(reason);
+                break;
+            }
+            Poll::Pending if held > 0 => held = 0,
+            Poll::Pending => break,
+        }
+        if held == 0 {
+            let _ = wire.poll_flush(&mut cx);
+        }
+    }
+    let _ = wire.poll_flush(&mut cx);
+    (frames, end, wire.bridge.stream().written)
+}
+
+fn reference(line: Line, leftover: Vec<u8>, limit: usize, writes: usize) -> Told {
+    let limits = WebSocketConfig::default()
+        .max_message_size(Some(limit))
+        .max_frame_size(Some(limit));
+    let mut socket = WebSocket::from_partially_read(line, leftover, Role::Client, Some(limits));
+    let mut frames = Vec::new();
+    let mut closes = false;
+    let mut end = None;
+    loop {
+        if !closes && frames.len() % writes == writes - 1 {
+            socket.write(Message::text("hello")).unwrap();
+        }
+        match socket.read() {
+            Ok(message) => {
+                closes |= message.is_close();
+                frames.push(frame(message).unwrap());
+            }
+            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) => {
+                end = Some(close_reason(error));
+                break;
+            }
+        }
+        let _ = socket.flush();
+    }
+    let _ = socket.flush();
+    (frames, end, socket.get_ref().written)
+}
+
+fn some_frame() -> impl Strategy<Value = Vec<u8>> {
+    let opcode = prop_oneof![
+        12 => Just(0x81_u8),
+        4 => Just(0x82_u8),
+        2 => prop::sample::select(vec![0_u8, 1, 2, 0x80]),
+        2 => prop::sample::select(vec![0x89_u8, 0x8a]),
+        1 => prop::sample::select(vec![0x88_u8, 0x09, 0x83, 0xc1]),
+    ];
+    let payload = prop_oneof![
+        8 => (100_usize..400).prop_map(|length| vec![b'x'; length]),
+        2 => "\\PC{0,20}".prop_map(String::into_bytes),
+        1 => vec(any::<u8>(), 0..6),
+        2 => (4_000_usize..60_000).prop_map(|length| vec![b'y'; length]),
+    ];
+    let times = prop_oneof![3 => Just(1_usize), 1 => 2_usize..60];
+    (opcode, payload, times).prop_map(|(opcode, payload, times)| {
+        let control = opcode & 8 != 0;
+        let length = payload.len().min(if control { 125 } else { usize::MAX });
+        // Some end in the middle of a character.
+        let frame = frame_of(opcode, &payload[..length]);
+        frame.repeat(if length > 500 || control { 1 } else { times })
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    #[test]
+    fn the_same_bytes_give_the_same_frames_and_the_same_end(
+        frames in vec(some_frame(), 0..20),
+        cuts in vec(prop_oneof![1_usize..40, 100_usize..70_000], 1..12),
+        leftover in 0_usize..500,
+        ends in any::<bool>(),
+        hands in prop_oneof![Just(1_usize), Just(512)],
+        writes in prop_oneof![Just(usize::MAX), Just(7)],
+        limit in prop_oneof![Just(50_000_usize), Just(1 << 20)],
+    ) {
+        let stream = frames.concat();
+        let (leftover, mut rest) = stream.split_at(leftover.min(stream.len()));
+        let mut pieces = VecDeque::new();
+        for cut in cuts.iter().cycle() {
+            if rest.is_empty() {
+                break;
+            }
+            let (piece, more) = rest.split_at(rest.len().min(*cut));
+            pieces.push_back(piece.to_vec());
+            rest = more;
+        }
+        let line = || Line { pieces: pieces.clone(), ends, written: 0 };
+        let theirs = reference(line(), leftover.to_vec(), limit, writes);
+        let ours = ours(line(), leftover.to_vec(), limit, hands, writes);
+        prop_assert_eq!(&ours.0, &theirs.0);
+        let told = |end: &Option<CloseReason>| end.as_ref().map(ToString::to_string);
+        prop_assert_eq!(told(&ours.1), told(&theirs.1));
+        // A ping that another has overtaken needs no pong (RFC 6455, section 5.5.3).
+        let pings = ours.0.iter().any(|frame| matches!(frame, Frame::Ping(_)));
+        prop_assert!(pings || ours.2 == theirs.2, "{} {}", ours.2, theirs.2);
+    }
+}
+
+/// Whoever holds messages gets what has come, and is told when there is no more.
+#[tokio::test]
+async fn with_full_hands_nothing_is_read() {
+    let (ours, mut theirs) = tokio::io::duplex(1 << 20);
+    let mut wire = TungsteniteWire::new(ours, Vec::new(), 1 << 16, 1 << 20);
+    let sent = 1000;
+    for _ in 0..sent {
+        theirs.write_all(&text(1000)).await.unwrap();
+    }
+    let (mut got, mut stops, mut longest) = (0, 0, 0);
+    let mut held = Vec::new();
+    while got < sent {
+        let reads = held.is_empty();
+        let read = wire.bytes_read();
+        match poll!(poll_fn(|cx| wire.poll_frame(cx, reads))) {
+            Poll::Ready(frame) => {
+                let frame = frame.unwrap();
+                assert_eq!(frame.payload().len(), 1000);
+                assert!(reads || wire.bytes_read() == read);
+                held.push(frame);
+                got += 1;
+            }
+            Poll::Pending => {
+                assert!(!reads, "everything has been sent");
+                stops += 1;
+                longest = longest.max(held.len());
+                held.clear();
+            }
+        }
+    }
+    // Reads have grown with the traffic.
+    assert!(stops > 0 && longest >= 60, "{stops} stops, {longest}");
+}
