@@ -124,9 +124,9 @@ pub(crate) struct Sorter {
     /// Position of a channel in `bins`; the last bin is everything else.
     index: HashMap<Arc<[u8]>, usize, foldhash::fast::RandomState>,
     bins: Vec<Bin>,
-    /// The channel of the frame before, and its bin: what comes next is often the same.
-    last: Option<(Arc<[u8]>, usize)>,
-    /// `head` with that channel's name behind it.
+    /// The bin of the frame before: what comes next is often the same.
+    last: Option<usize>,
+    /// `head` with that channel's name behind it, once two in a row were of it; else empty.
     beginning: Vec<u8>,
     /// What stands before the channel's name in this venue's notifications. Empty until one was seen.
     head: Vec<u8>,
@@ -179,16 +179,7 @@ impl Sorter {
     pub(crate) fn learn(&mut self, head: &[u8]) {
         self.head.clear();
         self.head.extend_from_slice(head);
-        self.begin();
-    }
-
-    /// Notes how the frame begins that comes next, if it is like the last.
-    fn begin(&mut self) {
         self.beginning.clear();
-        if let Some((last, _)) = &self.last {
-            self.beginning.extend_from_slice(&self.head);
-            self.beginning.extend_from_slice(last);
-        }
     }
 
     /// The bin of a frame that begins as the notification did from which this was [learnt](Self::learn), if its
@@ -198,11 +189,11 @@ impl Sorter {
         if self.head.is_empty() || !self.plain {
             return None;
         }
-        if let Some((_, place)) = &self.last
+        if !self.beginning.is_empty()
             && let Some(rest) = frame.strip_prefix(self.beginning.as_slice())
             && matches!(rest, [b'"', b',' | b'}', ..])
         {
-            return Some(*place);
+            return self.last;
         }
         let rest = frame.strip_prefix(self.head.as_slice())?;
         let end = memchr::memchr(b'"', rest)?;
@@ -214,15 +205,16 @@ impl Sorter {
     }
 
     fn bin(&mut self, channel: &[u8]) -> Option<usize> {
-        if let Some((last, place)) = &self.last
-            && **last == *channel
-        {
-            return Some(*place);
+        let place = *self.index.get(channel)?;
+        if self.last == Some(place) {
+            if self.beginning.is_empty() {
+                self.beginning.extend_from_slice(&self.head);
+                self.beginning.extend_from_slice(channel);
+            }
+        } else {
+            self.last = Some(place);
+            self.beginning.clear();
         }
-        let (name, place) = self.index.get_key_value(channel)?;
-        let place = *place;
-        self.last = Some((Arc::clone(name), place));
-        self.begin();
         Some(place)
     }
 
@@ -252,9 +244,12 @@ impl Sorter {
         mut told: impl FnMut(&Subscriber, Delivered),
         mut blocked: impl FnMut(&Arc<Subscriber>),
     ) {
-        let mut noted = |subscriber: &Subscriber, delivered: Delivered| {
+        let mut noted = |subscriber: &Arc<Subscriber>, delivered: Delivered| {
             if delivered.is_notable() {
                 told(subscriber, delivered);
+            }
+            if delivered.full && subscriber.blocks().is_some() {
+                blocked(subscriber);
             }
         };
         for place in self.filled.drain(..) {
@@ -267,11 +262,6 @@ impl Sorter {
                 noted(last, last.deliver(&mut bin.frames, epoch, received));
             }
             bin.frames.clear();
-            for subscriber in &bin.subscribers {
-                if subscriber.blocks().is_some() {
-                    blocked(subscriber);
-                }
-            }
         }
     }
 
@@ -286,6 +276,7 @@ impl Sorter {
         self.index.clear();
         self.plain = table.channels.keys().all(|name| is_plain(name));
         self.last = None;
+        self.beginning.clear();
         self.bins.clear();
         self.filled.clear();
         for (channel, subscribers) in &table.channels {

@@ -65,7 +65,8 @@ pub struct Statistics {
     /// The latest of them, as many as [`latency_window`](crate::config::Config::latency_window) says; `None` before
     /// the first answer.
     pub recent_requests: Option<RecentLatency>,
-    /// From the socket read to the consumer; one sample for each batch that a consumer takes.
+    /// From the socket read to the consumer; one sample for each batch that a consumer takes, of those that come within
+    /// a millisecond one in 16.
     pub delivery: LatencySummary,
 }
 

@@ -26,7 +26,7 @@ use crate::protocol::losses::{LossAction, Losses};
 use crate::telemetry::spans;
 
 /// How far above its capacity a blocking queue may grow by one batch.
-pub(crate) const BATCH: usize = 512;
+pub(crate) const BATCH: usize = 1024;
 
 /// One subscription's queue.
 #[derive(Debug)]
@@ -56,6 +56,8 @@ pub(crate) struct Delivered {
     pub(crate) filling: Option<Level>,
     /// A stretch of losses begins.
     pub(crate) loses: bool,
+    /// The queue has no room left that its rule allows: the reader may have to wait.
+    pub(crate) full: bool,
 }
 
 impl Delivered {
@@ -201,13 +203,18 @@ impl Subscriber {
             }
             LossAction::End(lost) => (false, shared.loss.take().map(|span| Lost { span, lost })),
         };
+        let full = !self.is_below(&shared);
         drop(shared);
         drop(caught_up);
         if let Some(consumer) = consumer {
             consumer.wake();
         }
         let filling = filling.then_some(level);
-        Delivered { filling, loses }
+        Delivered {
+            filling,
+            loses,
+            full,
+        }
     }
 
     /// How much of what the rule allows is taken.

@@ -15,7 +15,7 @@ use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::Stream;
 use mainstay_supervisors::Address;
@@ -87,6 +87,7 @@ pub struct Subscription<M> {
     manager: Address<Traced<SubscriptionMessage>>,
     /// Taken out of the queue and not yet decoded.
     taken: Items<Frame>,
+    samples: Samples,
     /// Decoded and not yet yielded; at most two.
     ready: VecDeque<Event<M>>,
     sequence: SequenceCheck,
@@ -97,6 +98,30 @@ pub struct Subscription<M> {
     /// What it found to be lost while the stream went on.
     losses: Found,
     over: bool,
+}
+
+/// Which batches are sampled: each, unless they come so fast that looking at the clock would cost more than they do.
+#[derive(Debug, Default)]
+struct Samples {
+    /// When the last one was read that was sampled.
+    last: Option<Instant>,
+    left_out: u8,
+}
+
+impl Samples {
+    /// Batches closer to each other than this are sampled one in [`Self::RARE`].
+    const CLOSE: Duration = Duration::from_millis(1);
+    const RARE: u8 = 16;
+
+    fn wants(&mut self, received: Instant) -> bool {
+        let close = |last| received.saturating_duration_since(last) < Self::CLOSE;
+        if self.last.is_some_and(close) && self.left_out + 1 < Self::RARE {
+            self.left_out += 1;
+            return false;
+        }
+        (self.last, self.left_out) = (Some(received), 0);
+        true
+    }
 }
 
 /// What a consumer finds to be lost in what it is given.
@@ -147,6 +172,7 @@ impl<M: Message> Subscription<M> {
             plane,
             manager,
             taken: Items::new(),
+            samples: Samples::default(),
             ready: VecDeque::new(),
             sequence: SequenceCheck::new(),
             broken_since: None,
@@ -180,25 +206,26 @@ impl<M: Message> Subscription<M> {
         // What happens for nearly every message, apart from what hardly ever does.
         if self.ready.is_empty()
             && !self.over
-            && let Some((payload, epoch, received)) = self.taken.pop_data()
+            && let Some(event) = self.next_message()
         {
-            match M::from_frame(payload) {
-                Ok(message) if message.sequence().is_none() => {
-                    return Poll::Ready(Some(Event::Data(Data {
-                        message,
-                        epoch,
-                        received,
-                        replaced: 0,
-                    })));
-                }
-                decoded => {
-                    if let Some(event) = self.judge(decoded, epoch, received, 0) {
-                        return Poll::Ready(Some(event));
-                    }
-                }
-            }
+            return Poll::Ready(Some(event));
         }
         self.poll_rest(cx)
+    }
+
+    /// What the first item becomes if it is a message, and an event.
+    #[inline]
+    fn next_message(&mut self) -> Option<Event<M>> {
+        let (payload, epoch, received) = self.taken.pop_data()?;
+        match M::from_frame(payload) {
+            Ok(message) if message.sequence().is_none() => Some(Event::Data(Data {
+                message,
+                epoch,
+                received,
+                replaced: 0,
+            })),
+            decoded => self.judge(decoded, epoch, received, 0),
+        }
     }
 
     fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event<M>>> {
@@ -221,16 +248,23 @@ impl<M: Message> Subscription<M> {
                         self.over = true;
                         return Poll::Ready(None);
                     }
-                    Poll::Ready(()) => self.sample(),
+                    Poll::Ready(()) => {
+                        self.sample();
+                        if let Some(event) = self.next_message() {
+                            return Poll::Ready(Some(event));
+                        }
+                    }
                 },
             }
         }
     }
 
-    /// One sample of the way from socket to consumer for each batch that is taken.
+    /// A sample of the way from socket to consumer for a batch that is taken.
     fn sample(&mut self) {
         self.losses.settle();
-        if let Some(received) = self.taken.received() {
+        if let Some(received) = self.taken.received()
+            && self.samples.wants(received)
+        {
             self.plane
                 .counters
                 .delivery(clock::now().saturating_duration_since(received));
@@ -374,7 +408,7 @@ impl<M: Message> Subscription<M> {
             None => gap,
         };
         self.ready.push_back(Event::Gap(gap));
-        let resynced = Resynced::new(epoch, false, std::time::Duration::ZERO);
+        let resynced = Resynced::new(epoch, false, Duration::ZERO);
         self.ready.push_back(Event::Resynced(resynced));
     }
 
