@@ -242,7 +242,9 @@ impl TransportState {
                 Err(error) => Err(error.clone()),
                 Ok(_permit) => {
                     let dialing = plane.spans.dialing();
-                    dial(&config, endpoint).instrument(dialing).await
+                    // Boxed, as the connection is below: each is there only while it runs, and what holds them is
+                    // moved about as it is spawned.
+                    Box::pin(dial(&config, endpoint).instrument(dialing)).await
                 }
             };
             let reason = match opened {
@@ -294,7 +296,7 @@ impl TransportState {
                                 Connection::open(wire, plane, platform, control, limits, capacity);
                             opened(connection.epoch());
                             let _returning = returning(connection.epoch());
-                            connection.run().await
+                            Box::pin(connection.run()).await
                         }
                         #[cfg(not(feature = "fast-wire"))]
                         WireBackend::Fast => unbuilt(),
@@ -305,7 +307,7 @@ impl TransportState {
                                 Connection::open(wire, plane, platform, control, limits, capacity);
                             opened(connection.epoch());
                             let _returning = returning(connection.epoch());
-                            connection.run().await
+                            Box::pin(connection.run()).await
                         }
                     }
                 }
