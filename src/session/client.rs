@@ -159,7 +159,7 @@ impl ClientState {
         match action {
             ConnectionAction::None => {}
             ConnectionAction::AnnounceOpened(epoch) => {
-                // A HeartbeatManager that is not up yet learns of it from the session's state.
+                // A HeartbeatManager that is not up yet looks for itself when it is.
                 let _ = self
                     .arguments
                     .heartbeat

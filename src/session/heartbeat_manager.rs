@@ -10,15 +10,14 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use tokio::sync::watch;
 
 use super::connection::Control;
 use super::limiter::Queued;
 use super::line::{Line, Outbound, Reply, ReplyPort};
-use super::plane::{Plane, SessionState};
+use super::plane::Plane;
 use super::spans::Traced;
 use super::task::OwnedTask;
 use super::vitals::HeartbeatHealth;
@@ -44,6 +43,8 @@ pub(crate) struct HeartbeatManager;
 /// What a HeartbeatManager is told.
 #[derive(Debug)]
 pub(crate) enum HeartbeatMessage {
+    /// From itself: look whether a connection is open already.
+    Begin,
     /// The connection of this epoch is open: watch it.
     Watch(Epoch),
     /// From the reader.
@@ -86,10 +87,8 @@ pub(crate) struct HeartbeatState {
     arguments: HeartbeatArguments,
     /// Set when a connection is watched.
     watched: Option<Watched>,
-    /// Tells of each connection that opens, however early in this actor's life.
-    _follower: OwnedTask,
-    /// The only timer; replaced when the machine asks for another time.
-    timer: Option<OwnedTask>,
+    /// The only timer, and when it rings; replaced when the machine asks for an earlier time.
+    timer: Option<(Instant, OwnedTask)>,
     /// Kept so that the answers' requests are not taken for abandoned.
     answers: VecDeque<(Reply, Option<Queued>)>,
     /// The last ping; one that has not been written is withdrawn by the next.
@@ -115,14 +114,14 @@ impl Actor for HeartbeatManager {
     ) -> Result<Self::State, ActorProcessingErr> {
         // Whatever was handed to a predecessor died with its mailbox.
         arguments.plane.control_backlog.store(0, Ordering::Release);
-        let follower = follow(arguments.plane.watch_state(), myself);
+        // The Client tells of a connection that opens, and reaches nobody before this actor has started.
+        myself.cast(HeartbeatMessage::Begin.into())?;
         Ok(HeartbeatState {
             arguments,
             watched: None,
             timer: None,
             answers: VecDeque::new(),
             ping: None,
-            _follower: follower,
         })
     }
 
@@ -135,6 +134,11 @@ impl Actor for HeartbeatManager {
         let (message, span) = message.open(&state.arguments.plane, "heartbeat_manager", &myself);
         let _within = span.enter();
         match message {
+            HeartbeatMessage::Begin => {
+                if let Some(epoch) = state.arguments.plane.open_epoch() {
+                    state.watch(epoch);
+                }
+            }
             HeartbeatMessage::Watch(epoch) => state.watch(epoch),
             HeartbeatMessage::Control(control) => {
                 let backlog = &state.arguments.plane.control_backlog;
@@ -147,7 +151,10 @@ impl Actor for HeartbeatManager {
                 }
             }
             HeartbeatMessage::Probe(epoch) => state.probe(epoch),
-            HeartbeatMessage::Tick => state.tick(),
+            HeartbeatMessage::Tick => {
+                state.timer = None;
+                state.tick();
+            }
             #[cfg(feature = "testing")]
             HeartbeatMessage::Crash => panic!("the heartbeat manager was told to panic"),
         }
@@ -317,40 +324,24 @@ impl HeartbeatState {
         (epoch == Some(line.epoch)).then_some(line)
     }
 
+    /// What has arrived puts the time off: that is seen when the timer rings, so that nothing has to be armed anew
+    /// for each message.
     fn arm(&mut self, myself: &ActorRef<Traced<HeartbeatMessage>>) {
         let watched = self.watched.as_ref();
-        let liveness = watched.and_then(|watched| watched.liveness.as_ref());
-        self.timer = liveness.map(|liveness| {
-            let at = tokio::time::Instant::from_std(liveness.next_timeout());
-            let myself = myself.clone();
-            OwnedTask::spawn(async move {
-                tokio::time::sleep_until(at).await;
-                // An actor that is gone needs no timer.
-                let _ = myself.cast(HeartbeatMessage::Tick.into());
-            })
-        });
-    }
-}
-
-fn follow(
-    mut state: watch::Receiver<SessionState>,
-    myself: ActorRef<Traced<HeartbeatMessage>>,
-) -> OwnedTask {
-    OwnedTask::spawn(async move {
-        loop {
-            let open = match &*state.borrow_and_update() {
-                SessionState::Establishing { epoch } | SessionState::Live { epoch } => Some(*epoch),
-                SessionState::Connecting | SessionState::Down { .. } | SessionState::Ended(_) => {
-                    None
-                }
-            };
-            if let Some(epoch) = open {
-                // An actor that is gone watches nothing.
-                let _ = myself.cast(HeartbeatMessage::Watch(epoch).into());
-            }
-            if state.changed().await.is_err() {
-                return;
-            }
+        let Some(liveness) = watched.and_then(|watched| watched.liveness.as_ref()) else {
+            self.timer = None;
+            return;
+        };
+        let due = liveness.next_timeout();
+        if self.timer.as_ref().is_some_and(|(rings, _)| *rings <= due) {
+            return;
         }
-    })
+        let myself = myself.clone();
+        let timer = OwnedTask::spawn(async move {
+            tokio::time::sleep_until(due.into()).await;
+            // An actor that is gone needs no timer.
+            let _ = myself.cast(HeartbeatMessage::Tick.into());
+        });
+        self.timer = Some((due, timer));
+    }
 }

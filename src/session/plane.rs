@@ -453,6 +453,11 @@ impl Plane {
         self.live_epoch() == Some(epoch)
     }
 
+    /// The connection that is open.
+    pub(crate) fn open_epoch(&self) -> Option<Epoch> {
+        self.state.borrow().epoch()
+    }
+
     /// The connection on which the session is live.
     pub(crate) fn live_epoch(&self) -> Option<Epoch> {
         match *self.state.borrow() {
