@@ -135,6 +135,9 @@ pub(crate) struct AdapterState<P> {
     timer: Option<OwnedTask>,
     /// The monitor on the present Client.
     monitor: Option<MonitorRef>,
+    /// Whether there may be an end that has not been told yet: from a connection's opening, and from the actor's own
+    /// start, since its predecessor may have left one behind.
+    untold: bool,
 }
 
 #[cfg_attr(feature = "async-trait", ractor::async_trait)]
@@ -156,6 +159,7 @@ impl<P: Platform> Actor for Adapter<P> {
             calls: JoinSet::new(),
             timer: None,
             monitor: None,
+            untold: true,
         })
     }
 
@@ -173,6 +177,7 @@ impl<P: Platform> Actor for Adapter<P> {
                 Vec::new()
             }
             AdapterMessage::Client(ClientEvent::Opened(epoch)) => {
+                state.untold = true;
                 state.calls.abort_all();
                 let steps = state.arguments.platform.opening();
                 if !steps.is_empty() {
@@ -251,7 +256,11 @@ impl<P: Platform> AdapterState<P> {
         batches
     }
 
+    /// The Client tells of an end, and so does its own: once is enough.
     fn closed(&mut self) -> Vec<Action> {
+        if !std::mem::take(&mut self.untold) {
+            return Vec::new();
+        }
         self.calls.abort_all();
         self.establish.on_closed();
         if let Some(clock) = &mut self.clock {

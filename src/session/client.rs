@@ -121,6 +121,10 @@ impl Actor for Client {
                 state.connection.on_opened(epoch)
             }
             ClientMessage::Transport(TransportEvent::Closed(reason)) => {
+                // Its end has nothing to add.
+                if let Some(monitor) = state.monitor.take() {
+                    monitor.demonitor_flush();
+                }
                 state.connection.on_closed(reason)
             }
             ClientMessage::TransportDown(down) => state.transport_down(down),

@@ -39,13 +39,18 @@ impl Record {
     pub(crate) fn note_failure(&self, reason: ExitReason) {
         self.leave();
         let trace = is_traced().then(|| contained(Span::current)).flatten();
-        let cell = {
+        {
             let mut notes = lock(&self.notes);
             let testimony = notes.testimony();
             testimony.failure.get_or_insert(reason);
             testimony.trace = trace.filter(|span| !span.is_disabled());
-            notes.cell.clone()
-        };
+        }
+        self.unlink();
+    }
+
+    /// ractor need not tell the supervisor anything.
+    fn unlink(&self) {
+        let cell = lock(&self.notes).cell.clone();
         if let Some(cell) = cell
             && let Some(above) = cell.try_get_supervisor()
             && above.is_message_type_of::<Wake>() == Some(true)
@@ -92,8 +97,17 @@ impl Record {
         let _ = contained(|| drop((work, trace)));
     }
 
+    /// Called by the wrapper. What has a cause needs no text of ractor's.
     pub(crate) fn note_stopped(&self) {
-        lock(&self.notes).stopped = true;
+        let has_cause = {
+            let mut notes = lock(&self.notes);
+            notes.stopped = true;
+            let testimony = notes.testimony.as_ref();
+            testimony.is_some_and(|testimony| testimony.cause.is_some())
+        };
+        if has_cause {
+            self.unlink();
+        }
     }
 
     pub(crate) fn note_cause(&self, cause: ShutdownCause) {
