@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 use slab::Slab;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::oneshot;
 
 use crate::exit::ExitReason;
 use crate::runtime::inbox::{Inbox, Letter, Reader};
@@ -28,10 +28,10 @@ use crate::shutdown::{Parting, ShutdownReport};
 /// After how many letters somebody else leaves the rest to the supervisor.
 const LETTERS_PER_REPORT: u32 = 16;
 
-/// Ends when every token was dropped: when all keepers of a supervisor are done.
-pub(crate) type Census = mpsc::Receiver<()>;
-/// Held by each keeper of a supervisor.
-pub(crate) type Token = mpsc::Sender<()>;
+/// Ends when the token was dropped: when all keepers of a supervisor are done.
+pub(crate) type Census = oneshot::Receiver<()>;
+/// Held by the household, which all keepers of a supervisor hold.
+pub(crate) type Token = oneshot::Sender<()>;
 
 /// The token in it is dropped with the last of the keepers.
 pub(crate) struct Household {

@@ -8,12 +8,13 @@
 //! most one wake-up is in the mailbox; there are at most two reports for each incarnation, one tick and one order
 //! to end, and whoever asks while [`CALLS`] others wait for an answer waits for room.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use ractor::{ActorCell, ActorRef, ActorStatus};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 
 use crate::exit::ExitReason;
 use crate::handle::SupervisorRef;
@@ -112,15 +113,15 @@ const CALLS_IN_A_ROW: u32 = 16;
 /// ten thousand ends have been dealt with.
 #[derive(Clone)]
 pub(crate) struct Inbox {
-    reports: mpsc::UnboundedSender<Letter>,
-    calls: mpsc::Sender<Letter>,
     supervisor: ActorRef<Wake>,
     bell: Arc<Bell>,
 }
 
-/// Tells the supervisor that there is something to read.
-#[derive(Default)]
+/// What waits to be read, and what tells the supervisor that there is something.
 struct Bell {
+    trays: Mutex<Trays>,
+    /// For calls.
+    room: Semaphore,
     /// A wake-up is in the mailbox.
     rung: AtomicBool,
     /// Whom it belongs to, once there is one.
@@ -132,6 +133,28 @@ struct Bell {
     order: Mutex<Option<Order>>,
 }
 
+/// Nobody has much in them for long, and there are two for each supervisor: a channel takes room for 32 letters
+/// before the first has come.
+#[derive(Default)]
+struct Trays {
+    reports: VecDeque<Letter>,
+    calls: VecDeque<Letter>,
+    /// Nobody reads any more.
+    closed: bool,
+}
+
+/// Letters for which a tray that is empty keeps its room.
+const SPARE: usize = 8;
+
+/// Takes the first; one that was large and is empty lets go of its room.
+fn take_first(tray: &mut VecDeque<Letter>) -> Option<Letter> {
+    let letter = tray.pop_front()?;
+    if tray.is_empty() && tray.capacity() > SPARE {
+        *tray = VecDeque::new();
+    }
+    Some(letter)
+}
+
 /// To end: by when, and what the children are told.
 struct Order {
     deadline: Option<Instant>,
@@ -140,19 +163,21 @@ struct Order {
 
 impl Inbox {
     pub(crate) fn new(supervisor: ActorRef<Wake>) -> (Self, Letters) {
-        let (reports, reported) = mpsc::unbounded_channel();
-        let (calls, called) = mpsc::channel(CALLS);
-        let bell = Arc::new(Bell::default());
+        let bell = Arc::new(Bell {
+            trays: Mutex::default(),
+            room: Semaphore::new(CALLS),
+            rung: AtomicBool::new(false),
+            household: OnceLock::new(),
+            ending: Notify::new(),
+            ordered: AtomicBool::new(false),
+            order: Mutex::default(),
+        });
         let inbox = Self {
-            reports,
-            calls,
             supervisor,
             bell: bell.clone(),
         };
         let letters = Letters {
             bell,
-            reports: reported,
-            calls: called,
             calls_taken: 0,
             deferred: None,
         };
@@ -167,14 +192,27 @@ impl Inbox {
 
     /// Puts a report in without a word.
     pub(crate) fn leave(&self, report: Letter) {
-        // One that is gone reads nothing.
-        let _ = self.reports.send(report);
+        let mut trays = lock(&self.bell.trays);
+        if !trays.closed {
+            trays.reports.push_back(report);
+            return;
+        }
+        drop(trays);
+        // One that is gone reads nothing. What the letter holds is dropped without the lock: it may want to report.
+        drop(report);
     }
 
     /// Asks, as soon as there is room. Dropped before, nothing was asked.
     pub(crate) async fn ask(&self, call: Letter) {
-        // One that is gone answers nothing.
-        let _ = self.calls.send(call).await;
+        // One that is gone answers nothing, and closes the room with itself.
+        if let Ok(room) = self.bell.room.acquire().await {
+            let mut trays = lock(&self.bell.trays);
+            if !trays.closed {
+                // The room is free again when it is read.
+                room.forget();
+                trays.calls.push_back(call);
+            }
+        }
         self.serve();
     }
 
@@ -248,8 +286,6 @@ pub(crate) enum Reader {
 /// The reading side.
 pub(crate) struct Letters {
     bell: Arc<Bell>,
-    reports: mpsc::UnboundedReceiver<Letter>,
-    calls: mpsc::Receiver<Letter>,
     /// Since the last report.
     calls_taken: u32,
     /// To be read by the supervisor itself, before all other reports.
@@ -277,7 +313,7 @@ impl Letters {
 
     /// Whether a keeper's report has to wait its turn.
     pub(crate) fn defers(&self, report: &Letter) -> bool {
-        self.is_deferred() || !self.reports.is_empty() || report.is_the_supervisors()
+        self.is_deferred() || self.has_reports() || report.is_the_supervisors()
     }
 
     /// Whether there is something that a keeper has to leave to the supervisor.
@@ -285,23 +321,26 @@ impl Letters {
         self.deferred.is_some()
     }
 
+    fn has_reports(&self) -> bool {
+        !lock(&self.bell.trays).reports.is_empty()
+    }
+
     fn take_call(&mut self) -> Option<Letter> {
-        // Mostly nobody asks, and a look costs less than an attempt.
-        if self.calls.is_empty() {
-            return None;
-        }
-        self.calls.try_recv().ok()
+        let call = take_first(&mut lock(&self.bell.trays).calls)?;
+        self.bell.room.add_permits(1);
+        Some(call)
+    }
+
+    fn next_report(&mut self) -> Option<Letter> {
+        take_first(&mut lock(&self.bell.trays).reports)
     }
 
     fn take_report(&mut self, reader: Reader) -> Option<Letter> {
         match reader {
-            Reader::Mailbox => self
-                .deferred
-                .take()
-                .or_else(|| self.reports.try_recv().ok()),
+            Reader::Mailbox => self.deferred.take().or_else(|| self.next_report()),
             Reader::Keeper if self.deferred.is_some() => None,
             Reader::Keeper => {
-                let report = self.reports.try_recv().ok()?;
+                let report = self.next_report()?;
                 if report.is_the_supervisors() {
                     self.deferred = Some(report);
                     return None;
@@ -309,5 +348,22 @@ impl Letters {
                 Some(report)
             }
         }
+    }
+}
+
+impl Drop for Letters {
+    /// Whoever waits for room hears that there will be no answer, and what was not read is dropped.
+    fn drop(&mut self) {
+        self.bell.room.close();
+        let unread = {
+            let mut trays = lock(&self.bell.trays);
+            trays.closed = true;
+            (
+                std::mem::take(&mut trays.reports),
+                std::mem::take(&mut trays.calls),
+            )
+        };
+        // It may hold what reports when it is dropped.
+        drop(unread);
     }
 }

@@ -117,10 +117,10 @@ impl Keeper {
             }
             Remains::Vault => {}
         }
-        if let Some((supervisor, mut census)) = launched.supervisor {
+        if let Some((supervisor, census)) = launched.supervisor {
             supervisor.doom();
-            // Keepers abandon what does not die, so this ends.
-            while census.recv().await.is_some() {}
+            // Keepers abandon what does not die, so this ends. Nothing is ever sent: the token is dropped.
+            let _ = census.await;
         }
         self.record.verdict(aborted)
     }

@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
+use tokio::sync::oneshot;
 
 use super::{Arguments, Charge, State, Supervisor, now};
 use crate::event::Audience;
@@ -34,7 +34,7 @@ pub(crate) fn launch(spec: Arc<SupervisorSpec>, above: &Listeners, order: Order)
     let audience = Arc::new(Audience::default());
     let listeners = above.below(&order.context.id, &spec.observers, audience.clone());
     Box::pin(async move {
-        let (token, census): (Token, Census) = mpsc::channel(1);
+        let (token, census): (Token, Census) = oneshot::channel();
         let reference = Arc::new(OnceLock::new());
         let arguments = Arguments {
             spec,
