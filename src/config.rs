@@ -174,7 +174,7 @@ impl Config {
             return Ok(self.clone());
         }
         let layers = Layers {
-            platform: defaults,
+            platform: Some(Box::new(defaults)),
             ..self.layers.clone()
         };
         layers.build(Vec::new())
@@ -185,8 +185,9 @@ impl Config {
 #[derive(Debug, Clone, Default)]
 struct Layers {
     user: Settings,
-    preset: Settings,
-    platform: Settings,
+    /// Most sessions have no more than one layer, and each is a kilobyte that lives as long as the session.
+    preset: Option<Box<Settings>>,
+    platform: Option<Box<Settings>>,
     /// Not an option that layers could differ in: all are told.
     collectors: Vec<Arc<dyn Collector>>,
     /// Not an option that a file could hold: the user's alone.
@@ -202,7 +203,10 @@ impl Layers {
             collectors: _,
             connector: _,
         } = self.clone();
-        user.or(preset).or(platform)
+        [preset, platform]
+            .into_iter()
+            .flatten()
+            .fold(user, |said, below| said.or(*below))
     }
 
     /// Puts the layers over the defaults and checks the whole. `errors` are those found before.

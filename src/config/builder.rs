@@ -47,7 +47,9 @@ impl ConfigBuilder {
     /// Puts these settings beneath everything that the user says, and above the platform's defaults. A
     /// later preset lies over an earlier one.
     pub fn preset(mut self, settings: Settings) -> Self {
-        self.layers.preset = settings.or(self.layers.preset);
+        let below = self.layers.preset.take();
+        let preset = settings.or(below.map(|below| *below).unwrap_or_default());
+        self.layers.preset = Some(Box::new(preset));
         self
     }
 

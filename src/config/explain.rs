@@ -107,12 +107,15 @@ impl Config {
     #[must_use]
     pub fn explain(&self) -> Explanation {
         let layers = [
-            (Layer::User, &self.layers.user),
-            (Layer::Preset, &self.layers.preset),
-            (Layer::Platform, &self.layers.platform),
+            (Layer::User, Some(&self.layers.user)),
+            (Layer::Preset, self.layers.preset.as_deref()),
+            (Layer::Platform, self.layers.platform.as_deref()),
         ];
         let mut setters = BTreeMap::new();
         for (layer, settings) in layers {
+            let Some(settings) = settings else {
+                continue;
+            };
             settings.visit("", &mut |option, value| {
                 if value.is_some() {
                     setters.entry(option).or_insert(layer);
