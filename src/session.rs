@@ -24,6 +24,7 @@ mod heartbeat_manager;
 pub(crate) mod hooked;
 pub(crate) mod inspect;
 mod invoke;
+mod lane;
 mod life;
 pub(crate) mod limiter;
 mod line;

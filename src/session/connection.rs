@@ -22,7 +22,8 @@ use tracing::Span;
 
 use super::clock;
 use super::hooked::Hooked;
-use super::line::{Line, LineReceiver, ReplyPort};
+use super::lane::LaneReader;
+use super::line::{Line, Outbound, ReplyPort};
 use super::pending::Pending;
 use super::plane::Plane;
 use super::routes::Sorter;
@@ -69,7 +70,7 @@ pub(crate) struct Connection<W> {
     platform: Arc<dyn Platform>,
     control: ControlSink,
     limits: Limits,
-    outbound: LineReceiver,
+    outbound: LaneReader<Outbound>,
     pending: Pending,
     sorter: Sorter,
     /// Whether valid data has come.

@@ -9,13 +9,13 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tracing::Span;
 
 use super::clock;
+use super::lane::{Lane, LaneReader, lanes};
 use super::reporter::Reporter;
 use crate::close::CloseReason;
 use crate::frame::Frame;
@@ -30,9 +30,9 @@ pub(crate) struct Line {
     /// The connection's epoch.
     pub(crate) epoch: Epoch,
     /// Its queue.
-    pub(crate) sender: mpsc::Sender<Outbound>,
+    pub(crate) sender: Lane<Outbound>,
     /// A queue of its own for heartbeats and closing, so that a crowd of requests cannot hold them up.
-    pub(crate) urgent: mpsc::Sender<Outbound>,
+    pub(crate) urgent: Lane<Outbound>,
     /// Who is told when the queue fills up, and whether that has been said.
     reporter: Arc<Reporter>,
     high_water: Mutex<HighWater>,
@@ -67,21 +67,14 @@ impl Line {
 
     /// How many wait to be written.
     pub(crate) fn queued(&self) -> usize {
-        let waiting = |queue: &mpsc::Sender<Outbound>| queue.max_capacity() - queue.capacity();
+        let waiting = |queue: &Lane<Outbound>| queue.max_capacity() - queue.capacity();
         waiting(&self.sender) + waiting(&self.urgent)
     }
 
     /// Both ends of a line whose queue holds `capacity` requests.
-    pub(crate) fn channel(capacity: usize) -> (LineSender, LineReceiver) {
-        let (sender, requests) = mpsc::channel(capacity);
-        let (urgent_sender, urgent) = mpsc::channel(URGENT);
-        (
-            LineSender {
-                sender,
-                urgent: urgent_sender,
-            },
-            LineReceiver { requests, urgent },
-        )
+    pub(crate) fn channel(capacity: usize) -> (LineSender, LaneReader<Outbound>) {
+        let (sender, urgent, reader) = lanes(capacity, URGENT);
+        (LineSender { sender, urgent }, reader)
     }
 }
 
@@ -91,8 +84,8 @@ const URGENT: usize = 64;
 /// The sending end before it has an epoch.
 #[derive(Debug)]
 pub(crate) struct LineSender {
-    sender: mpsc::Sender<Outbound>,
-    urgent: mpsc::Sender<Outbound>,
+    sender: Lane<Outbound>,
+    urgent: Lane<Outbound>,
 }
 
 impl LineSender {
@@ -106,35 +99,6 @@ impl LineSender {
             high_water: Mutex::default(),
             above: AtomicBool::new(false),
         }
-    }
-}
-
-/// The connection's end of a line.
-#[derive(Debug)]
-pub(crate) struct LineReceiver {
-    requests: mpsc::Receiver<Outbound>,
-    urgent: mpsc::Receiver<Outbound>,
-}
-
-impl LineReceiver {
-    /// The next command, the urgent ones first.
-    pub(crate) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Outbound>> {
-        match self.urgent.poll_recv(cx) {
-            Poll::Ready(Some(outbound)) => Poll::Ready(Some(outbound)),
-            Poll::Ready(None) | Poll::Pending => self.requests.poll_recv(cx),
-        }
-    }
-
-    /// Takes no more, and hands back what waits.
-    pub(crate) fn close(&mut self) -> impl Iterator<Item = Outbound> {
-        self.urgent.close();
-        self.requests.close();
-        std::iter::from_fn(|| {
-            self.urgent
-                .try_recv()
-                .or_else(|_| self.requests.try_recv())
-                .ok()
-        })
     }
 }
 

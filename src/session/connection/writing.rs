@@ -39,8 +39,8 @@ impl<W: Wire> Connection<W> {
                 break;
             }
             match self.outbound.poll_recv(cx) {
-                Poll::Ready(Some(outbound)) => self.write(outbound)?,
-                Poll::Ready(None) | Poll::Pending => break,
+                Poll::Ready(outbound) => self.write(outbound)?,
+                Poll::Pending => break,
             }
             taken += 1;
         }

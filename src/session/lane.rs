@@ -1,0 +1,298 @@
+//! Two bounded queues into one reader: what is urgent, and everything else.
+//!
+//! Apart from the line, which knows what travels here, because this is about room alone. tokio's channel takes room for
+//! 32 values with its making, and each session has two, nearly always empty: these take room when somebody waits.
+//!
+//! Invariants: no more waits than there is room for; what is urgent comes first, and of equals what came first; what
+//! is handed over and not read is dropped with the reader, or comes back.
+
+use std::array;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use futures_util::task::AtomicWaker;
+use tokio::sync::mpsc::error::{SendError, TrySendError};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+/// Values for which a queue keeps its room when it is empty again.
+const SPARE: usize = 128;
+
+/// Their places among the queues; the first is read first.
+const URGENT: usize = 0;
+const USUAL: usize = 1;
+
+/// The sending end of one of the two queues.
+#[derive(Debug)]
+pub(crate) struct Lane<T> {
+    lanes: Arc<Lanes<T>>,
+    which: usize,
+}
+
+/// The reading end of both.
+#[derive(Debug)]
+pub(crate) struct LaneReader<T> {
+    lanes: Arc<Lanes<T>>,
+}
+
+#[derive(Debug)]
+struct Lanes<T> {
+    waiting: Mutex<Waiting<T>>,
+    room: [Semaphore; 2],
+    capacity: [usize; 2],
+    reader: AtomicWaker,
+}
+
+#[derive(Debug)]
+struct Waiting<T> {
+    queues: [VecDeque<T>; 2],
+    closed: bool,
+}
+
+/// Room for one value. Free again when this is dropped, or the value is read.
+#[derive(Debug)]
+pub(crate) struct Room<'a, T> {
+    lane: &'a Lane<T>,
+    permit: SemaphorePermit<'a>,
+}
+
+/// The queue for what is usual, the one for what is `urgent`, each with its room, and their reader.
+pub(crate) fn lanes<T>(usual: usize, urgent: usize) -> (Lane<T>, Lane<T>, LaneReader<T>) {
+    let capacity = [urgent, usual];
+    let lanes = Arc::new(Lanes {
+        waiting: Mutex::new(Waiting {
+            queues: array::from_fn(|_| VecDeque::new()),
+            closed: false,
+        }),
+        room: capacity.map(Semaphore::new),
+        capacity,
+        reader: AtomicWaker::new(),
+    });
+    let lane = |which| Lane {
+        lanes: Arc::clone(&lanes),
+        which,
+    };
+    let reader = LaneReader {
+        lanes: Arc::clone(&lanes),
+    };
+    (lane(USUAL), lane(URGENT), reader)
+}
+
+impl<T> Lanes<T> {
+    fn lock(&self) -> MutexGuard<'_, Waiting<T>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self) -> Option<T> {
+        let mut waiting = self.lock();
+        let (which, queue) = waiting
+            .queues
+            .iter_mut()
+            .enumerate()
+            .find(|(_, queue)| !queue.is_empty())?;
+        let value = queue.pop_front();
+        if queue.is_empty() && queue.capacity() > SPARE {
+            queue.shrink_to(SPARE);
+        }
+        drop(waiting);
+        self.room[which].add_permits(1);
+        value
+    }
+
+    /// From now on nothing more is taken in.
+    fn close(&self) {
+        self.lock().closed = true;
+        for room in &self.room {
+            room.close();
+        }
+    }
+}
+
+impl<T> Lane<T> {
+    fn room(&self) -> &Semaphore {
+        &self.lanes.room[self.which]
+    }
+
+    /// Hands a value over, if there is room.
+    ///
+    /// # Errors
+    ///
+    /// The value, and whether the queue is full or nobody reads it any more.
+    pub(crate) fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
+        match self.room().try_acquire() {
+            Ok(permit) => {
+                let room = Room { lane: self, permit };
+                room.fill(value).map_err(TrySendError::Closed)
+            }
+            Err(_) if self.is_closed() => Err(TrySendError::Closed(value)),
+            Err(_) => Err(TrySendError::Full(value)),
+        }
+    }
+
+    /// Hands a value over as soon as there is room. Dropped before, nothing was handed over.
+    ///
+    /// # Errors
+    ///
+    /// The value, if nobody reads any more.
+    pub(crate) async fn send(&self, value: T) -> Result<(), SendError<T>> {
+        match self.reserve().await {
+            Ok(room) => room.fill(value).map_err(SendError),
+            Err(SendError(())) => Err(SendError(value)),
+        }
+    }
+
+    /// Waits for room. Cancel safe.
+    ///
+    /// # Errors
+    ///
+    /// If nobody reads any more.
+    pub(crate) async fn reserve(&self) -> Result<Room<'_, T>, SendError<()>> {
+        let permit = self.room().acquire().await;
+        let permit = permit.map_err(|_| SendError(()))?;
+        Ok(Room { lane: self, permit })
+    }
+
+    /// Whether nobody reads any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.room().is_closed()
+    }
+
+    /// How many values there is room for now.
+    pub(crate) fn capacity(&self) -> usize {
+        self.room().available_permits()
+    }
+
+    /// How many values there is room for when it is empty.
+    pub(crate) fn max_capacity(&self) -> usize {
+        self.lanes.capacity[self.which]
+    }
+}
+
+impl<T> Room<'_, T> {
+    /// Hands the value over; one that nobody reads any more is dropped.
+    pub(crate) fn send(self, value: T) {
+        drop(self.fill(value));
+    }
+
+    fn fill(self, value: T) -> Result<(), T> {
+        let lanes = &self.lane.lanes;
+        let mut waiting = lanes.lock();
+        if waiting.closed {
+            return Err(value);
+        }
+        waiting.queues[self.lane.which].push_back(value);
+        drop(waiting);
+        // Whoever reads the value makes room.
+        self.permit.forget();
+        lanes.reader.wake();
+        Ok(())
+    }
+}
+
+impl<T> LaneReader<T> {
+    /// The next value, the urgent ones first. It is pending as well when nobody is left who could send.
+    pub(crate) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<T> {
+        if let Some(value) = self.lanes.take() {
+            return Poll::Ready(value);
+        }
+        self.lanes.reader.register(cx.waker());
+        // One may have come before the waker was there.
+        self.lanes.take().map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// Takes no more, and hands back what waits.
+    pub(crate) fn close(&mut self) -> impl Iterator<Item = T> {
+        self.lanes.close();
+        std::iter::from_fn(|| self.lanes.take())
+    }
+}
+
+impl<T> Drop for LaneReader<T> {
+    fn drop(&mut self) {
+        for value in self.close() {
+            // One by one, and without the lock: what hears of it may look at the queue.
+            drop(value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use futures_util::poll;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_urgent_comes_first() {
+        let (usual, urgent, mut reader) = lanes(4, 4);
+        usual.try_send(1).unwrap();
+        usual.try_send(2).unwrap();
+        urgent.try_send(3).unwrap();
+        let mut read = Vec::new();
+        while let Poll::Ready(value) = poll!(poll_fn(|cx| reader.poll_recv(cx))) {
+            read.push(value);
+        }
+        assert_eq!(read, [3, 1, 2]);
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_takes_more_when_something_was_read_and_not_before() {
+        let (usual, urgent, mut reader) = lanes(1, 1);
+        usual.try_send(1).unwrap();
+        assert!(matches!(usual.try_send(2), Err(TrySendError::Full(2))));
+        urgent.try_send(9).unwrap();
+        assert_eq!((usual.capacity(), usual.max_capacity()), (0, 1));
+        let mut later = Box::pin(usual.send(2));
+        assert!(poll!(&mut later).is_pending());
+        assert_eq!(poll_fn(|cx| reader.poll_recv(cx)).await, 9);
+        assert!(poll!(&mut later).is_pending(), "the other queue's room");
+        assert_eq!(poll_fn(|cx| reader.poll_recv(cx)).await, 1);
+        assert!(poll!(&mut later).is_ready());
+        assert_eq!(poll_fn(|cx| reader.poll_recv(cx)).await, 2);
+    }
+
+    #[tokio::test]
+    async fn room_that_is_given_back_is_room_again() {
+        let (usual, _urgent, _reader) = lanes::<u8>(1, 1);
+        let room = usual.reserve().await.unwrap();
+        assert!(matches!(usual.try_send(1), Err(TrySendError::Full(1))));
+        drop(room);
+        usual.try_send(1).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_waits_is_woken() {
+        let (usual, _urgent, mut reader) = lanes(1, 1);
+        let reading = tokio::spawn(async move { poll_fn(|cx| reader.poll_recv(cx)).await });
+        tokio::task::yield_now().await;
+        usual.send(7).await.unwrap();
+        assert_eq!(reading.await.unwrap(), 7);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_taken_in_when_nobody_reads() {
+        let (usual, urgent, mut reader) = lanes(2, 1);
+        usual.try_send(1).unwrap();
+        urgent.try_send(2).unwrap();
+        let room = usual.reserve().await.unwrap();
+        let mut waits = Box::pin(urgent.send(3));
+        assert!(poll!(&mut waits).is_pending());
+        assert_eq!(reader.close().collect::<Vec<_>>(), [2, 1]);
+        room.send(4);
+        assert_eq!(waits.await, Err(SendError(3)));
+        assert!(matches!(usual.try_send(5), Err(TrySendError::Closed(5))));
+        assert!(usual.is_closed());
+        assert_eq!(reader.close().next(), None);
+    }
+
+    #[test]
+    fn what_was_not_read_is_dropped_with_the_reader() {
+        let (usual, _urgent, reader) = lanes(1, 1);
+        let value = Arc::new(());
+        usual.try_send(Arc::clone(&value)).unwrap();
+        drop(reader);
+        assert_eq!(Arc::strong_count(&value), 1);
+    }
+}
