@@ -1,11 +1,14 @@
 //! Addresses over restarts of the child and of its supervisors.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mainstay_supervisors::{
-    Address, AddressStatus, Backoff, CallError, ChildSpec, Generation, Jitter, ShutdownPlan,
-    Strategy,
+    Address, AddressStatus, Backoff, CallError, ChildSpec, Generation, Intensity, Jitter,
+    ShutdownPlan, Strategy, SupervisorSpec,
 };
+use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use crate::kit::{Do, Log, Script, generous, ping, puppet, scripted, started};
 
@@ -271,4 +274,98 @@ async fn changes_end_with_the_last_of_an_address() {
         while changes.next().await.is_some() {}
     });
     end.await.expect("it is gone for good");
+}
+
+/// Counts what each incarnation handles.
+struct Tallier(Arc<Mutex<HashMap<u64, u64>>>);
+
+enum Tally {
+    One,
+    Fail,
+}
+mainstay_supervisors::message!(Tally);
+
+#[cfg_attr(feature = "async-trait", ractor::async_trait)]
+impl Actor for Tallier {
+    type Msg = Tally;
+    type State = (u64, u64);
+    type Arguments = u64;
+
+    async fn pre_start(
+        &self,
+        _: ActorRef<Tally>,
+        generation: u64,
+    ) -> Result<(u64, u64), ActorProcessingErr> {
+        Ok((generation, 0))
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<Tally>,
+        message: Tally,
+        (generation, handled): &mut (u64, u64),
+    ) -> Result<(), ActorProcessingErr> {
+        *handled += 1;
+        self.0.lock().unwrap().insert(*generation, *handled);
+        match message {
+            Tally::One => Ok(()),
+            Tally::Fail => Err("as told".into()),
+        }
+    }
+}
+
+/// On a real clock: while an actor is restarted again and again, nobody who was told of an end reaches who ended, and no
+/// incarnation gets more than was told to have gone to it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_who_cast_while_it_restarts_reach_whom_they_are_told() {
+    const RESTARTS: u64 = 50;
+    let (address, handled) = (Address::<Tally>::new(), Arc::<Mutex<_>>::default());
+    let tallied = handled.clone();
+    let child = ChildSpec::actor("a", move |context| {
+        Ok((Tallier(tallied.clone()), context.generation.0))
+    });
+    let often = Intensity::new(10_000, Duration::from_secs(5));
+    let spec = SupervisorSpec::new(Strategy::OneForOne).intensity(often);
+    let child = child.backoff(lazily(1)).address(&address);
+    let tree = spec.child(child).start().await.unwrap();
+    let casting = |failing: bool| {
+        let address = address.clone();
+        async move {
+            let mut sent = HashMap::<u64, u64>::new();
+            let (mut last, mut changes) = (0, address.changes());
+            while last <= RESTARTS {
+                let least = match address.status() {
+                    AddressStatus::Up(generation) => generation.0,
+                    AddressStatus::Leaving(generation) => generation.0 + 1,
+                    _ => last,
+                };
+                let so_far = sent.get(&last).copied().unwrap_or_default();
+                let message = match failing && so_far == OFTEN {
+                    true => Tally::Fail,
+                    false => Tally::One,
+                };
+                match address.cast(message) {
+                    Ok(Generation(generation)) => {
+                        assert!(generation >= least.max(last), "{generation} < {least}");
+                        last = generation;
+                        *sent.entry(generation).or_default() += 1;
+                    }
+                    // Nobody is up, which changes.
+                    Err(_) => drop(changes.next().await),
+                }
+                if so_far > OFTEN {
+                    // One who casts and casts leaves no room for an end.
+                    tokio::task::yield_now().await;
+                }
+            }
+            sent
+        }
+    };
+    let senders = [true, false, false].map(|failing| tokio::spawn(casting(failing)));
+    let sent = futures_util::future::try_join_all(senders).await.unwrap();
+    tree.shutdown(ShutdownPlan::default()).await;
+    for (generation, handled) in &*handled.lock().unwrap() {
+        let sent: u64 = sent.iter().filter_map(|sent| sent.get(generation)).sum();
+        assert!(*handled <= sent, "{generation}: {handled} of {sent}");
+    }
 }
