@@ -19,7 +19,7 @@ use crate::protocol::recording::Mark;
 use crate::telemetry::TelemetryEvent;
 
 /// Commands taken from the queue in one turn, so that reading is not starved.
-const COMMANDS: usize = 256;
+const COMMANDS: usize = 1024;
 
 impl<W: Wire> Connection<W> {
     /// Takes commands while the wire has room, then flushes.
