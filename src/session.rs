@@ -70,7 +70,6 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use tokio::sync::watch;
-use tokio::time::Instant;
 use tracing::{Instrument, Span};
 
 use crate::config::Config;
@@ -90,7 +89,7 @@ use hooked::HookStatistics;
 use limiter::Limiter;
 use metrics::Metrics;
 use plane::{Plane, SessionState};
-use request::Way;
+use request::{Term, Way};
 use statistics::Statistics;
 use tape::RecordingStatistics;
 use task::OwnedTask;
@@ -231,10 +230,10 @@ impl Session {
         limit: Duration,
         span: &Span,
     ) -> Result<Box<RawValue>, RequestError> {
-        let deadline = from_now(limit);
+        let term = Term::of(limit);
         let free = self.is_free(&call)?;
         let way = Way::WhenLive(self);
-        self.ask(way, call, free, limit, deadline, span).await
+        self.ask(way, call, free, term, span).await
     }
 
     async fn ask(
@@ -242,14 +241,13 @@ impl Session {
         way: Way<'_>,
         call: Call,
         free: bool,
-        limit: Duration,
-        deadline: Instant,
+        term: Term,
         span: &Span,
     ) -> Result<Box<RawValue>, RequestError> {
         let method = call.name();
         let plane = &self.shared.plane;
         let toll = request::toll(plane, &*self.shared.platform, &call).filter(|_| !free);
-        let answer = request::perform(plane, way, toll, call, limit, deadline, span).await?;
+        let answer = request::perform(plane, way, toll, call, term, span).await?;
         self.read(&method, &answer)
     }
 

@@ -81,7 +81,12 @@ pub fn batch(messages: impl IntoIterator<Item = String>) -> String {
 /// A [`DecodeError`] if the frame is not an object, has both `result` and `error` or neither, or an
 /// error without a code.
 pub fn response(frame: &[u8]) -> Result<Response<'_>, DecodeError> {
-    let members: Members<'_> = serde_json::from_slice(frame).map_err(|error| refuse(&error))?;
+    // Looked at once, and not again for each member.
+    let members = match std::str::from_utf8(frame) {
+        Ok(text) => serde_json::from_str(text),
+        Err(_) => serde_json::from_slice(frame),
+    };
+    let members: Members<'_> = members.map_err(|error| refuse(&error))?;
     let id = members.id.and_then(|id| id.get().parse().ok());
     let error = members.error.filter(|error| error.get() != "null");
     let outcome = match (members.result, error) {

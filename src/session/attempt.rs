@@ -15,7 +15,7 @@ use super::Session;
 use super::callers::Caller;
 use super::clock::from_now;
 use super::line::Line;
-use super::request::{self, Way};
+use super::request::{self, Term, Way};
 use crate::error::{ErrorObject, RequestError};
 use crate::frame::Frame;
 use crate::protocol::call::Call;
@@ -62,9 +62,8 @@ impl Session {
         let answered = async {
             let free = self.is_free(&call)?;
             let (_waiting, line) = self.enter(call.method())?;
-            let (deadline, span) = (from_now(limit), traced.span());
-            self.ask(Way::Line(&line), call, free, limit, deadline, span)
-                .await
+            let (term, span) = (Term::of(limit), traced.span());
+            self.ask(Way::Line(&line), call, free, term, span).await
         };
         let answered = async { answered.await.map_err(|error| self.failed_request(error)) };
         let answered = answered.instrument(traced.span().clone()).await;

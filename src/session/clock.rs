@@ -28,6 +28,11 @@ pub(crate) fn wall_of_runtime() -> SystemTime {
 
 /// A deadline `limit` from now. No limit is too long.
 pub(crate) fn from_now(limit: Duration) -> tokio::time::Instant {
-    let now = tokio::time::Instant::now();
-    now.checked_add(limit.min(NEVER)).unwrap_or(now)
+    after(now(), limit)
+}
+
+/// A deadline `limit` after `start`. No limit is too long.
+pub(crate) fn after(start: Instant, limit: Duration) -> tokio::time::Instant {
+    let start = tokio::time::Instant::from_std(start);
+    start.checked_add(limit.min(NEVER)).unwrap_or(start)
 }

@@ -40,22 +40,30 @@ pub(crate) enum Way<'a> {
 }
 
 impl Way<'_> {
+    /// Hands it over when there is room, or a connection.
+    async fn hand_over_later(
+        self,
+        outbound: Outbound,
+        toll: Toll<'_>,
+        deadline: Instant,
+    ) -> Result<Option<Queued>, String> {
+        match self {
+            Self::Line(line) => enqueue(line, outbound, toll, deadline).await,
+            Self::WhenLive(session) => session.hand_to_line(outbound, toll, deadline).await,
+        }
+    }
+
     async fn hand_over(
         self,
         outbound: Outbound,
         toll: Toll<'_>,
         deadline: Instant,
     ) -> Result<Option<Queued>, String> {
-        let outbound = match self.at_once(outbound, toll, deadline) {
-            Ok(queued) => return Ok(queued),
-            Err(NotYet::Never(why)) => return Err(why),
-            Err(NotYet::Waits(outbound)) => outbound,
-        };
-        // Rare and large: in the caller's own future it would weigh on every request.
-        match self {
-            Self::Line(line) => Box::pin(enqueue(line, outbound, toll, deadline)).await,
-            Self::WhenLive(session) => {
-                Box::pin(session.hand_to_line(outbound, toll, deadline)).await
+        match self.at_once(outbound, toll, deadline) {
+            Ok(queued) => Ok(queued),
+            Err(NotYet::Never(why)) => Err(why),
+            Err(NotYet::Waits(outbound)) => {
+                Box::pin(self.hand_over_later(outbound, toll, deadline)).await
             }
         }
     }
@@ -76,6 +84,26 @@ impl Way<'_> {
     }
 }
 
+/// How long an answer is waited for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Term {
+    limit: Duration,
+    asked: std::time::Instant,
+    deadline: Instant,
+}
+
+impl Term {
+    /// So long from now on.
+    pub(crate) fn of(limit: Duration) -> Self {
+        let asked = clock::now();
+        Self {
+            limit,
+            asked,
+            deadline: clock::after(asked, limit),
+        }
+    }
+}
+
 /// What `call` has to pay.
 pub(crate) fn toll<'a>(plane: &'a Plane, platform: &dyn Platform, call: &Call) -> Toll<'a> {
     let limiter = plane.limiter.as_ref()?;
@@ -88,30 +116,42 @@ pub(crate) async fn perform(
     way: Way<'_>,
     toll: Toll<'_>,
     call: Call,
-    limit: Duration,
-    deadline: Instant,
+    term: Term,
     span: &Span,
 ) -> Result<Frame, RequestError> {
+    let Term {
+        limit,
+        asked,
+        deadline,
+    } = term;
     let method = call.name();
     let (port, mut fate) = ReplyPort::new();
     fate.tell_id(span);
     fate.within(limit);
     let mark = None;
     let outbound = Outbound::Request { call, port, mark };
-    let handed = match way {
-        Way::Line(_) => Some(clock::now()),
-        Way::WhenLive(_) => None,
+    let handed = match way.at_once(outbound, toll, deadline) {
+        Ok(queued) => Ok((queued, asked)),
+        Err(NotYet::Never(why)) => Err(why),
+        Err(NotYet::Waits(outbound)) => {
+            // Rare and large: in the caller's own future it would weigh on every request.
+            let handed = Box::pin(way.hand_over_later(outbound, toll, deadline)).await;
+            handed.map(|queued| match way {
+                Way::Line(_) => (queued, asked),
+                // Whom it has waited for is not the venue's time to answer.
+                Way::WhenLive(_) => (queued, clock::now()),
+            })
+        }
     };
-    let queued = match way.hand_over(outbound, toll, deadline).await {
-        Ok(queued) => queued,
+    let (queued, began) = match handed {
+        Ok(handed) => handed,
         Err(detail) => {
             let method = method.into_owned();
             return Err(RequestError::NotSent { method, detail });
         }
     };
-    // Whom it has waited for before is not the venue's time to answer, and no request in flight.
-    let _waiting = handed.is_none().then(|| plane.callers.begin());
-    let began = handed.unwrap_or_else(clock::now);
+    // Before that it was no request in flight.
+    let _waiting = matches!(way, Way::WhenLive(_)).then(|| plane.callers.begin());
     match wait(plane, &method, fate, queued, limit, deadline).await? {
         Some((answer, at)) => {
             let took = at.saturating_duration_since(began);
