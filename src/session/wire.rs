@@ -21,8 +21,9 @@ use crate::frame::Frame;
 
 /// One WebSocket connection, driven by polling.
 pub(crate) trait Wire: Send + Unpin {
-    /// The next frame, or why there will be none. Unless it `reads`, only what needs no new room is read, and who finds
-    /// none may not be woken: whoever holds frames passes them on first, so that what they were read into is free again.
+    /// The next frame, or why there will be none. Unless it `reads`, no more is read than one large read brings, and who
+    /// finds none may not be woken: whoever holds frames passes them on first, so that what they were read into is free
+    /// again.
     fn poll_frame(&mut self, cx: &mut Context<'_>, reads: bool)
     -> Poll<Result<Frame, CloseReason>>;
 

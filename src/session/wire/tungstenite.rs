@@ -28,6 +28,9 @@ use crate::frame::Frame;
 use crate::protocol::intake::{Intake, LITTLE};
 use bridge::Bridge;
 
+/// Bytes after which no more is read for hands that are full.
+const AT_ONCE: usize = 128 * 1024;
+
 /// A WebSocket over `S`, spoken by tungstenite.
 #[derive(Debug)]
 pub(crate) struct TungsteniteWire<S> {
@@ -36,6 +39,8 @@ pub(crate) struct TungsteniteWire<S> {
     limits: WebSocketConfig,
     /// Messages that tungstenite has given.
     given: u64,
+    /// Bytes read since whoever reads had empty hands.
+    turn: usize,
     /// Something was passed on that makes no whole message, and has not been looked at.
     parts: bool,
     /// Something was handed over, or is due by itself, and has not been flushed since.
@@ -61,6 +66,7 @@ where
             context: WebSocketContext::new(Role::Client, Some(limits)),
             limits,
             given: 0,
+            turn: 0,
             parts: false,
             unflushed: false,
             blocked: false,
@@ -109,6 +115,7 @@ where
         if reads {
             // For a reply that goes out by itself.
             self.bridge.wake(cx);
+            self.turn = 0;
         }
         loop {
             if self.may_give() {
@@ -135,10 +142,12 @@ where
                     Err(error) => return Poll::Ready(Err(close_reason(error))),
                 }
             }
-            if !reads {
+            // A stream that gives less than it has room for may have more to give, as TLS has, which gives a record at a
+            // time; a socket says at once that it has not.
+            if !reads && (self.bridge.filled || self.turn >= AT_ONCE) {
                 return Poll::Pending;
             }
-            ready!(self.bridge.poll_fill(cx));
+            self.turn += ready!(self.bridge.poll_fill(cx));
             self.pass_on();
         }
     }

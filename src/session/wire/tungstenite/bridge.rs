@@ -19,6 +19,8 @@ pub(super) struct Bridge<S> {
     waker: Waker,
     /// How the stream has ended for whoever reads.
     ended: Option<Ended>,
+    /// Whether the last read filled its room.
+    pub(super) filled: bool,
     pub(super) read: u64,
     pub(super) written: u64,
 }
@@ -36,6 +38,7 @@ impl<S> Bridge<S> {
             intake,
             waker: Waker::noop().clone(),
             ended: None,
+            filled: true,
             read: 0,
             written: 0,
         }
@@ -58,21 +61,27 @@ impl<S> Bridge<S> {
 }
 
 impl<S: AsyncRead + Unpin> Bridge<S> {
-    /// Reads what there is, or how the stream ends.
-    pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Reads what there is, or how the stream ends. How many bytes that were.
+    pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
         let (buffer, room) = self.intake.room();
         let mut limited = buffer.limit(room);
         // Holds nothing between two polls: it may be made anew each time.
         let read = pin!(self.stream.read_buf(&mut limited));
-        match ready!(read.poll(cx)) {
-            Ok(0) => self.ended = Some(Ended::Eof),
-            Ok(count) => {
-                self.read += count as u64;
-                self.intake.on_read(count, room);
+        let count = match ready!(read.poll(cx)) {
+            Ok(count) => count,
+            Err(error) => {
+                self.ended = Some(Ended::Failed(error));
+                return Poll::Ready(0);
             }
-            Err(error) => self.ended = Some(Ended::Failed(error)),
+        };
+        self.filled = count == room;
+        if count == 0 {
+            self.ended = Some(Ended::Eof);
+        } else {
+            self.read += count as u64;
+            self.intake.on_read(count, room);
         }
-        Poll::Ready(())
+        Poll::Ready(count)
     }
 }
 
