@@ -45,6 +45,8 @@ pub(crate) struct TungsteniteWire<S> {
     parts: bool,
     /// Something was handed over, or is due by itself, and has not been flushed since.
     unflushed: bool,
+    /// A reply is due by itself; it goes out with the next poll in either direction.
+    due: bool,
     /// Something that was handed over did not fit into the stream; nothing more is taken before it has left.
     blocked: bool,
 }
@@ -69,6 +71,7 @@ where
             turn: 0,
             parts: false,
             unflushed: false,
+            due: false,
             blocked: false,
         };
         wire.pass_on();
@@ -94,7 +97,7 @@ where
     fn flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CloseReason>> {
         self.bridge.wake(cx);
         let flushed = ready!(not_yet(self.context.flush(&mut self.bridge)));
-        (self.blocked, self.unflushed) = (false, false);
+        (self.blocked, self.unflushed, self.due) = (false, false, false);
         Poll::Ready(match flushed {
             // Everything has left, and nothing else is to come.
             Ok(()) | Err(Error::ConnectionClosed) => Ok(()),
@@ -131,7 +134,8 @@ where
                     Ok(message) => {
                         self.given += 1;
                         // An answer is due, but to a pong.
-                        self.unflushed |= !matches!(message, Message::Pong(_));
+                        self.due |= !matches!(message, Message::Pong(_));
+                        self.unflushed |= self.due;
                         if let Some(frame) = frame(message) {
                             return Poll::Ready(Ok(frame));
                         }
@@ -141,6 +145,11 @@ where
                     }
                     Err(error) => return Poll::Ready(Err(close_reason(error))),
                 }
+            }
+            if self.due
+                && let Poll::Ready(Err(reason)) = self.flush(cx)
+            {
+                return Poll::Ready(Err(reason));
             }
             // A stream that gives less than it has room for may have more to give, as TLS has, which gives a record at a
             // time; a socket says at once that it has not.

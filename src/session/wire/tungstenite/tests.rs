@@ -236,6 +236,19 @@ proptest! {
     }
 }
 
+#[test]
+fn a_close_and_a_ping_are_answered_by_whoever_only_reads() {
+    for first in [0x88, 0x89] {
+        let mut line = Line::default();
+        line.pieces.push_back(frame_of(first, &[]));
+        let mut wire = TungsteniteWire::new(line, Vec::new(), 1 << 16, 1 << 20);
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(wire.poll_frame(&mut cx, true).is_ready());
+        assert!(wire.poll_frame(&mut cx, true).is_pending());
+        assert_eq!(wire.bridge.stream().written, 6, "{first:#x}");
+    }
+}
+
 /// Whoever holds messages gets what has come, and is told when there is no more.
 #[tokio::test]
 async fn with_full_hands_nothing_is_read() {
