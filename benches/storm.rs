@@ -41,7 +41,7 @@ fn main() {
     }
 }
 
-/// What our sessions have by default.
+/// The same for both sides; ours grows up to it with the traffic.
 const READ_BUFFER: usize = 64 * 1024;
 /// Before the second attempt and all after it; the first is made at once, on both sides.
 const PAUSE: Duration = Duration::from_millis(250);

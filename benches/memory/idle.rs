@@ -17,7 +17,7 @@ use mainstay_benches::{bare, rounds};
 /// In the arguments of a process that measures, before contender, count and port.
 pub(crate) const FLAG: &str = "--contender";
 
-/// What our sessions have by default.
+/// The same for both sides; ours grows up to it with the traffic.
 const READ_BUFFER: usize = 64 * 1024;
 
 pub(crate) fn run() {

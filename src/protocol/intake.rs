@@ -80,7 +80,7 @@ impl Intake {
             self.buffer = Vec::new();
         }
         let free = self.buffer.capacity() - self.buffer.len();
-        if free < slack + (room / 2).max(self.missing) {
+        if free < slack + room.div_ceil(2).max(self.missing) {
             self.buffer.reserve_exact(room + slack);
         }
         let free = self.buffer.capacity() - self.buffer.len();
@@ -88,8 +88,8 @@ impl Intake {
     }
 
     /// A read has brought so many bytes of those for which there was `room`. One that filled it makes the next room
-    /// larger, many that needed little make it smaller. Whether it has become so.
-    pub(crate) fn on_read(&mut self, bytes: usize, room: usize) -> bool {
+    /// larger, many that needed little make it smaller.
+    pub(crate) fn on_read(&mut self, bytes: usize, room: usize) {
         if bytes >= room {
             self.little = 0;
             self.chunk = self.chunk.saturating_mul(2).min(self.max_chunk);
@@ -100,10 +100,8 @@ impl Intake {
             if self.little == PATIENCE {
                 self.little = 0;
                 self.chunk /= 2;
-                return true;
             }
         }
-        false
     }
 
     /// Passes on what can be used. What is returned is to be handed over, which is done only if it `may` be; else it is

@@ -451,3 +451,19 @@ impl<M> fmt::Debug for Subscription<M> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_are_sampled_each_and_those_that_come_close_together_one_in_sixteen() {
+        let begin = Instant::now();
+        let mut samples = Samples::default();
+        let apart = (0..100).filter(|at| samples.wants(begin + *at * Samples::CLOSE));
+        assert_eq!(apart.count(), 100);
+        let begin = begin + 200 * Samples::CLOSE;
+        let close = (0..160).filter(|at| samples.wants(begin + Duration::from_nanos(*at)));
+        assert_eq!(close.count(), 10);
+    }
+}
