@@ -81,3 +81,21 @@ fn a_channel_that_is_subscribed_to_again_begins_with_what_comes_then() {
     assert!(report.violations.is_empty(), "{report}");
     assert_eq!(report.outcome, FaultOutcome::Recovered, "{report}");
 }
+
+/// What is asked for while the connection is down comes all at once when it is back: the run must not ask for more
+/// than the venue takes, which would close the connection for that again and again.
+#[test]
+fn a_strict_limit_is_lived_with_by_whoever_does_not_know_it() {
+    let script: FaultScript = serde_json::from_value(json!({
+        "name": "strict",
+        "every": "27ms",
+        "limit": { "requests": 3, "per": "50ms", "punish": { "close": 1008 }, "ban": "21ms" },
+        "connections": [
+            { "steps": [{ "serve": "1ms" }, "reset"] },
+            { "steps": [{ "mute": "1ms" }, { "await": "order" }, "reset"] },
+        ],
+    }))
+    .expect("a script");
+    let report = run(&script, Queue::default());
+    assert_eq!(check(&script, &report), Ok(()));
+}

@@ -273,6 +273,11 @@ impl FaultRun {
             limit.per * 4 / requests
         });
         let pace = pace.max(Duration::from_millis(20));
+        // The session is not told of the limit. Whoever asks for more than it, and all at once when the connection is
+        // back, is closed for that and has more to ask for by then, for ever.
+        let most = limit.map_or(ORDERS, |limit| {
+            (limit.requests / 2).saturating_sub(1).clamp(1, ORDERS)
+        });
         // In real time a machine that is busy with other things may have been the fault.
         let every = self.script.every;
         let served_then = self.script.then == Afterwards::Serve;
@@ -299,6 +304,7 @@ impl FaultRun {
         let liveness = config.liveness;
         let mut story = Story {
             pace,
+            most,
             notice: NOTICE + liveness.quiet + liveness.grace,
             options: match self.cadence {
                 Some(cadence) => SubscribeOptions::new().cadence(cadence),
@@ -382,6 +388,8 @@ struct Story {
     options: SubscribeOptions,
     /// Between two orders, and between two attempts to subscribe.
     pace: Duration,
+    /// How many orders wait for an answer, or for a connection, at a time.
+    most: usize,
     /// How long the session may take to notice an end.
     notice: Duration,
     /// The connections that had ended when the session was asked last what it knows.
@@ -422,7 +430,12 @@ impl Story {
         }
         let asked: Arc<Mutex<Vec<SeenRequest>>> = Arc::default();
         let mut orders = JoinSet::new();
-        orders.spawn(order_on(session.clone(), self.pace, Arc::clone(&asked)));
+        orders.spawn(order_on(
+            session.clone(),
+            self.pace,
+            self.most,
+            Arc::clone(&asked),
+        ));
 
         let left = || deadline.saturating_duration_since(Instant::now());
         let came_back = async {
@@ -458,6 +471,9 @@ impl Story {
         outcome
     }
 }
+
+/// Orders that wait at a time where nothing limits them.
+const ORDERS: usize = 64;
 
 /// A queue below this may lag behind a reader that never pauses.
 const SMALL: usize = 256;
@@ -615,11 +631,15 @@ fn number(frame: &Frame) -> u64 {
 }
 
 /// Places an order every so often, one class after the other, and writes down what became of each.
-async fn order_on(session: Session, pace: Duration, told: Arc<Mutex<Vec<SeenRequest>>>) {
-    const MOST: usize = 64;
+async fn order_on(
+    session: Session,
+    pace: Duration,
+    most: usize,
+    told: Arc<Mutex<Vec<SeenRequest>>>,
+) {
     let mut orders = JoinSet::new();
     for order in 1.. {
-        if orders.len() >= MOST {
+        if orders.len() >= most {
             orders.join_next().await;
         }
         let (session, told) = (session.clone(), Arc::clone(&told));
