@@ -29,10 +29,12 @@ pub struct Response<'f> {
 /// ```
 #[must_use]
 pub fn request(id: u64, method: &str, params: Option<&RawValue>) -> String {
-    let mut text = String::with_capacity(capacity(method, params));
-    text.push_str(r#"{"jsonrpc":"2.0","id":"#);
-    push_number(&mut text, id);
-    text.push_str(r#","method":"#);
+    let mut digits = itoa::Buffer::new();
+    let id = digits.format(id);
+    let mut text = String::with_capacity(capacity(method, params) + ID.len() + id.len());
+    text.push_str(HEAD);
+    text.push_str(ID);
+    text.push_str(id);
     push_rest(&mut text, method, params);
     text
 }
@@ -41,7 +43,7 @@ pub fn request(id: u64, method: &str, params: Option<&RawValue>) -> String {
 #[must_use]
 pub fn notification(method: &str, params: Option<&RawValue>) -> String {
     let mut text = String::with_capacity(capacity(method, params));
-    text.push_str(r#"{"jsonrpc":"2.0","method":"#);
+    text.push_str(HEAD);
     push_rest(&mut text, method, params);
     text
 }
@@ -83,10 +85,86 @@ pub fn batch(messages: impl IntoIterator<Item = String>) -> String {
 pub fn response(frame: &[u8]) -> Result<Response<'_>, DecodeError> {
     // Looked at once, and not again for each member.
     let members = match std::str::from_utf8(frame) {
-        Ok(text) => serde_json::from_str(text),
+        Ok(text) => match usual(text) {
+            Some(response) => return Ok(response),
+            None => serde_json::from_str(text),
+        },
         Err(_) => serde_json::from_slice(frame),
     };
-    let members: Members<'_> = members.map_err(|error| refuse(&error))?;
+    members.map_or_else(|error| Err(refuse(&error)), outcome)
+}
+
+/// A result as most peers write it, with whatever members behind it that need no second look. `None` says nothing.
+///
+/// Only the result is read by `serde_json`: the rest of such a frame is a constant, a number, and [`is_plain`].
+fn usual(text: &str) -> Option<Response<'_>> {
+    let text = text.strip_prefix(HEAD)?.strip_prefix(ID)?;
+    let (id, text) = number(text)?;
+    let text = text.strip_prefix(RESULT)?;
+    let mut results = serde_json::Deserializer::from_str(text).into_iter();
+    let result: &RawValue = results.next()?.ok()?;
+    let behind = text.as_bytes().get(results.byte_offset()..)?;
+    is_plain(behind).then_some(Response {
+        id: Some(id),
+        outcome: Ok(result),
+    })
+}
+
+/// The number at the beginning, as JSON writes it (RFC 8259, section 6), and what is behind it.
+fn number(text: &str) -> Option<(u64, &str)> {
+    let end = text.bytes().position(|byte| !byte.is_ascii_digit())?;
+    let (digits, behind) = text.split_at(end);
+    let padded = digits.len() > 1 && digits.starts_with('0');
+    let number = digits.parse().ok().filter(|_| !padded)?;
+    Some((number, behind))
+}
+
+/// Whether this ends an object, and what members it has are plain ones that we do not know: `,"usOut":17,"testnet":true}`.
+fn is_plain(mut behind: &[u8]) -> bool {
+    while let Some(member) = behind.strip_prefix(b",\"") {
+        let Some((name, value)) = split(member, |byte| !is_word(byte)) else {
+            return false;
+        };
+        let Some(value) = value.strip_prefix(b"\":") else {
+            return false;
+        };
+        if matches!(name, b"id" | b"result" | b"error") {
+            return false;
+        }
+        let Some(rest) = after_plain(value) else {
+            return false;
+        };
+        behind = rest;
+    }
+    behind == b"}"
+}
+
+/// What is behind a word, a string without escapes, or a number without a sign, a point, and an exponent.
+fn after_plain(value: &[u8]) -> Option<&[u8]> {
+    if let Some(string) = value.strip_prefix(b"\"") {
+        let (_, behind) = split(string, |byte| matches!(byte, b'"' | b'\\' | 0..0x20))?;
+        return behind.strip_prefix(b"\"");
+    }
+    let (word, behind) = split(value, |byte| !is_word(byte))?;
+    let plain = match word {
+        b"0" | b"true" | b"false" | b"null" => true,
+        [b'1'..=b'9', more @ ..] => more.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    plain.then_some(behind)
+}
+
+fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_'
+}
+
+/// What is before the first such byte, and what begins with it.
+fn split(bytes: &[u8], ends: impl Fn(u8) -> bool) -> Option<(&[u8], &[u8])> {
+    let end = bytes.iter().position(|byte| ends(*byte))?;
+    Some(bytes.split_at(end))
+}
+
+fn outcome(members: Members<'_>) -> Result<Response<'_>, DecodeError> {
     let id = members.id.and_then(|id| id.get().parse().ok());
     let error = members.error.filter(|error| error.get() != "null");
     let outcome = match (members.result, error) {
@@ -126,32 +204,27 @@ fn refuse(error: &serde_json::Error) -> DecodeError {
     DecodeError::new(EXPECTED, format!("{detail}, at column {}", error.column()))
 }
 
+const HEAD: &str = r#"{"jsonrpc":"2.0""#;
+const ID: &str = r#","id":"#;
+const METHOD: &str = r#","method":"#;
+const PARAMS: &str = r#","params":"#;
+const RESULT: &str = r#","result":"#;
+
+/// What a message without an id takes, to the byte where no method has to be escaped: a text that fills its room is
+/// shared without another allocation.
 fn capacity(method: &str, params: Option<&RawValue>) -> usize {
-    64 + method.len() + params.map_or(0, |params| params.get().len())
+    let params = params.map_or(0, |params| PARAMS.len() + params.get().len());
+    HEAD.len() + METHOD.len() + method.len() + params + r#"""}"#.len()
 }
 
 fn push_rest(text: &mut String, method: &str, params: Option<&RawValue>) {
+    text.push_str(METHOD);
     push_string(text, method);
     if let Some(params) = params {
-        text.push_str(r#","params":"#);
+        text.push_str(PARAMS);
         text.push_str(params.get());
     }
     text.push('}');
-}
-
-fn push_number(text: &mut String, mut number: u64) {
-    // The longest number has 20 digits.
-    let mut digits = [b'0'; 20];
-    let mut start = digits.len();
-    loop {
-        start -= 1;
-        digits[start] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    text.extend(digits[start..].iter().map(|digit| char::from(*digit)));
 }
 
 /// Writes a string with the escapes that RFC 8259, section 7 demands.
@@ -253,6 +326,61 @@ mod tests {
         }
     }
 
+    fn name() -> impl Strategy<Value = &'static str> {
+        prop::sample::select(vec![
+            "id", "result", "error", "usIn", "usOut", "testnet", "jsonrpc", "a-b", "\\u0069d", "",
+        ])
+    }
+
+    fn result() -> impl Strategy<Value = String> {
+        let known = prop::sample::select(vec![
+            "null",
+            "true",
+            "0",
+            "00",
+            "12",
+            "-1",
+            "1.5",
+            "1e9",
+            "[]",
+            "[1,{}]",
+            "{}",
+            r#"{"a":"}"}"#,
+            r#""a""#,
+            r#""\"""#,
+            r#""\u0041""#,
+            "\"\t\"",
+            "\"\u{e4}\"",
+            " 1 ",
+            "nul",
+            r#"{"code":1}"#,
+            "",
+        ]);
+        known.prop_map(str::to_owned)
+    }
+
+    #[test]
+    fn a_request_fills_its_room() {
+        let params = to_raw_value(&[1]).unwrap();
+        for (id, params) in [(0, None), (7, Some(&*params)), (u64::MAX, Some(&*params))] {
+            let text = request(id, "public/test", params);
+            assert_eq!(text.len(), text.capacity());
+            let text = notification("public/test", params);
+            assert_eq!(text.len(), text.capacity());
+        }
+    }
+
+    #[test]
+    fn most_responses_need_no_second_look() {
+        for frame in [
+            r#"{"jsonrpc":"2.0","id":1,"result":{"a":"}"}}"#,
+            r#"{"jsonrpc":"2.0","id":1,"result":[],"usIn":17,"usOut":18,"usDiff":1,"testnet":true}"#,
+        ] {
+            assert!(usual(frame).is_some(), "{frame}");
+        }
+        assert!(usual(r#"{"jsonrpc":"2.0","id":1,"result":[],"error":null}"#).is_none());
+    }
+
     proptest! {
         #[test]
         fn whatever_is_written_can_be_read(id: u64, method: String, param: String) {
@@ -260,6 +388,33 @@ mod tests {
             let text = request(id, &method, Some(&params));
             let expected = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": [param]});
             prop_assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), expected);
+        }
+
+        #[test]
+        fn a_response_is_read_the_same_with_and_without_a_second_look(
+            id in prop_oneof![any::<u64>().prop_map(|id| id.to_string()), "[0-9]{0,22}", "-1|1.0|null|\"1\""],
+            result in prop_oneof![result(), ".{0,8}"],
+            more in prop::collection::vec((name(), prop_oneof![result(), ".{0,8}"]), 0..4),
+            cut in prop::option::weighted(0.1, 0_usize..80),
+            behind in prop_oneof![4 => Just(String::new()), 1 => ".{0,3}"],
+        ) {
+            let mut frame = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}"#);
+            for (name, value) in more {
+                frame.push_str(&format!(r#","{name}":{value}"#));
+            }
+            frame.push('}');
+            frame.push_str(&behind);
+            if let Some(cut) = cut {
+                let cut = (0..=cut.min(frame.len())).rev().find(|at| frame.is_char_boundary(*at));
+                frame.truncate(cut.unwrap_or(0));
+            }
+            let told = |response: Response<'_>| {
+                let outcome = response.outcome.map(|result| result.get().to_owned());
+                (response.id, outcome.map_err(|error| error.code))
+            };
+            let long = serde_json::from_str(&frame).map_err(|error| refuse(&error)).and_then(super::outcome);
+            let (short, long) = (response(frame.as_bytes()).map(told), long.map(told));
+            prop_assert_eq!(short.map_err(|error| error.to_string()), long.map_err(|error| error.to_string()));
         }
 
         #[test]
