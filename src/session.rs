@@ -11,6 +11,7 @@ mod adapter;
 mod attempt;
 mod batch;
 mod callers;
+mod calling;
 mod client;
 pub(crate) mod clock;
 mod connection;
@@ -34,6 +35,7 @@ mod outbox;
 mod pending;
 mod place;
 pub(crate) mod plane;
+mod port;
 pub(crate) mod probe;
 mod recorder;
 pub(crate) mod reporter;
@@ -61,7 +63,6 @@ pub(crate) mod vitals;
 mod wire;
 
 use std::fmt;
-use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -70,7 +71,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use tokio::sync::watch;
-use tracing::{Instrument, Span};
+use tracing::Span;
 
 use crate::config::Config;
 use crate::error::{DecodeError, EndReason, Recovery, RequestError};
@@ -80,8 +81,8 @@ use crate::platform::Platform;
 use crate::protocol::call::Call;
 use crate::protocol::latency::RecentLatency;
 use crate::protocol::venue_time::VenueTime;
-use crate::telemetry::spans::Parent;
 use adapter::AdapterMessage;
+use calling::Calling;
 use clock::from_now;
 use gate::Gate;
 use handshake::Handshake;
@@ -183,20 +184,7 @@ impl Session {
     ///
     /// As [`Session::request`].
     pub async fn call(&self, call: Call, limit: Duration) -> Result<Box<RawValue>, RequestError> {
-        let traced = self
-            .shared
-            .plane
-            .spans
-            .request(Parent::Caller, call.method());
-        let answered = {
-            let asked = pin!(async {
-                let answered = self.try_call(call, limit, traced.span()).await;
-                answered.map_err(|error| self.failed_request(error))
-            });
-            asked.instrument(traced.span().clone()).await
-        };
-        traced.end(&answered);
-        answered
+        Calling::new(self, call, limit).await
     }
 
     /// Whether the user's hook lets it pass free of charge.
@@ -222,18 +210,6 @@ impl Session {
             hooks.request_failed(&error);
         }
         error
-    }
-
-    async fn try_call(
-        &self,
-        call: Call,
-        limit: Duration,
-        span: &Span,
-    ) -> Result<Box<RawValue>, RequestError> {
-        let term = Term::of(limit);
-        let free = self.is_free(&call)?;
-        let way = Way::WhenLive(self);
-        self.ask(way, call, free, term, span).await
     }
 
     async fn ask(

@@ -15,7 +15,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::clock::{self, from_now};
 use super::limiter::{Held, Limiter};
-use super::line::{Outbound, Reply, ReplyPort};
+use super::line::Outbound;
+use super::port::{Reply, ReplyPort, Wait};
 use super::spans::Request;
 use super::{Session, request};
 use crate::config::limits::{RateLimits, Weight};
@@ -129,9 +130,9 @@ impl Session {
         };
         let (mut requests, mut replies) = (Vec::new(), Vec::new());
         for (call, traced) in calls.into_iter().zip(traced) {
-            let (port, mut reply) = ReplyPort::new();
+            let wait = Wait { limit, kept: None };
+            let (port, mut reply) = ReplyPort::new(&self.shared.plane.given_up, Some(wait));
             reply.tell_id(traced.span());
-            reply.within(limit);
             requests.push((call, port));
             replies.push(reply);
         }

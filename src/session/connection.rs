@@ -6,9 +6,10 @@
 //!
 //! Invariants: writing never waits for reading; reading waits only for consumers whose rule says so and
 //! for a peer that leaves its pongs untaken, both with a deadline; a peer that does not read is
-//! given up after a deadline; when the loop ends, in whatever way, every caller and every
+//! given up after a deadline; a caller hears of its deadline; when the loop ends, in whatever way, every caller and every
 //! subscription has been told.
 
+mod deadlines;
 mod reading;
 mod writing;
 
@@ -23,9 +24,10 @@ use tracing::Span;
 use super::clock;
 use super::hooked::Hooked;
 use super::lane::LaneReader;
-use super::line::{Line, Outbound, ReplyPort};
+use super::line::{Line, Outbound};
 use super::pending::Pending;
 use super::plane::Plane;
+use super::port::ReplyPort;
 use super::routes::Sorter;
 use super::subscriber::{BATCH, Subscriber};
 use super::tap::Tap;
@@ -36,6 +38,8 @@ use crate::frame::Frame;
 use crate::platform::Platform;
 use crate::protocol::continuity::Epoch;
 use crate::telemetry::TelemetryEvent;
+use deadlines::Deadlines;
+use reading::Answer;
 
 /// How long the closing handshake (RFC 6455, section 7.1.2) may take.
 const CLOSING: Duration = Duration::from_secs(1);
@@ -72,6 +76,10 @@ pub(crate) struct Connection<W> {
     limits: Limits,
     outbound: LaneReader<Outbound>,
     pending: Pending,
+    /// Until when callers wait.
+    deadlines: Deadlines,
+    /// What this batch has answered; its callers are told when it is handed on.
+    answers: Vec<Answer>,
     sorter: Sorter,
     /// Whether valid data has come.
     data_came: bool,
@@ -79,6 +87,10 @@ pub(crate) struct Connection<W> {
     tally: Tally,
     /// Frames, and their bytes, handed to the wire and not yet told of.
     sent: (u64, u64),
+    /// Requests among them.
+    asked: u64,
+    /// Whether anybody hears of each request.
+    heard: bool,
     /// Frames handed to the wire and not yet flushed.
     unflushed: Vec<ReplyPort>,
     flushing: bool,
@@ -138,8 +150,6 @@ struct Tally {
     delivered: u64,
     unwanted: u64,
     shed: u64,
-    /// Answers that their callers waited for.
-    answered: u64,
 }
 
 /// What woke the loop.
@@ -169,10 +179,14 @@ impl<W: Wire> Connection<W> {
             limits,
             outbound,
             pending: Pending::new(&plane.given_up),
+            deadlines: Deadlines::default(),
+            answers: Vec::new(),
             sorter: Sorter::new(&plane.routes),
             data_came: false,
             tally: Tally::default(),
             sent: (0, 0),
+            asked: 0,
+            heard: false,
             unflushed: Vec::new(),
             flushing: false,
             stall: None,
@@ -234,6 +248,7 @@ impl<W: Wire> Connection<W> {
 
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
         self.moments = (None, None);
+        self.heard = self.plane.reporter.hears_requests();
         // Told after the batch, unless a close frame in it says it better.
         if let Some(reason) = self.failed.take() {
             return Poll::Ready(Turn::Over(self.true_reason(reason)));
@@ -241,6 +256,7 @@ impl<W: Wire> Connection<W> {
         if let Err(reason) = self.poll_write(cx) {
             return Poll::Ready(Turn::Over(self.true_reason(reason)));
         }
+        self.poll_overdue(cx);
         if let Some(reason) = self.poll_deadlines(cx) {
             return Poll::Ready(Turn::Over(reason));
         }

@@ -16,8 +16,9 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use super::connection::Control;
 use super::limiter::Queued;
-use super::line::{Line, Outbound, Reply, ReplyPort};
+use super::line::{Line, Outbound};
 use super::plane::Plane;
+use super::port::{Reply, ReplyPort};
 use super::spans::Traced;
 use super::task::OwnedTask;
 use super::vitals::HeartbeatHealth;
@@ -286,7 +287,7 @@ impl HeartbeatState {
         outbound: impl FnOnce(ReplyPort) -> Outbound,
     ) -> Option<(Reply, Option<Queued>)> {
         let line = self.line()?;
-        let (port, reply) = ReplyPort::new();
+        let (port, reply) = ReplyPort::new(&self.arguments.plane.given_up, None);
         let outbound = outbound(port);
         let (sent, queued) = match self.toll(&outbound) {
             Some((limiter, weight)) => {

@@ -4,10 +4,12 @@
 //! 32 values with its making, and each session has two, nearly always empty: these take room when somebody waits.
 //!
 //! Invariants: no more waits than there is room for; what is urgent comes first, and of equals what came first; what
-//! is handed over and not read is dropped with the reader, or comes back.
+//! is handed over and not read is dropped with the reader, or comes back; what is read in one go is fetched under one
+//! lock, and makes room when the last of it is read, or the reader settles.
 
 use std::array;
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
@@ -33,6 +35,12 @@ pub(crate) struct Lane<T> {
 #[derive(Debug)]
 pub(crate) struct LaneReader<T> {
     lanes: Arc<Lanes<T>>,
+    /// Fetched from the usual queue, and not read yet.
+    fetched: VecDeque<T>,
+    /// Read, and its room not yet given back.
+    read: usize,
+    /// How many were fetched the last time.
+    last: usize,
 }
 
 #[derive(Debug)]
@@ -40,6 +48,8 @@ struct Lanes<T> {
     waiting: Mutex<Waiting<T>>,
     room: [Semaphore; 2],
     capacity: [usize; 2],
+    /// How many urgent ones wait, so that whoever reads usual ones can see that without the lock.
+    urgent: AtomicUsize,
     reader: AtomicWaker,
 }
 
@@ -66,6 +76,7 @@ pub(crate) fn lanes<T>(usual: usize, urgent: usize) -> (Lane<T>, Lane<T>, LaneRe
         }),
         room: capacity.map(Semaphore::new),
         capacity,
+        urgent: AtomicUsize::new(0),
         reader: AtomicWaker::new(),
     });
     let lane = |which| Lane {
@@ -74,6 +85,9 @@ pub(crate) fn lanes<T>(usual: usize, urgent: usize) -> (Lane<T>, Lane<T>, LaneRe
     };
     let reader = LaneReader {
         lanes: Arc::clone(&lanes),
+        fetched: VecDeque::new(),
+        read: 0,
+        last: 0,
     };
     (lane(USUAL), lane(URGENT), reader)
 }
@@ -83,20 +97,14 @@ impl<T> Lanes<T> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(&self) -> Option<T> {
-        let mut waiting = self.lock();
-        let (which, queue) = waiting
-            .queues
-            .iter_mut()
-            .enumerate()
-            .find(|(_, queue)| !queue.is_empty())?;
-        let value = queue.pop_front();
-        if queue.is_empty() && queue.capacity() > SPARE {
-            queue.shrink_to(SPARE);
+    fn take_urgent(&self) -> Option<T> {
+        if self.urgent.load(Ordering::Acquire) == 0 {
+            return None;
         }
-        drop(waiting);
-        self.room[which].add_permits(1);
-        value
+        let value = self.lock().queues[URGENT].pop_front()?;
+        self.urgent.fetch_sub(1, Ordering::AcqRel);
+        self.room[URGENT].add_permits(1);
+        Some(value)
     }
 
     /// From now on nothing more is taken in.
@@ -181,6 +189,9 @@ impl<T> Room<'_, T> {
             return Err(value);
         }
         waiting.queues[self.lane.which].push_back(value);
+        if self.lane.which == URGENT {
+            lanes.urgent.fetch_add(1, Ordering::AcqRel);
+        }
         drop(waiting);
         // Whoever reads the value makes room.
         self.permit.forget();
@@ -192,18 +203,61 @@ impl<T> Room<'_, T> {
 impl<T> LaneReader<T> {
     /// The next value, the urgent ones first. It is pending as well when nobody is left who could send.
     pub(crate) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<T> {
-        if let Some(value) = self.lanes.take() {
+        if let Some(value) = self.take() {
             return Poll::Ready(value);
         }
         self.lanes.reader.register(cx.waker());
         // One may have come before the waker was there.
-        self.lanes.take().map_or(Poll::Pending, Poll::Ready)
+        self.take().map_or(Poll::Pending, Poll::Ready)
+    }
+
+    fn take(&mut self) -> Option<T> {
+        if let Some(value) = self.lanes.take_urgent() {
+            return Some(value);
+        }
+        if self.fetched.is_empty() {
+            self.fetch();
+        }
+        let value = self.fetched.pop_front()?;
+        self.read += 1;
+        if self.fetched.is_empty() {
+            self.settle();
+        }
+        Some(value)
+    }
+
+    fn fetch(&mut self) {
+        let mut waiting = self.lanes.lock();
+        let queue = &mut waiting.queues[USUAL];
+        if queue.is_empty() && self.last <= SPARE {
+            // Room for many is kept as long as many come.
+            queue.shrink_to(SPARE);
+            self.fetched.shrink_to(SPARE);
+        }
+        if !queue.is_empty() {
+            self.last = queue.len();
+            std::mem::swap(queue, &mut self.fetched);
+        }
+    }
+
+    /// Gives back the room of what was read.
+    pub(crate) fn settle(&mut self) {
+        if self.read > 0 {
+            self.lanes.room[USUAL].add_permits(std::mem::take(&mut self.read));
+        }
+    }
+
+    /// Looks at everything that waits.
+    pub(crate) fn each(&self, mut look: impl FnMut(&T)) {
+        self.fetched.iter().for_each(&mut look);
+        let waiting = self.lanes.lock();
+        waiting.queues.iter().flatten().for_each(look);
     }
 
     /// Takes no more, and hands back what waits.
     pub(crate) fn close(&mut self) -> impl Iterator<Item = T> {
         self.lanes.close();
-        std::iter::from_fn(|| self.lanes.take())
+        std::iter::from_fn(|| self.take())
     }
 }
 
@@ -285,6 +339,45 @@ mod tests {
         assert!(matches!(usual.try_send(5), Err(TrySendError::Closed(5))));
         assert!(usual.is_closed());
         assert_eq!(reader.close().next(), None);
+    }
+
+    #[tokio::test]
+    async fn what_is_fetched_takes_room_until_it_is_read_and_lets_the_urgent_pass() {
+        let (usual, urgent, mut reader) = lanes(3, 1);
+        for value in 1..=3 {
+            usual.try_send(value).unwrap();
+        }
+        let mut read = async || poll_fn(|cx| reader.poll_recv(cx)).await;
+        assert_eq!(read().await, 1);
+        urgent.try_send(9).unwrap();
+        assert_eq!(read().await, 9, "before what was fetched");
+        assert_eq!(usual.capacity(), 0, "not settled");
+        let mut seen = Vec::new();
+        reader.each(|value| seen.push(*value));
+        assert_eq!(seen, [2, 3]);
+        reader.settle();
+        assert_eq!(usual.capacity(), 1);
+        usual.try_send(4).unwrap();
+        assert!(matches!(usual.try_send(5), Err(TrySendError::Full(5))));
+        assert_eq!(reader.close().collect::<Vec<_>>(), [2, 3, 4]);
+    }
+
+    #[tokio::test]
+    async fn room_for_many_is_kept_as_long_as_many_come() {
+        let (usual, _urgent, mut reader) = lanes(4 * SPARE, 1);
+        let mut burst = |many: usize| {
+            for value in 0..many {
+                usual.try_send(value).unwrap();
+            }
+            for value in 0..many {
+                assert_eq!(reader.take(), Some(value));
+            }
+            assert_eq!(reader.take(), None);
+            reader.fetched.capacity() + reader.lanes.lock().queues[USUAL].capacity()
+        };
+        assert!(burst(3 * SPARE) > 2 * SPARE);
+        assert!(burst(2 * SPARE) > 2 * SPARE);
+        assert!(burst(1) <= 2 * SPARE);
     }
 
     #[test]

@@ -203,6 +203,19 @@ impl MetricsCollector {
     fn rare(&self) -> MutexGuard<'_, Rare> {
         self.rare.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// So many [`TelemetryEvent::RequestTracked`] at once.
+    pub(crate) fn asked(&self, requests: u64) {
+        self.requests_sent.fetch_add(requests, Ordering::Relaxed);
+    }
+
+    /// A [`TelemetryEvent::RequestResolved`] for each of these.
+    pub(crate) fn resolved(&self, round_trips: impl Iterator<Item = Duration>) {
+        let mut rare = self.rare();
+        for round_trip in round_trips {
+            rare.resolved(round_trip);
+        }
+    }
 }
 
 impl Collector for MetricsCollector {
@@ -218,7 +231,7 @@ impl Collector for MetricsCollector {
                 add(&self.bytes_sent, bytes);
             }
             TelemetryEvent::RequestTracked { .. } => {
-                add(&self.requests_sent, 1);
+                self.asked(1);
             }
             TelemetryEvent::LimitConsumed { cost, .. } => {
                 add(&self.tokens_consumed, cost);
@@ -232,6 +245,11 @@ impl Collector for MetricsCollector {
 }
 
 impl Rare {
+    fn resolved(&mut self, round_trip: Duration) {
+        self.counted.requests_resolved += 1;
+        self.latency.record(round_trip);
+    }
+
     fn count(&mut self, event: &TelemetryEvent<'_>) {
         let counted = &mut self.counted;
         match *event {
@@ -255,10 +273,7 @@ impl Rare {
             TelemetryEvent::OwnershipReceived { .. } => counted.ownership_received += 1,
             TelemetryEvent::Pong { rtt, .. } => self.heartbeat.record(rtt),
             TelemetryEvent::HeartbeatMissed { .. } => counted.heartbeats_missed += 1,
-            TelemetryEvent::RequestResolved { round_trip, .. } => {
-                counted.requests_resolved += 1;
-                self.latency.record(round_trip);
-            }
+            TelemetryEvent::RequestResolved { round_trip, .. } => self.resolved(round_trip),
             TelemetryEvent::RequestAnsweredLate { .. } => counted.requests_answered_late += 1,
             TelemetryEvent::RequestTimedOut { .. } => counted.requests_timed_out += 1,
             TelemetryEvent::RequestsLost { ids, .. } => counted.requests_lost += ids.len() as u64,

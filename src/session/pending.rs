@@ -8,24 +8,26 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use slab::Slab;
 
-use super::line::ReplyPort;
+use super::port::ReplyPort;
 use crate::close::CloseReason;
-use crate::frame::Frame;
 
 const PLACE_BITS: u32 = 16;
 /// Requests in flight on one connection; the place must fit into its bits.
 pub(crate) const CAPACITY: usize = 1 << PLACE_BITS;
 const SERIAL_LIMIT: u64 = 1 << (53 - PLACE_BITS);
 
+/// A request that has been written.
 #[derive(Debug)]
-struct Waiting {
+pub(crate) struct Waiting {
     serial: u64,
-    port: ReplyPort,
-    since: Instant,
+    /// Who asked.
+    pub(crate) port: ReplyPort,
+    /// When it was written.
+    pub(crate) since: Instant,
 }
 
 /// The requests in flight.
@@ -35,17 +37,6 @@ pub(crate) struct Pending {
     serial: u64,
     /// How many of them were given up by their callers.
     given_up: Arc<AtomicUsize>,
-}
-
-/// What an answer has come to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Answered {
-    /// Its caller has it, so long after the request.
-    InTime(Duration),
-    /// Its caller had gone, for want of an answer in time or otherwise.
-    Late(Duration),
-    /// Nobody had asked under this id, or it was answered before.
-    Unknown,
 }
 
 impl Pending {
@@ -64,12 +55,6 @@ impl Pending {
             self.slots.retain(|_, waiting| !waiting.port.is_abandoned());
         }
         self.slots.len() < CAPACITY
-    }
-
-    /// Whether this request may be written; `false` if its caller has withdrawn it.
-    #[must_use]
-    pub(crate) fn begin(&self, port: &ReplyPort) -> bool {
-        port.begin_waiting(&self.given_up)
     }
 
     /// Takes a port in and returns the id of its request.
@@ -97,21 +82,25 @@ impl Pending {
         self.slots.len().saturating_sub(given_up)
     }
 
-    /// Hands the answer to its caller, if that still waits.
-    pub(crate) fn answer(&mut self, id: u64, frame: Frame, now: Instant) -> Answered {
+    /// Who had asked under this id; `None` if nobody had, or it was answered before.
+    pub(crate) fn take(&mut self, id: u64) -> Option<Waiting> {
         let place = (id & (CAPACITY as u64 - 1)) as usize;
         let serial = id >> PLACE_BITS;
-        match self.slots.get(place) {
-            Some(waiting) if waiting.serial == serial => {
-                let waiting = self.slots.remove(place);
-                let round_trip = now.saturating_duration_since(waiting.since);
-                match waiting.port.answer(frame, now) {
-                    false => Answered::InTime(round_trip),
-                    true => Answered::Late(round_trip),
-                }
+        let waiting = self.slots.get(place)?;
+        (waiting.serial == serial).then(|| self.slots.remove(place))
+    }
+
+    /// Tells those who have waited long enough. The next deadline of those who have not.
+    pub(crate) fn overdue(&self, now: Instant) -> Option<Instant> {
+        let mut next: Option<Instant> = None;
+        for (_, Waiting { port, .. }) in &self.slots {
+            match port.deadline() {
+                Some(deadline) if deadline <= now => port.overdue(),
+                Some(deadline) => next = Some(next.map_or(deadline, |next| next.min(deadline))),
+                None => {}
             }
-            _ => Answered::Unknown,
         }
+        next
     }
 
     /// The connection ended: everybody is told. The ids of those that had still waited, in the order of asking.
@@ -130,8 +119,11 @@ impl Pending {
 
 #[cfg(test)]
 mod tests {
-    use super::super::line::Fate;
+    use std::time::Duration;
+
+    use super::super::port::{Fate, Reply, Wait};
     use super::*;
+    use crate::frame::Frame;
 
     fn now() -> Instant {
         Instant::now()
@@ -141,50 +133,51 @@ mod tests {
         Pending::new(&Arc::default())
     }
 
-    fn answer() -> Frame {
-        Frame::text("{}")
-    }
-
-    fn in_time(answered: Answered) -> bool {
-        matches!(answered, Answered::InTime(_))
-    }
-
     /// One that is written.
-    fn ask(requests: &mut Pending) -> (u64, super::super::line::Reply) {
-        let (port, reply) = ReplyPort::new();
-        assert!(requests.begin(&port));
+    fn ask(requests: &mut Pending) -> (u64, Reply) {
+        ask_within(requests, None)
+    }
+
+    fn ask_within(requests: &mut Pending, wait: Option<Wait>) -> (u64, Reply) {
+        let (port, reply) = ReplyPort::new(&requests.given_up, wait);
+        assert!(port.begin_waiting());
         (requests.insert(port, now()), reply)
+    }
+
+    /// Whether the answer is in time; `None` if it is nobody's.
+    fn answer(requests: &mut Pending, id: u64) -> Option<bool> {
+        let waiting = requests.take(id)?;
+        let late = waiting.port.resolve();
+        waiting.port.answer(Frame::text("{}"), now());
+        Some(!late)
     }
 
     #[test]
     fn an_answer_reaches_its_caller_once() {
         let mut requests = pending();
-        let (port, mut reply) = ReplyPort::new();
-        let id = requests.insert(port, now());
-        assert!(in_time(requests.answer(id, answer(), now())));
+        let (id, mut reply) = ask(&mut requests);
+        assert_eq!(answer(&mut requests, id), Some(true));
         assert!(matches!(reply.give_up(), Ok(Fate::Answered(..))));
-        assert_eq!(requests.answer(id, answer(), now()), Answered::Unknown);
+        assert_eq!(answer(&mut requests, id), None);
     }
 
     #[test]
     fn a_late_answer_does_not_reach_the_next_request_in_the_same_place() {
         let mut requests = pending();
-        let (port, _reply) = ReplyPort::new();
-        let first = requests.insert(port, now());
-        assert!(in_time(requests.answer(first, answer(), now())));
-        let (port, _reply) = ReplyPort::new();
-        let second = requests.insert(port, now());
+        let (first, _reply) = ask(&mut requests);
+        assert_eq!(answer(&mut requests, first), Some(true));
+        let (second, _reply) = ask(&mut requests);
         assert_ne!(first, second);
-        assert_eq!(requests.answer(first, answer(), now()), Answered::Unknown);
+        assert_eq!(answer(&mut requests, first), None);
         assert_eq!(requests.slots.len(), 1, "the younger request still waits");
-        assert!(in_time(requests.answer(second, answer(), now())));
+        assert_eq!(answer(&mut requests, second), Some(true));
     }
 
     #[test]
     fn an_id_that_nobody_asked_under_is_not_an_answer() {
         let mut requests = pending();
         for id in [0, 1, u64::MAX, 1 << 53] {
-            assert_eq!(requests.answer(id, answer(), now()), Answered::Unknown);
+            assert_eq!(answer(&mut requests, id), None);
         }
     }
 
@@ -193,9 +186,8 @@ mod tests {
         let mut requests = pending();
         requests.serial = SERIAL_LIMIT - 2;
         for _ in 0..4 {
-            let (port, reply) = ReplyPort::new();
-            drop(reply);
-            assert!(requests.insert(port, now()) < 1 << 53);
+            let (id, _) = ask(&mut requests);
+            assert!(id < 1 << 53);
         }
     }
 
@@ -207,12 +199,34 @@ mod tests {
         assert_eq!(requests.waiting(), 2);
         assert!(matches!(reply.give_up(), Err(true)), "written");
         assert_eq!((requests.waiting(), requests.len()), (1, 2));
-        let late = requests.answer(first, answer(), now());
-        assert!(matches!(late, Answered::Late(_)), "{late:?}");
+        assert_eq!(answer(&mut requests, first), Some(false), "late");
         assert_eq!((requests.waiting(), requests.len()), (1, 1));
-        assert_eq!(requests.answer(first, answer(), now()), Answered::Unknown);
-        assert!(in_time(requests.answer(second, answer(), now())));
+        assert_eq!(answer(&mut requests, first), None);
+        assert_eq!(answer(&mut requests, second), Some(true));
         assert_eq!(requests.waiting(), 0);
+    }
+
+    #[test]
+    fn whoever_has_waited_long_enough_is_told_once_and_keeps_its_place() {
+        let mut requests = pending();
+        let (began, limit) = (now(), Duration::from_secs(1));
+        let wait = |many: u32| {
+            let kept = Some((began, began + limit * many));
+            Some(Wait { limit, kept })
+        };
+        let (first, mut reply) = ask_within(&mut requests, wait(1));
+        let (_, _waits) = ask_within(&mut requests, wait(3));
+        let (_, _has_its_own_clock) = ask(&mut requests);
+        assert_eq!(requests.overdue(began), Some(began + limit));
+        assert_eq!(requests.overdue(began + limit), Some(began + limit * 3));
+        assert_eq!((requests.waiting(), requests.len()), (2, 3));
+        let told = reply.give_up();
+        assert!(
+            matches!(told, Ok(Fate::Overdue { written: true })),
+            "{told:?}"
+        );
+        assert_eq!(answer(&mut requests, first), Some(false), "late");
+        assert_eq!(requests.overdue(began + limit * 3), None);
     }
 
     #[test]
@@ -228,9 +242,7 @@ mod tests {
     #[test]
     fn the_end_of_the_connection_tells_everybody() {
         let mut requests = pending();
-        let (port, mut reply) = ReplyPort::new();
-        assert!(port.begin_writing());
-        requests.insert(port, now());
+        let (_, mut reply) = ask(&mut requests);
         assert_eq!(requests.lose_all(&CloseReason::Eof).len(), 1);
         assert!(matches!(
             reply.give_up(),

@@ -381,7 +381,7 @@ impl Plane {
     pub(crate) fn open(&self, sender: LineSender) -> Epoch {
         let epoch = Epoch::new(self.opened.fetch_add(1, Ordering::AcqRel) + 1);
         self.pause(false);
-        let line = sender.into_line(epoch, &self.reporter);
+        let line = sender.into_line(epoch, &self.reporter, &self.given_up);
         self.line.store(Some(Arc::new(line)));
         self.counters.opened.fetch_add(1, Ordering::Relaxed);
         *lock(&self.open_since) = Some(clock::now());

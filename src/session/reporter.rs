@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::metrics::MetricsCollector;
 use crate::protocol::high_water::Level;
-use crate::telemetry::{Collector, TelemetryEvent};
+use crate::telemetry::{Collector, TelemetryEvent, spans};
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -57,8 +57,18 @@ impl Reporter {
 
     /// Tells everybody.
     pub(crate) fn report(&self, event: &TelemetryEvent<'_>) {
-        event.record(&self.session);
         self.metrics.on_event(&self.session, event);
+        self.tell(event);
+    }
+
+    /// Whether anybody may hear of each request, beside the session's own metrics, which can be told of many at once.
+    pub(crate) fn hears_requests(&self) -> bool {
+        !self.collectors.is_empty() || spans::hears_debug()
+    }
+
+    /// Tells everybody but the session's own metrics.
+    pub(crate) fn tell(&self, event: &TelemetryEvent<'_>) {
+        event.record(&self.session);
         for collector in &self.collectors {
             let told = catch_unwind(AssertUnwindSafe(|| {
                 collector.on_event(&self.session, event);

@@ -15,9 +15,10 @@ use tracing::Span;
 use super::Session;
 use super::clock;
 use super::limiter::{Limiter, Queued};
-use super::line::{Fate, Line, Outbound, Reply, ReplyPort};
+use super::line::{Line, Outbound};
 use super::pending::CAPACITY;
 use super::plane::{Plane, SessionState};
+use super::port::{Fate, Reply, ReplyPort, Wait};
 use crate::close::CloseReason;
 use crate::config::limits::{Lane, Weight};
 use crate::error::{ErrorObject, LimitError, Recovery, RequestError, UnknownCause};
@@ -93,6 +94,11 @@ pub(crate) struct Term {
 }
 
 impl Term {
+    /// From when to when.
+    pub(crate) fn span(self) -> (std::time::Instant, std::time::Instant) {
+        (self.asked, self.deadline.into_std())
+    }
+
     /// So long from now on.
     pub(crate) fn of(limit: Duration) -> Self {
         let asked = clock::now();
@@ -125,9 +131,9 @@ pub(crate) async fn perform(
         deadline,
     } = term;
     let method = call.name();
-    let (port, mut fate) = ReplyPort::new();
+    let wait_for = Wait { limit, kept: None };
+    let (port, mut fate) = ReplyPort::new(&plane.given_up, Some(wait_for));
     fate.tell_id(span);
-    fate.within(limit);
     let mark = None;
     let outbound = Outbound::Request { call, port, mark };
     let handed = match way.at_once(outbound, toll, deadline) {
@@ -201,7 +207,7 @@ pub(crate) fn submit(
     span: &Span,
 ) -> Result<Submitted, RequestError> {
     let method = call.method().to_owned();
-    let (port, mut reply) = ReplyPort::new();
+    let (port, mut reply) = ReplyPort::new(&line.given_up, None);
     reply.tell_id(span);
     let outbound = Outbound::Request { call, port, mark };
     if let Some((limiter, weight)) = toll {
@@ -280,7 +286,7 @@ pub(crate) async fn send(
         let weight = weigh_frame(limiter, &frame)?;
         Some((limiter, weight))
     });
-    let (port, fate) = ReplyPort::new();
+    let (port, fate) = ReplyPort::new(&plane.given_up, None);
     let queued = way
         .hand_over(Outbound::Frame { frame, port }, toll, deadline)
         .await
@@ -355,7 +361,8 @@ fn enqueue_at_once(
 }
 
 /// It is asked of the next connection by those who wait for that.
-const JUST_ENDED: &str = "the connection has just ended; send it again when the session is live";
+pub(crate) const JUST_ENDED: &str =
+    "the connection has just ended; send it again when the session is live";
 
 fn full(line: &Line) -> String {
     let capacity = line.sender.max_capacity();
@@ -375,28 +382,39 @@ pub(crate) async fn wait(
         Ok(fate) => fate,
         Err(_) => match reply.give_up() {
             Ok(fate) => Some(fate),
-            Err(true) => {
-                // A frame is no request, and has no id.
-                let id = reply.id();
-                if id > 0 {
-                    plane.report(&TelemetryEvent::RequestTimedOut {
-                        id,
-                        method,
-                        limit,
-                        in_flight: plane.waiting(),
-                    });
-                }
-                return Err(unanswered(method, limit));
-            }
             Err(false) if queued.is_some_and(|queued| queued.expire()) => Some(Fate::Expired),
-            Err(false) => {
-                let detail = format!("it still waited for the peer to read after {limit:?}");
-                let method = method.to_owned();
-                return Err(RequestError::NotSent { method, detail });
-            }
+            Err(written) => Some(Fate::Overdue { written }),
         },
     };
+    outcome(plane, method, fate, reply.id(), limit)
+}
+
+/// What this fate is to a caller: [`wait`] without the waiting.
+pub(crate) fn outcome(
+    plane: &Plane,
+    method: &str,
+    fate: Option<Fate>,
+    id: u64,
+    limit: Duration,
+) -> Result<Option<(Frame, std::time::Instant)>, RequestError> {
     match fate {
+        Some(Fate::Overdue { written: true }) => {
+            // A frame is no request, and has no id.
+            if id > 0 {
+                plane.report(&TelemetryEvent::RequestTimedOut {
+                    id,
+                    method,
+                    limit,
+                    in_flight: plane.waiting(),
+                });
+            }
+            Err(unanswered(method, limit))
+        }
+        Some(Fate::Overdue { written: false }) => {
+            let detail = format!("it still waited for the peer to read after {limit:?}");
+            let method = method.to_owned();
+            Err(RequestError::NotSent { method, detail })
+        }
         Some(Fate::Answered(frame, at)) => Ok(Some((frame, at))),
         Some(Fate::Written) => Ok(None),
         Some(Fate::Expired) => {

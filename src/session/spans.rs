@@ -8,6 +8,7 @@
 //! kept of spans that no subscriber wants.
 
 use std::fmt::{self, Write};
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -84,13 +85,28 @@ impl Spans {
 
     /// A request of the user's, or of the session's own with what it is part of.
     pub(crate) fn request(&self, parent: Parent, method: &str) -> Request {
-        let server = self.server.load();
-        let span = spans::request(parent, method, &server.host, server.port);
         Request {
-            span,
+            span: self.request_span(parent, method),
             counters: Arc::clone(&self.counters),
             told: false,
         }
+    }
+
+    /// The same, for as long as this is borrowed.
+    pub(crate) fn request_within(&self, parent: Parent, method: &str) -> Request<&Counters> {
+        Request {
+            span: self.request_span(parent, method),
+            counters: &self.counters,
+            told: false,
+        }
+    }
+
+    fn request_span(&self, parent: Parent, method: &str) -> Span {
+        if !spans::hears_info() {
+            return Span::none();
+        }
+        let server = self.server.load();
+        spans::request(parent, method, &server.host, server.port)
     }
 
     /// A live session has lost its connection, or is about to. Yields the outage's span, also when it
@@ -305,13 +321,13 @@ impl Spans {
 
 /// The span of one request. Dropped before its end, it says that the caller has gone.
 #[derive(Debug)]
-pub(crate) struct Request {
+pub(crate) struct Request<C: Deref<Target = Counters> = Arc<Counters>> {
     span: Span,
-    counters: Arc<Counters>,
+    counters: C,
     told: bool,
 }
 
-impl Request {
+impl<C: Deref<Target = Counters>> Request<C> {
     /// The span, to work in.
     pub(crate) fn span(&self) -> &Span {
         &self.span
@@ -359,7 +375,7 @@ fn fate(error: &RequestError) -> Fate {
     }
 }
 
-impl Drop for Request {
+impl<C: Deref<Target = Counters>> Drop for Request<C> {
     fn drop(&mut self) {
         if !self.told {
             self.counters.fate(Fate::GivenUp);

@@ -243,6 +243,12 @@ impl Counters {
         self.rare().requests.add(time);
     }
 
+    /// Requests were answered.
+    pub(crate) fn requests(&self, times: impl Iterator<Item = Duration>) {
+        let mut rare = self.rare();
+        times.for_each(|time| rare.requests.add(time));
+    }
+
     /// How long the latest requests took.
     pub(crate) fn recent_requests(&self) -> Option<RecentLatency> {
         self.rare().requests.summary()

@@ -128,6 +128,11 @@ pub(crate) fn outage(session: &str, cause: &str) -> Span {
     )
 }
 
+/// Whether anybody may listen to the usual spans; asked as [`hears_debug`] is.
+pub(crate) fn hears_info() -> bool {
+    LevelFilter::current() >= LevelFilter::INFO
+}
+
 /// Whether anybody may listen to the finer spans, of actors' messages, single gaps and stretches of losses. No question to the subscriber: where layers have
 /// filters of their own, `span_enabled!` leaves its answer behind, and the thread's next span or record is lost.
 pub(crate) fn hears_debug() -> bool {

@@ -5,18 +5,31 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use tracing::span::EnteredSpan;
 
 use super::super::clock;
-use super::super::pending::Answered;
 use super::super::place::{self, Place, place};
+use super::super::port::ReplyPort;
 use super::super::wire::Wire;
 use super::{Connection, Control};
 use crate::close::CloseReason;
 use crate::frame::Frame;
 use crate::protocol::recording::Mark;
 use crate::telemetry::{TelemetryEvent, spans};
+
+/// An answer whose caller is to be told.
+pub(super) struct Answer {
+    port: ReplyPort,
+    frame: Frame,
+    at: Instant,
+    /// Since the request was written.
+    round_trip: Duration,
+}
+
+/// Answers for which room is kept when they have been told.
+const SPARE: usize = 64;
 
 impl<W: Wire> Connection<W> {
     /// Puts one frame where it belongs: its channel's bin, its caller, or the HeartbeatManager.
@@ -122,33 +135,61 @@ impl<W: Wire> Connection<W> {
         self.tally.unwanted += u64::from(!wanted);
     }
 
+    /// Finds whoever asked; `false` if nobody did. It is told with all whom this batch answers, when they have been counted.
     pub(super) fn answer(&mut self, id: u64, frame: Frame) -> bool {
-        let now = *self.moments.1.get_or_insert_with(clock::now);
-        let answered = self.pending.answer(id, frame, now);
+        let Some(waiting) = self.pending.take(id) else {
+            return false;
+        };
+        let at = *self.moments.1.get_or_insert_with(clock::now);
+        let round_trip = at.saturating_duration_since(waiting.since);
         let epoch = self.guard.epoch.as_u64();
-        let in_flight = self.pending.waiting();
-        match answered {
-            Answered::InTime(round_trip) => {
-                self.tally.answered += 1;
-                self.plane.report(&TelemetryEvent::RequestResolved {
-                    epoch,
-                    id,
-                    in_flight,
-                    round_trip,
-                });
-            }
-            Answered::Late(round_trip) => {
-                self.plane.counters.late.fetch_add(1, Ordering::Relaxed);
-                self.plane.report(&TelemetryEvent::RequestAnsweredLate {
-                    epoch,
-                    id,
-                    in_flight,
-                    round_trip,
-                });
-            }
-            Answered::Unknown => return false,
+        if waiting.port.resolve() {
+            self.plane.counters.late.fetch_add(1, Ordering::Relaxed);
+            self.plane.report(&TelemetryEvent::RequestAnsweredLate {
+                epoch,
+                id,
+                in_flight: self.pending.waiting(),
+                round_trip,
+            });
+            return true;
         }
+        if self.heard {
+            self.plane.reporter.tell(&TelemetryEvent::RequestResolved {
+                epoch,
+                id,
+                in_flight: self.pending.waiting(),
+                round_trip,
+            });
+        }
+        self.answers.push(Answer {
+            port: waiting.port,
+            frame,
+            at,
+            round_trip,
+        });
         true
+    }
+
+    /// Tells the callers whom this batch answers.
+    fn tell_answers(&mut self) {
+        if self.answers.is_empty() {
+            return;
+        }
+        self.publish_in_flight();
+        let round_trips = self.answers.iter().map(|answer| answer.round_trip);
+        self.plane.reporter.metrics.resolved(round_trips);
+        let times = self.answers.iter().filter_map(|answer| {
+            let asked = answer.port.asked()?;
+            Some(answer.at.saturating_duration_since(asked))
+        });
+        self.plane.counters.requests(times);
+        for Answer {
+            port, frame, at, ..
+        } in self.answers.drain(..)
+        {
+            port.answer(frame, at);
+        }
+        self.answers.shrink_to(SPARE);
     }
 
     pub(super) fn record_placed(&mut self, frame: &Frame, place: &Place) {
@@ -196,6 +237,8 @@ impl<W: Wire> Connection<W> {
     pub(super) fn deliver(&mut self) {
         let now = clock::now();
         let _within = self.sampled();
+        let answers = self.answers.len();
+        self.tell_answers();
         if std::mem::take(&mut self.quiet) {
             self.first_data = None;
             self.plane.spans.first_frame();
@@ -223,7 +266,7 @@ impl<W: Wire> Connection<W> {
         let tally = std::mem::take(&mut self.tally);
         let epoch = self.guard.epoch;
         // Answers before that are those of the login.
-        let answered = || tally.answered > 0 && self.plane.is_live_in(epoch);
+        let answered = || answers > 0 && self.plane.is_live_in(epoch);
         if !self.data_came && (tally.delivered > 0 || answered()) {
             self.data_came = true;
             self.plane.data_came(epoch);

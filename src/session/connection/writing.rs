@@ -9,7 +9,8 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use super::super::clock::{self, from_now};
-use super::super::line::{Outbound, ReplyPort};
+use super::super::line::Outbound;
+use super::super::port::ReplyPort;
 use super::super::wire::Wire;
 use super::{CLOSING, Connection};
 use crate::close::CloseReason;
@@ -30,6 +31,7 @@ impl<W: Wire> Connection<W> {
                 Poll::Ready(ready) => ready?,
                 Poll::Pending => {
                     self.flushing = true;
+                    self.keep_queued(clock::now());
                     break;
                 }
             }
@@ -44,6 +46,7 @@ impl<W: Wire> Connection<W> {
             }
             taken += 1;
         }
+        self.outbound.settle();
         self.publish_sent();
         if self.flushing {
             match self.wire.poll_flush(cx) {
@@ -122,20 +125,25 @@ impl<W: Wire> Connection<W> {
     /// Takes in a request that is about to be written, and gives it its id; `None` if it is not to be.
     pub(super) fn track(&mut self, call: &Call, port: ReplyPort) -> Option<u64> {
         // Dropping the port says "not sent".
-        if !self.pending.has_room() || !self.pending.begin(&port) {
+        if !self.pending.has_room() || !port.begin_waiting() {
             return None;
+        }
+        if let Some(deadline) = port.deadline() {
+            self.deadlines.keep(deadline);
         }
         let limit = port.limit();
         let now = *self.moments.0.get_or_insert_with(clock::now);
         let id = self.pending.insert(port, now);
-        self.publish_in_flight();
-        self.plane.report(&TelemetryEvent::RequestTracked {
-            epoch: self.guard.epoch.as_u64(),
-            id,
-            method: call.method(),
-            in_flight: self.pending.waiting(),
-            limit,
-        });
+        self.asked += 1;
+        if self.heard {
+            self.plane.reporter.tell(&TelemetryEvent::RequestTracked {
+                epoch: self.guard.epoch.as_u64(),
+                id,
+                method: call.method(),
+                in_flight: self.pending.waiting(),
+                limit,
+            });
+        }
         Some(id)
     }
 
@@ -202,6 +210,11 @@ impl<W: Wire> Connection<W> {
     }
 
     pub(super) fn publish_sent(&mut self) {
+        let asked = std::mem::take(&mut self.asked);
+        if asked > 0 {
+            self.publish_in_flight();
+            self.plane.reporter.metrics.asked(asked);
+        }
         let (frames, bytes) = std::mem::take(&mut self.sent);
         if frames == 0 {
             return;
