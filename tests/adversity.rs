@@ -152,6 +152,35 @@ async fn a_reader_that_is_slow_is_not_one_that_has_stopped() {
     assert!(sent.is_ok(), "{sent:?}");
 }
 
+/// Its time is kept by the connection, which has nothing to read and cannot write.
+#[tokio::test]
+async fn whoever_comes_while_the_peer_does_not_read_is_told_at_its_own_deadline() {
+    let url = raw_server(|stream| async move {
+        let _open = stream;
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let session = connect(builder(url).write_timeout(LONG).request_timeout(LONG)).await;
+    let flooding = session.clone();
+    let flood = tokio::spawn(async move {
+        let _ = flooding.send(Frame::text("x".repeat(40_000_000))).await;
+    });
+    while session.statistics().frames_out == 0 {
+        tokio::task::yield_now().await;
+    }
+    for limit in [millis(300), millis(20), millis(50)] {
+        let began = std::time::Instant::now();
+        match timeout(LONG, session.call(Call::bare("order"), limit)).await {
+            Ok(Err(RequestError::NotSent { detail, .. })) => {
+                assert!(detail.contains("still waited for the peer"), "{detail}");
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(began.elapsed() >= limit);
+    }
+    flood.abort();
+}
+
 #[tokio::test]
 async fn a_request_that_never_left_its_queue_was_not_sent() {
     let url = raw_server(|stream| async move {

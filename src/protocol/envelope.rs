@@ -161,17 +161,18 @@ fn scan_string(bytes: &[u8]) -> Option<(&str, &[u8])> {
     Some((std::str::from_utf8(text).ok()?, rest))
 }
 
-/// An unsigned integer as JSON writes it, and what follows.
-fn scan_number(bytes: &[u8]) -> Option<(u64, &[u8])> {
-    let length = bytes
-        .iter()
-        .take_while(|byte| byte.is_ascii_digit())
-        .count();
-    let (digits, rest) = bytes.split_at(length);
-    if digits.first() == Some(&b'0') && length > 1 {
-        return None;
+/// An unsigned integer as JSON writes it (RFC 8259, section 6), and what follows.
+pub(super) fn scan_number(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let (mut number, mut length) = (0_u64, 0);
+    for digit in bytes.iter().take_while(|byte| byte.is_ascii_digit()) {
+        number = number
+            .checked_mul(10)?
+            .checked_add(u64::from(digit - b'0'))?;
+        length += 1;
     }
-    Some((std::str::from_utf8(digits).ok()?.parse().ok()?, rest))
+    let padded = length > 1 && bytes.starts_with(b"0");
+    let rest = bytes.get(length..)?;
+    (length > 0 && !padded).then_some((number, rest))
 }
 
 /// The slow road: the whole frame by a real parser.

@@ -9,6 +9,7 @@
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
+use super::envelope;
 use crate::error::{DecodeError, ErrorObject};
 
 /// A response (section 5).
@@ -99,7 +100,8 @@ pub fn response(frame: &[u8]) -> Result<Response<'_>, DecodeError> {
 /// Only the result is read by `serde_json`: the rest of such a frame is a constant, a number, and [`is_plain`].
 fn usual(text: &str) -> Option<Response<'_>> {
     let text = text.strip_prefix(HEAD)?.strip_prefix(ID)?;
-    let (id, text) = number(text)?;
+    let (id, behind) = envelope::scan_number(text.as_bytes())?;
+    let text = text.get(text.len() - behind.len()..)?;
     let text = text.strip_prefix(RESULT)?;
     let mut results = serde_json::Deserializer::from_str(text).into_iter();
     let result: &RawValue = results.next()?.ok()?;
@@ -108,15 +110,6 @@ fn usual(text: &str) -> Option<Response<'_>> {
         id: Some(id),
         outcome: Ok(result),
     })
-}
-
-/// The number at the beginning, as JSON writes it (RFC 8259, section 6), and what is behind it.
-fn number(text: &str) -> Option<(u64, &str)> {
-    let end = text.bytes().position(|byte| !byte.is_ascii_digit())?;
-    let (digits, behind) = text.split_at(end);
-    let padded = digits.len() > 1 && digits.starts_with('0');
-    let number = digits.parse().ok().filter(|_| !padded)?;
-    Some((number, behind))
 }
 
 /// Whether this ends an object, and what members it has are plain ones that we do not know: `,"usOut":17,"testnet":true}`.

@@ -71,6 +71,7 @@ impl<'a> Step<'a> {
         call: Call,
         limit: Duration,
         span: &Span,
+        cx: &Context<'_>,
     ) -> Result<Self, RequestError> {
         let term = Term::of(limit);
         let free = session.is_free(&call)?;
@@ -92,7 +93,7 @@ impl<'a> Step<'a> {
             limit,
             kept: Some(term.span()),
         };
-        let (port, mut reply) = ReplyPort::new(&plane.given_up, Some(wait));
+        let (port, mut reply) = ReplyPort::awaited(&plane.given_up, wait, cx.waker());
         reply.tell_id(span);
         let mark = None;
         match line.sender.try_send(Outbound::Request { call, port, mark }) {
@@ -145,7 +146,12 @@ impl Future for Calling<'_> {
                         continue;
                     };
                     let none = Span::none();
-                    match Step::begin(session, call, limit, span.unwrap_or(&none)) {
+                    match Step::begin(session, call, limit, span.unwrap_or(&none), cx) {
+                        Ok(waits @ Step::Waits(_)) => {
+                            // Its waker is where the answer will be; if it is there already, so is the wake-up.
+                            this.step = waits;
+                            return Poll::Pending;
+                        }
                         Ok(step) => this.step = step,
                         Err(error) => break Err(error),
                     }

@@ -11,9 +11,8 @@ use std::array;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
-use futures_util::task::AtomicWaker;
 use tokio::sync::mpsc::error::{SendError, TrySendError};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -50,12 +49,13 @@ struct Lanes<T> {
     capacity: [usize; 2],
     /// How many urgent ones wait, so that whoever reads usual ones can see that without the lock.
     urgent: AtomicUsize,
-    reader: AtomicWaker,
 }
 
 #[derive(Debug)]
 struct Waiting<T> {
     queues: [VecDeque<T>; 2],
+    /// Woken by the next value; under the lock that its sender holds anyway.
+    reader: Option<Waker>,
     closed: bool,
 }
 
@@ -72,12 +72,12 @@ pub(crate) fn lanes<T>(usual: usize, urgent: usize) -> (Lane<T>, Lane<T>, LaneRe
     let lanes = Arc::new(Lanes {
         waiting: Mutex::new(Waiting {
             queues: array::from_fn(|_| VecDeque::new()),
+            reader: None,
             closed: false,
         }),
         room: capacity.map(Semaphore::new),
         capacity,
         urgent: AtomicUsize::new(0),
-        reader: AtomicWaker::new(),
     });
     let lane = |which| Lane {
         lanes: Arc::clone(&lanes),
@@ -192,10 +192,13 @@ impl<T> Room<'_, T> {
         if self.lane.which == URGENT {
             lanes.urgent.fetch_add(1, Ordering::AcqRel);
         }
+        let reader = waiting.reader.take();
         drop(waiting);
         // Whoever reads the value makes room.
         self.permit.forget();
-        lanes.reader.wake();
+        if let Some(reader) = reader {
+            reader.wake();
+        }
         Ok(())
     }
 }
@@ -206,8 +209,13 @@ impl<T> LaneReader<T> {
         if let Some(value) = self.take() {
             return Poll::Ready(value);
         }
-        self.lanes.reader.register(cx.waker());
-        // One may have come before the waker was there.
+        let mut waiting = self.lanes.lock();
+        if waiting.queues.iter().all(VecDeque::is_empty) {
+            waiting.reader = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        drop(waiting);
+        // One has come since the first look.
         self.take().map_or(Poll::Pending, Poll::Ready)
     }
 
@@ -247,10 +255,11 @@ impl<T> LaneReader<T> {
         }
     }
 
-    /// Looks at everything that waits.
-    pub(crate) fn each(&self, mut look: impl FnMut(&T)) {
+    /// Looks at everything that waits, and is woken when more comes, without reading any of it.
+    pub(crate) fn watch(&self, cx: &Context<'_>, mut look: impl FnMut(&T)) {
+        let mut waiting = self.lanes.lock();
+        waiting.reader = Some(cx.waker().clone());
         self.fetched.iter().for_each(&mut look);
-        let waiting = self.lanes.lock();
         waiting.queues.iter().flatten().for_each(look);
     }
 
@@ -353,7 +362,8 @@ mod tests {
         assert_eq!(read().await, 9, "before what was fetched");
         assert_eq!(usual.capacity(), 0, "not settled");
         let mut seen = Vec::new();
-        reader.each(|value| seen.push(*value));
+        let waker = futures_util::task::noop_waker();
+        reader.watch(&Context::from_waker(&waker), |value| seen.push(*value));
         assert_eq!(seen, [2, 3]);
         reader.settle();
         assert_eq!(usual.capacity(), 1);

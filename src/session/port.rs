@@ -176,12 +176,21 @@ pub(crate) struct Reply {
 impl ReplyPort {
     /// A port and its caller's end. A request that its caller gives up is counted in `given_up` until its fate is known.
     pub(crate) fn new(given_up: &Arc<AtomicUsize>, wait: Option<Wait>) -> (Self, Reply) {
+        Self::with(given_up, wait, Told::Nothing)
+    }
+
+    /// [`Self::new`] for a caller that waits already, with this waker.
+    pub(crate) fn awaited(given_up: &Arc<AtomicUsize>, wait: Wait, waker: &Waker) -> (Self, Reply) {
+        Self::with(given_up, Some(wait), Told::Waits(waker.clone()))
+    }
+
+    fn with(given_up: &Arc<AtomicUsize>, wait: Option<Wait>, told: Told) -> (Self, Reply) {
         let progress = Arc::new(Progress {
             stage: AtomicU8::new(QUEUED),
             id: AtomicU64::new(0),
             wait,
             given_up: Arc::clone(given_up),
-            told: Mutex::new(Told::Nothing),
+            told: Mutex::new(told),
         });
         let reply = Reply {
             progress: Arc::clone(&progress),

@@ -58,14 +58,14 @@ impl<W: Wire> Connection<W> {
             if let Some(next) = self.pending.overdue(now) {
                 self.deadlines.keep(next);
             }
-            self.keep_queued(now);
+            self.keep_queued(cx, now);
         }
     }
 
     /// Keeps the time of what cannot be written yet, and tells those for whom that takes too long.
-    pub(super) fn keep_queued(&mut self, now: Instant) {
+    pub(super) fn keep_queued(&mut self, cx: &Context<'_>, now: Instant) {
         let deadlines = &mut self.deadlines;
-        self.outbound.each(|outbound| {
+        self.outbound.watch(cx, |outbound| {
             for port in outbound.ports() {
                 match port.deadline() {
                     Some(deadline) if deadline <= now => port.overdue(),

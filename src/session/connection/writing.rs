@@ -31,7 +31,7 @@ impl<W: Wire> Connection<W> {
                 Poll::Ready(ready) => ready?,
                 Poll::Pending => {
                     self.flushing = true;
-                    self.keep_queued(clock::now());
+                    self.keep_queued(cx, clock::now());
                     break;
                 }
             }
