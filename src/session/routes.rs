@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 
-use super::subscriber::{Delivered, Subscriber};
+use super::subscriber::{BATCH, Delivered, Subscriber};
 use crate::frame::Frame;
 use crate::protocol::continuity::Epoch;
 
@@ -134,6 +134,8 @@ pub(crate) struct Sorter {
     plain: bool,
     /// Bins that hold something, in the order in which they began to.
     filled: Vec<usize>,
+    /// Whether a bin holds as much as a queue has room for beyond its rule.
+    full: bool,
 }
 
 #[derive(Debug, Default)]
@@ -154,6 +156,7 @@ impl Sorter {
             beginning: Vec::new(),
             plain: true,
             filled: Vec::new(),
+            full: false,
         };
         sorter.build(routes.snapshot());
         sorter
@@ -232,7 +235,13 @@ impl Sorter {
             self.filled.push(place);
         }
         bin.frames.push_back(frame);
+        self.full |= bin.frames.len() >= BATCH;
         true
+    }
+
+    /// Whether one subscriber's part of the batch is as large as it may be: the batch is to be handed out.
+    pub(crate) fn is_full(&self) -> bool {
+        self.full
     }
 
     /// Hands the batch out. Calls `told` for each subscriber of which there is something to tell, and `blocked` for
@@ -252,6 +261,7 @@ impl Sorter {
                 blocked(subscriber);
             }
         };
+        self.full = false;
         for place in self.filled.drain(..) {
             let bin = &mut self.bins[place];
             if let Some((last, others)) = bin.subscribers.split_last() {
@@ -267,6 +277,7 @@ impl Sorter {
 
     /// Throws the batch away.
     pub(crate) fn discard(&mut self) {
+        self.full = false;
         for place in self.filled.drain(..) {
             self.bins[place].frames.clear();
         }
@@ -279,6 +290,7 @@ impl Sorter {
         self.beginning.clear();
         self.bins.clear();
         self.filled.clear();
+        self.full = false;
         for (channel, subscribers) in &table.channels {
             self.index
                 .insert(Arc::from(channel.as_bytes()), self.bins.len());

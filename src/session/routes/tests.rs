@@ -87,3 +87,18 @@ fn a_name_that_json_writes_otherwise_is_never_compared_as_it_stands() {
     }
     assert_eq!(sorter.recognise(tick("c").as_bytes()), None);
 }
+
+#[test]
+fn a_batch_is_full_when_one_channel_has_as_much_as_a_queue_takes_beyond_its_rule() {
+    let (mut sorter, _routes) = sorter(&["a", "b"]);
+    let (one, other) = (sorter.place(Some("a")), sorter.place(Some("b")));
+    for _ in 1..BATCH {
+        assert!(sorter.put(one, Frame::text("1")));
+        assert!(sorter.put(other, Frame::text("2")));
+    }
+    assert!(!sorter.is_full());
+    assert!(sorter.put(one, Frame::text("1")));
+    assert!(sorter.is_full());
+    sorter.deliver(Epoch::new(1), Instant::now(), |_, _| {}, |_| {});
+    assert!(!sorter.is_full());
+}
