@@ -250,6 +250,7 @@ impl Sorter {
         &mut self,
         epoch: Epoch,
         received: Instant,
+        read: u64,
         mut told: impl FnMut(&Subscriber, Delivered),
         mut blocked: impl FnMut(&Arc<Subscriber>),
     ) {
@@ -266,10 +267,11 @@ impl Sorter {
             let bin = &mut self.bins[place];
             if let Some((last, others)) = bin.subscribers.split_last() {
                 for subscriber in others {
-                    let delivered = subscriber.deliver(&mut bin.frames.clone(), epoch, received);
+                    let delivered =
+                        subscriber.deliver(&mut bin.frames.clone(), epoch, received, read);
                     noted(subscriber, delivered);
                 }
-                noted(last, last.deliver(&mut bin.frames, epoch, received));
+                noted(last, last.deliver(&mut bin.frames, epoch, received, read));
             }
             bin.frames.clear();
         }

@@ -99,6 +99,6 @@ fn a_batch_is_full_when_one_channel_has_as_much_as_a_queue_takes_beyond_its_rule
     assert!(!sorter.is_full());
     assert!(sorter.put(one, Frame::text("1")));
     assert!(sorter.is_full());
-    sorter.deliver(Epoch::new(1), Instant::now(), |_, _| {}, |_| {});
+    sorter.deliver(Epoch::new(1), Instant::now(), 0, |_, _| {}, |_| {});
     assert!(!sorter.is_full());
 }
