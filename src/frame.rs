@@ -62,6 +62,17 @@ impl Frame {
         }
     }
 
+    /// Copies the payload, so that nothing else is held with it.
+    pub(crate) fn detach(&mut self) {
+        match self {
+            Self::Text(text) => *text = Utf8Bytes::from(text.as_str()),
+            Self::Binary(bytes) | Self::Ping(bytes) | Self::Pong(bytes) => {
+                *bytes = Bytes::copy_from_slice(bytes);
+            }
+            Self::Close(_) => {}
+        }
+    }
+
     /// The text of a text frame.
     #[must_use]
     pub fn as_text(&self) -> Option<&str> {
@@ -107,6 +118,24 @@ mod tests {
             );
         }
         assert!(Frame::Close(Some((1000, "x".repeat(124)))).check().is_err());
+    }
+
+    #[test]
+    fn a_detached_frame_is_the_same_and_holds_nothing_else() {
+        let whole = Bytes::from(b"one two".to_vec());
+        let part = || whole.slice(4..);
+        let text = Frame::Text(Utf8Bytes::try_from(part()).expect("text"));
+        let frames = [
+            text,
+            Frame::Binary(part()),
+            Frame::Ping(part()),
+            Frame::Pong(part()),
+        ];
+        let mut detached = frames.clone();
+        detached.iter_mut().for_each(Frame::detach);
+        assert_eq!(detached, frames);
+        drop(frames);
+        assert!(whole.is_unique());
     }
 
     #[test]

@@ -44,6 +44,9 @@ use reading::Answer;
 /// How long the closing handshake (RFC 6455, section 7.1.2) may take.
 const CLOSING: Duration = Duration::from_secs(1);
 
+/// Frames that one turn may bring, however few are for each subscriber: as many small ones as one large read does.
+const TURN: usize = 2 * BATCH;
+
 /// What the reader hands to the actors: rare frames, never data.
 #[derive(Debug)]
 pub(crate) enum Control {
@@ -267,7 +270,7 @@ impl<W: Wire> Connection<W> {
             // A peer that asks and does not listen is not asked for more until it has taken its answers.
             return Poll::Pending;
         }
-        while self.tally.frames < BATCH {
+        while self.tally.frames < TURN && !self.sorter.is_full() {
             // Read again only with empty hands.
             let reads = self.tally.frames == 0;
             match self.wire.poll_frame(cx, reads) {

@@ -7,12 +7,13 @@
 //! listen to everything else; within a channel the order of arrival is kept.
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
 
-use super::subscriber::{Delivered, Subscriber};
+use super::subscriber::{BATCH, Delivered, Subscriber};
 use crate::frame::Frame;
 use crate::protocol::continuity::Epoch;
 
@@ -117,6 +118,9 @@ impl Table {
     }
 }
 
+/// How many wrong guesses in a row at what comes next it takes, after as many right ones, until none is made.
+const TRUSTED: u8 = 4;
+
 /// The reader's copy, in which a batch is collected per channel.
 #[derive(Debug)]
 pub(crate) struct Sorter {
@@ -124,6 +128,12 @@ pub(crate) struct Sorter {
     /// Position of a channel in `bins`; the last bin is everything else.
     index: HashMap<Arc<[u8]>, usize, foldhash::fast::RandomState>,
     bins: Vec<Bin>,
+    /// What the bins' channels are called, one behind the other: looked at for every frame, and so kept close.
+    names: Vec<u8>,
+    /// Of each bin but the last.
+    ways: Vec<Way>,
+    /// How far it is to be trusted that a channel is followed by the one that followed it before.
+    trust: u8,
     /// The bin of the frame before: what comes next is often the same.
     last: Option<usize>,
     /// `head` with that channel's name behind it, once two in a row were of it; else empty.
@@ -134,6 +144,17 @@ pub(crate) struct Sorter {
     plain: bool,
     /// Bins that hold something, in the order in which they began to.
     filled: Vec<usize>,
+    /// Whether a bin holds as much as a queue has room for beyond its rule.
+    full: bool,
+}
+
+/// Where a bin's channel is found, and what has come behind it.
+#[derive(Debug)]
+struct Way {
+    /// Where its name stands in `names`.
+    name: Range<u32>,
+    /// The bin of the frame that came behind the last one of this channel.
+    follower: u32,
 }
 
 #[derive(Debug, Default)]
@@ -149,11 +170,15 @@ impl Sorter {
             table: Arc::default(),
             index: HashMap::default(),
             bins: vec![Bin::default()],
+            names: Vec::new(),
+            ways: Vec::new(),
+            trust: 0,
             last: None,
             head: Vec::new(),
             beginning: Vec::new(),
             plain: true,
             filled: Vec::new(),
+            full: false,
         };
         sorter.build(routes.snapshot());
         sorter
@@ -196,6 +221,13 @@ impl Sorter {
             return self.last;
         }
         let rest = frame.strip_prefix(self.head.as_slice())?;
+        if let Some((place, name)) = self.expected()
+            && let Some(behind) = rest.strip_prefix(name)
+            && matches!(behind, [b'"', b',' | b'}', ..])
+        {
+            self.came(place, rest.get(..name.len()).unwrap_or_default());
+            return Some(place);
+        }
         let end = memchr::memchr(b'"', rest)?;
         let (name, rest) = rest.split_at(end);
         match rest.get(1) {
@@ -204,8 +236,37 @@ impl Sorter {
         }
     }
 
+    /// The bin that is expected next, and its channel's name: channels that a venue tells of in turn come in one order
+    /// again and again, and to look whether a name is there costs less than to look where it is.
+    #[inline]
+    fn expected(&self) -> Option<(usize, &[u8])> {
+        if self.trust == 0 {
+            return None;
+        }
+        let place = self.ways.get(self.last?)?.follower as usize;
+        let name = &self.ways.get(place)?.name;
+        let name = self.names.get(name.start as usize..name.end as usize)?;
+        Some((place, name))
+    }
+
     fn bin(&mut self, channel: &[u8]) -> Option<usize> {
         let place = *self.index.get(channel)?;
+        self.came(place, channel);
+        Some(place)
+    }
+
+    /// A frame of this bin's channel has come.
+    #[inline]
+    fn came(&mut self, place: usize, channel: &[u8]) {
+        if let Some(way) = self.last.and_then(|last| self.ways.get_mut(last)) {
+            let next = u32::try_from(place).unwrap_or(u32::MAX);
+            if way.follower == next {
+                self.trust = (self.trust + 1).min(TRUSTED);
+            } else {
+                way.follower = next;
+                self.trust = self.trust.saturating_sub(1);
+            }
+        }
         if self.last == Some(place) {
             if self.beginning.is_empty() {
                 self.beginning.extend_from_slice(&self.head);
@@ -215,7 +276,6 @@ impl Sorter {
             self.last = Some(place);
             self.beginning.clear();
         }
-        Some(place)
     }
 
     /// Puts a frame into a bin. Whether anybody listens; if not, the frame is dropped.
@@ -232,7 +292,13 @@ impl Sorter {
             self.filled.push(place);
         }
         bin.frames.push_back(frame);
+        self.full |= bin.frames.len() >= BATCH;
         true
+    }
+
+    /// Whether one subscriber's part of the batch is as large as it may be: the batch is to be handed out.
+    pub(crate) fn is_full(&self) -> bool {
+        self.full
     }
 
     /// Hands the batch out. Calls `told` for each subscriber of which there is something to tell, and `blocked` for
@@ -241,6 +307,7 @@ impl Sorter {
         &mut self,
         epoch: Epoch,
         received: Instant,
+        read: u64,
         mut told: impl FnMut(&Subscriber, Delivered),
         mut blocked: impl FnMut(&Arc<Subscriber>),
     ) {
@@ -252,14 +319,16 @@ impl Sorter {
                 blocked(subscriber);
             }
         };
+        self.full = false;
         for place in self.filled.drain(..) {
             let bin = &mut self.bins[place];
             if let Some((last, others)) = bin.subscribers.split_last() {
                 for subscriber in others {
-                    let delivered = subscriber.deliver(&mut bin.frames.clone(), epoch, received);
+                    let delivered =
+                        subscriber.deliver(&mut bin.frames.clone(), epoch, received, read);
                     noted(subscriber, delivered);
                 }
-                noted(last, last.deliver(&mut bin.frames, epoch, received));
+                noted(last, last.deliver(&mut bin.frames, epoch, received, read));
             }
             bin.frames.clear();
         }
@@ -267,6 +336,7 @@ impl Sorter {
 
     /// Throws the batch away.
     pub(crate) fn discard(&mut self) {
+        self.full = false;
         for place in self.filled.drain(..) {
             self.bins[place].frames.clear();
         }
@@ -279,7 +349,18 @@ impl Sorter {
         self.beginning.clear();
         self.bins.clear();
         self.filled.clear();
+        self.full = false;
+        self.trust = 0;
+        self.names.clear();
+        self.ways.clear();
+        let position = |names: &Vec<u8>| u32::try_from(names.len()).unwrap_or(u32::MAX);
         for (channel, subscribers) in &table.channels {
+            let start = position(&self.names);
+            self.names.extend_from_slice(channel.as_bytes());
+            self.ways.push(Way {
+                name: start..position(&self.names),
+                follower: u32::MAX,
+            });
             self.index
                 .insert(Arc::from(channel.as_bytes()), self.bins.len());
             self.bins.push(Bin {

@@ -6,12 +6,15 @@
 //! Invariants: the reader never waits here (it asks [`Subscriber::poll_room`] instead); once the
 //! consumer has gone nothing is queued any more.
 
+mod behind;
+
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use behind::Behind;
 use tracing::Span;
 
 use super::clock;
@@ -96,6 +99,8 @@ struct Shared {
     held_until: Option<Instant>,
     /// The queue has room for a batch more than the rule says, until it is within the rule again.
     widened: bool,
+    /// What has come since the queue was found empty.
+    behind: Behind,
     /// Open while the stream is interrupted, if somebody listens.
     gap: Option<Span>,
     high_water: HighWater,
@@ -169,6 +174,7 @@ impl Subscriber {
                 reader: None,
                 held_until: None,
                 widened: false,
+                behind: Behind::default(),
                 gap: None,
                 high_water: HighWater::default(),
                 losses: Losses::default(),
@@ -178,18 +184,25 @@ impl Subscriber {
     }
 
     /// Queues a batch of one epoch, if the consumer is there, and wakes it once. Takes `frames` over, and may leave
-    /// room in their place.
+    /// room in their place. `read` is what the session has read so far.
     pub(crate) fn deliver(
         &self,
         frames: &mut VecDeque<Frame>,
         epoch: Epoch,
         received: Instant,
+        read: u64,
     ) -> Delivered {
         if self.is_gone() {
             return Delivered::default();
         }
         let mut shared = self.lock();
-        shared.queue.push_batch(frames, epoch, received);
+        if shared.queue.is_empty() {
+            shared.behind = Behind::new(read);
+        } else if shared.behind.holds_much(read) && self.takes(&shared) {
+            frames.iter_mut().for_each(Frame::detach);
+        }
+        let bytes = shared.queue.push_batch(frames, epoch, received);
+        shared.behind.came(bytes);
         let consumer = shared.consumer.take();
         let level = self.level(&shared);
         let filling = shared.high_water.on_rise(level, received);
@@ -345,6 +358,14 @@ impl Subscriber {
         }
     }
 
+    /// Whether new data is taken, be it in the place of older.
+    fn takes(&self, shared: &Shared) -> bool {
+        match self.rule.overflow {
+            Overflow::DropNewest | Overflow::Disconnect => shared.queue.has_room(),
+            Overflow::DropOldest | Overflow::Conflate(_) | Overflow::Block(_) => true,
+        }
+    }
+
     /// Whether the rule leaves room.
     fn is_below(&self, shared: &Shared) -> bool {
         shared.queue.len() < self.rule.capacity && shared.queue.bytes() < self.rule.bytes
@@ -488,3 +509,6 @@ impl Subscriber {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -93,9 +93,25 @@ impl<T> Items<T> {
         let (epoch, received) = (*epoch, *received);
         *count -= 1;
         if *count == 0 {
-            self.marks.pop_front();
+            self.pop_mark();
         }
         Some((self.data.pop_front()?, epoch, received))
+    }
+
+    /// Takes the first mark out. Where none is left the next one takes its place in memory. Done once for a batch, and
+    /// kept out of what is done for each message.
+    #[inline(never)]
+    fn pop_mark(&mut self) {
+        if self.marks.len() == 1 {
+            self.marks.clear();
+        } else {
+            self.marks.pop_front();
+        }
+    }
+
+    /// Whether all of them are messages that stand for themselves alone.
+    pub(super) fn is_plain(&self) -> bool {
+        self.controls == 0
     }
 
     /// Takes the first item out.

@@ -221,8 +221,14 @@ impl<T> ContinuityQueue<T> {
         Pushed::Queued
     }
 
-    /// Queues a batch of one epoch, as [`ContinuityQueue::push`] would one by one, and leaves `batch` empty.
-    pub fn push_batch(&mut self, batch: &mut VecDeque<T>, epoch: Epoch, received: Instant) {
+    /// Queues a batch of one epoch, as [`ContinuityQueue::push`] would one by one, and leaves `batch` empty. Says how
+    /// many bytes it had.
+    pub fn push_batch(
+        &mut self,
+        batch: &mut VecDeque<T>,
+        epoch: Epoch,
+        received: Instant,
+    ) -> usize {
         let count = batch.len();
         let bytes: usize = batch.iter().map(self.weigh).sum();
         let undisturbed = matches!(self.tail, Tail::Continuous)
@@ -236,13 +242,14 @@ impl<T> ContinuityQueue<T> {
             for payload in batch.drain(..) {
                 let _ = self.push(payload, epoch, received);
             }
-            return;
+            return bytes;
         }
         if count > 0 {
             self.bytes += bytes;
             self.items.append(batch, epoch, received);
             self.received = Some(received);
         }
+        bytes
     }
 
     /// Announces a gap in `epoch` that began at `now`. Returns whether it did: not while the consumer is, or will be, in a
@@ -328,6 +335,16 @@ impl<T> ContinuityQueue<T> {
     /// Takes up to `limit` items and appends them to `items`; says how many.
     pub fn pop_many(&mut self, items: &mut Items<T>, limit: usize) -> usize {
         let mut taken = 0;
+        if items.is_empty()
+            && self.items.len() <= limit
+            && self.items.is_plain()
+            && self.conflation.is_none()
+        {
+            // What nearly always is: nothing is moved, nor looked at.
+            std::mem::swap(&mut self.items, items);
+            self.bytes = 0;
+            taken = items.len();
+        }
         while taken < limit && self.counts_keys() {
             let Some(item) = self.pop() else { break };
             items.push_back(item);

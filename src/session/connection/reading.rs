@@ -246,9 +246,11 @@ impl<W: Wire> Connection<W> {
         self.plane.touch(now);
         if self.plane.delivers(self.guard.epoch) {
             let (waiting, plane) = (&mut self.waiting, &self.plane);
+            let before = plane.counters.bytes_in.load(Ordering::Relaxed);
             self.sorter.deliver(
                 self.guard.epoch,
                 now,
+                before + self.tally.bytes as u64,
                 |subscriber, delivered| plane.delivered(subscriber, delivered),
                 |subscriber| {
                     if let Some(limit) = subscriber.blocks() {

@@ -1,5 +1,7 @@
 //! What the reader recognises by what it has learnt, held against asking the platform.
 
+use proptest::prelude::*;
+
 use super::super::place::{Place, place};
 use super::*;
 use crate::config::Queue;
@@ -86,4 +88,65 @@ fn a_name_that_json_writes_otherwise_is_never_compared_as_it_stands() {
         assert_eq!(ours, asked, "{frame}");
     }
     assert_eq!(sorter.recognise(tick("c").as_bytes()), None);
+}
+
+#[test]
+fn what_came_in_one_order_is_expected_in_it() {
+    let (mut sorter, _routes) = sorter(&["a", "ab", "b"]);
+    for channel in ["a", "ab", "b"].repeat(3) {
+        place(&JsonRpc, &mut sorter, tick(channel).as_bytes());
+    }
+    assert_eq!(sorter.expected().map(|(_, name)| name), Some(&b"a"[..]));
+    // Whatever comes instead is found none the less.
+    for channel in ["b", "a", "a", "b", "ab"].repeat(3) {
+        let bin = sorter.recognise(tick(channel).as_bytes());
+        assert_eq!(bin, Some(sorter.place(Some(channel))), "{channel}");
+    }
+}
+
+#[test]
+fn what_comes_in_no_order_is_not_expected() {
+    let (mut sorter, _routes) = sorter(&["a", "b", "c", "d"]);
+    for channel in ["a", "b", "c", "a", "b", "c", "a"] {
+        place(&JsonRpc, &mut sorter, tick(channel).as_bytes());
+    }
+    assert!(sorter.expected().is_some());
+    for channel in ["c", "b", "a", "c", "d", "b", "d", "a", "d", "c"] {
+        place(&JsonRpc, &mut sorter, tick(channel).as_bytes());
+    }
+    assert!(sorter.expected().is_none());
+}
+
+proptest! {
+    #[test]
+    fn whatever_the_order_each_goes_where_the_platform_would_have_it_go(
+        turn in prop::collection::vec(0_usize..6, 1..6),
+        others in prop::collection::vec((0_usize..40, 0_usize..6), 0..20),
+    ) {
+        let names = ["a", "ab", "b", "ba", "c", "unknown"];
+        let (mut sorter, routes) = sorter(&names[..5]);
+        let mut order: Vec<usize> = turn.iter().copied().cycle().take(40).collect();
+        for (at, other) in others {
+            order[at] = other;
+        }
+        let frames: Vec<String> = order.iter().map(|name| tick(names[*name])).collect();
+        for (ours, asked) in both(&mut sorter, &routes, &frames) {
+            prop_assert_eq!(ours, asked);
+        }
+    }
+}
+
+#[test]
+fn a_batch_is_full_when_one_channel_has_as_much_as_a_queue_takes_beyond_its_rule() {
+    let (mut sorter, _routes) = sorter(&["a", "b"]);
+    let (one, other) = (sorter.place(Some("a")), sorter.place(Some("b")));
+    for _ in 1..BATCH {
+        assert!(sorter.put(one, Frame::text("1")));
+        assert!(sorter.put(other, Frame::text("2")));
+    }
+    assert!(!sorter.is_full());
+    assert!(sorter.put(one, Frame::text("1")));
+    assert!(sorter.is_full());
+    sorter.deliver(Epoch::new(1), Instant::now(), 0, |_, _| {}, |_| {});
+    assert!(!sorter.is_full());
 }
