@@ -252,28 +252,45 @@ impl Tape {
 
     /// Makes entries into lines, until there are enough of them to be written.
     fn lay_down(&self, disk: &mut Disk) {
+        let plain = self.is_plain(disk.strip.bytes());
         while disk.lines.len() < LARGE {
-            let Some(noted) = disk.strip.next() else {
+            let Disk { strip, lines, .. } = disk;
+            let Some(noted) = strip.next() else {
                 return;
             };
-            let (at, confidence) = (noted.at, noted.note.confidence);
-            disk.begun = Some((at, noted.note.direction));
+            let (at, note) = (noted.at, noted.note);
+            if plain
+                && let Some(text) = noted.open_text()
+                && disk.scribe.text(
+                    &self.redaction,
+                    (at, note.direction),
+                    note.mark,
+                    text,
+                    lines,
+                )
+            {
+                disk.inside.add(at, note.direction);
+                continue;
+            }
+            disk.begun = Some((at, note.direction));
             let mut entry = noted.into_entry();
             if let Recorded::Frame(frame) = entry.recorded {
-                let frame = self.redaction.apply(frame, confidence);
+                let frame = self.redaction.apply(frame, note.confidence);
                 entry.recorded = Recorded::Frame(match &self.secrets {
                     Some(secrets) => secrets.clean_frame(frame),
                     None => frame,
                 });
             }
-            disk.line.clear();
-            entry.write_to(&mut disk.line);
-            disk.line.push(b'\n');
-            disk.lines.extend_from_slice(&disk.line);
-            disk.inside
-                .add_entry(entry.at, &entry.recorded, entry.direction);
+            disk.append(&entry);
             disk.begun = None;
         }
+    }
+
+    /// Whether nothing that is taken out wherever it appears is in these payloads.
+    fn is_plain(&self, payloads: &[u8]) -> bool {
+        let secrets = self.secrets.as_ref();
+        !self.redaction.has_text_in(payloads)
+            && !secrets.is_some_and(|secrets| secrets.may_be_in(payloads))
     }
 
     /// Writes the lines that there are. How many; `None` if the disk refused them.

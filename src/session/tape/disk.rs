@@ -13,7 +13,7 @@ use std::time::SystemTime;
 use super::queue::Lost;
 use super::strip::Strip;
 use crate::config::Record;
-use crate::protocol::recording::{Direction, Recorded};
+use crate::protocol::recording::{Direction, Entry, Lines, Recorded, Scribe};
 
 /// See the module's documentation.
 #[derive(Debug, Default)]
@@ -29,7 +29,8 @@ pub(super) struct Disk {
     /// What is being made into lines.
     pub(super) strip: Strip,
     /// Lines, and what is in them.
-    pub(super) lines: Vec<u8>,
+    pub(super) lines: Lines,
+    pub(super) scribe: Scribe,
     pub(super) inside: Inside,
     /// One line that is being made.
     pub(super) line: Vec<u8>,
@@ -56,6 +57,16 @@ const IDLE: u8 = 4;
 pub(super) const LARGE: usize = 256 * 1024;
 
 impl Inside {
+    /// One more line.
+    #[inline]
+    pub(super) fn add(&mut self, at: SystemTime, direction: Direction) {
+        self.entries += 1;
+        self.frames += 1;
+        self.lost
+            .get_or_insert_with(|| Lost::since(at))
+            .add(direction);
+    }
+
     /// One more line, which may tell of others.
     pub(super) fn add_entry(&mut self, at: SystemTime, recorded: &Recorded, direction: Direction) {
         self.entries += 1;
@@ -86,6 +97,16 @@ impl Disk {
         Ok(())
     }
 
+    /// Makes an entry a line.
+    pub(super) fn append(&mut self, entry: &Entry) {
+        self.line.clear();
+        entry.write_to(&mut self.line);
+        self.line.push(b'\n');
+        self.lines.append(&self.line);
+        self.inside
+            .add_entry(entry.at, &entry.recorded, entry.direction);
+    }
+
     /// Gives up the entry at which somebody has panicked. Whether there was one.
     pub(super) fn give_up_begun(&mut self) -> bool {
         let Some((at, direction)) = self.begun.take() else {
@@ -105,7 +126,7 @@ impl Disk {
         }
         self.idle = self.idle.saturating_add(1);
         if self.idle == IDLE {
-            (self.lines, self.line, self.strip) = (Vec::new(), Vec::new(), Strip::default());
+            (self.lines, self.line, self.strip) = (Lines::default(), Vec::new(), Strip::default());
         }
         self.idle == IDLE
     }
@@ -114,15 +135,13 @@ impl Disk {
     pub(super) fn say_lost(&mut self) {
         let Some(lost) = self.lost.take() else { return };
         let marker = lost.marker();
-        marker.write_to(&mut self.lines);
-        self.lines.push(b'\n');
-        self.inside
-            .add_entry(marker.at, &marker.recorded, marker.direction);
+        self.append(&marker);
     }
 
     /// Writes the lines and forgets them.
     pub(super) fn write(&mut self) -> io::Result<u64> {
-        let lines = std::mem::take(&mut self.lines);
+        // What a disk refuses is not written again, but counted.
+        let mut lines = std::mem::take(&mut self.lines);
         let Some(file) = &mut self.file else {
             return Err(io::ErrorKind::NotConnected.into());
         };
@@ -131,13 +150,12 @@ impl Disk {
             file.write_all(b"\n")?;
         }
         self.broken = true;
-        file.write_all(&lines)?;
+        file.write_all(lines.as_bytes())?;
         self.broken = false;
         let written = lines.len() as u64;
-        self.lines = lines;
-        self.lines.clear();
         // One large message does not keep its memory.
-        self.lines.shrink_to(2 * LARGE);
+        lines.clear(2 * LARGE);
+        self.lines = lines;
         self.line.clear();
         self.line.shrink_to(LARGE);
         Ok(written)

@@ -144,6 +144,11 @@ impl Strip {
         self.bytes.len() + (self.notes.len() - self.held.len()) * NOTE + self.held_weight
     }
 
+    /// The payloads that were copied, one behind the other.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// Bytes that it has room for without asking for more memory.
     pub(super) fn room(&self) -> usize {
         self.bytes.capacity() + self.notes.capacity() * NOTE
@@ -249,7 +254,20 @@ impl Strip {
     }
 }
 
-impl Noted<'_> {
+impl<'s> Noted<'s> {
+    /// A short text of which nothing is known to be secret.
+    #[inline]
+    pub(super) fn open_text(&self) -> Option<&'s [u8]> {
+        match self.content {
+            Content::Copied(text)
+                if self.note.kind == Kind::Text && self.note.confidence == Confidence::Open =>
+            {
+                Some(text)
+            }
+            Content::Copied(_) | Content::Held(_) => None,
+        }
+    }
+
     /// The entry, as everything that is written has been once.
     pub(super) fn into_entry(self) -> Entry {
         let payload = match self.content {
