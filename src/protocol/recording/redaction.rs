@@ -197,10 +197,15 @@ impl Redaction {
     pub(super) fn is_secret(&self, name: &[u8]) -> bool {
         let begins = |byte: &u8| self.begins[usize::from(byte.to_ascii_lowercase())];
         // One that begins with what does not matter is looked at whole.
-        if !matches!(name.first(), None | Some(b'_' | b'-')) && !name.first().is_some_and(begins) {
+        let told = !matches!(name.first(), None | Some(b'_' | b'-'));
+        if told && !name.first().is_some_and(begins) {
             return false;
         }
+        let first = name.first().map(u8::to_ascii_lowercase);
         self.members.iter().any(|member| {
+            if told && member.first().copied() != first {
+                return false;
+            }
             let mut ours = member.iter();
             name.len() >= member.len()
                 && folding(name).all(|byte| ours.next() == Some(&byte))

@@ -99,5 +99,5 @@ proptest! {
 
 #[test]
 fn a_note_is_small() {
-    assert!(NOTE <= 8, "{NOTE}");
+    assert_eq!(NOTE, 8);
 }
