@@ -16,7 +16,7 @@ mod strip;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -66,10 +66,10 @@ pub(crate) struct Tape {
 
 /// How long a session that ends waits for a write that is under way.
 const LAST_WAIT: Duration = Duration::from_millis(100);
-/// How long a Recorder that has much to do waits for more before it lets itself be woken again, and how long it goes
-/// on so: what asks it to stop waits meanwhile.
+/// How long a Recorder that has much to do waits for more before it lets itself be woken again, and how often it does:
+/// what asks it to stop waits meanwhile.
 const PAUSE: Duration = Duration::from_millis(1);
-const AWAKE: Duration = Duration::from_millis(50);
+const PAUSES: u32 = 50;
 
 impl Tape {
     /// An empty tape of the session that `reporter` tells of. The file is opened by the first flush.
@@ -145,7 +145,7 @@ impl Tape {
     /// Writes what waits, and for a while what comes if it is much: waking the Recorder costs whoever brings frames more
     /// than handing them over.
     pub(crate) fn keep_up(&self) {
-        let began = Instant::now();
+        let mut pauses = 0;
         self.asked.store(true, Ordering::Release);
         loop {
             let Some(lines) = self.drain(&mut lock(&self.disk)) else {
@@ -156,10 +156,11 @@ impl Tape {
                 continue;
             }
             let much = lines >= self.record.flush_at as u64;
-            if !much || self.ending.load(Ordering::Acquire) || began.elapsed() >= AWAKE {
+            if !much || self.ending.load(Ordering::Acquire) || pauses == PAUSES {
                 break;
             }
             std::thread::sleep(PAUSE);
+            pauses += 1;
         }
         self.asked.store(false, Ordering::Release);
         // Who brought them meanwhile woke nobody.
