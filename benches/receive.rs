@@ -202,16 +202,20 @@ fn channels(messages: usize, rounds: usize) {
     }
 }
 
-/// What a recording costs, over the same session without one.
+/// What a recording costs, over the same session without one. The bar is that of a recording with room for all that may
+/// wait: one that leaves frames out writes less. How many that are by default is told beside it.
 fn recorder(messages: usize, rounds: usize) {
     let setting = Setting::One;
     let port = Sender::start(Load::ticks(200, messages), setting).port;
     let wire = WIRES[0].1;
     let title = format!("receive 200 B, what a recording costs, {setting}");
-    let race = Race::new(title, COLUMNS)
-        .with("ours", move || ours::raw(port, wire, messages, 200))
+    let race = Race::new(title, ours::RECORDING)
+        .with("ours", move || ours::plain(port, wire, messages, 200))
         .with("ours, recorded", move || {
-            ours::recorded(port, wire, messages, 200)
+            ours::recorded(port, wire, messages, 200, true)
+        })
+        .with("ours, recorded, default bounds", move || {
+            ours::recorded(port, wire, messages, 200, false)
         });
     let outcome = setting.run(move |runtime| race.run(runtime, rounds));
     let bar = format!("receive_recorder_{setting}");

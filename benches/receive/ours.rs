@@ -33,19 +33,48 @@ pub(crate) async fn raw_tls(
     consume(session, messages, size).await
 }
 
-/// The same, with every frame written to a file.
+/// The columns of [`plain`] and [`recorded`].
+pub(crate) const RECORDING: &[&str] = &["msg/s", "msg/s in the file", "left out"];
+
+/// [`raw`], with as many figures as [`recorded`].
+pub(crate) async fn plain(port: u16, wire: WireBackend, messages: usize, size: usize) -> Vec<f64> {
+    let session = connect(config(port, wire)).await;
+    let rate = receive(&session, messages, size).await.rate(messages);
+    session.shutdown().await;
+    vec![rate, rate, 0.0]
+}
+
+/// The same, with every frame written to a file, by the recording's own bounds or by bounds within which all of the load
+/// may wait. How fast the consumer has it, how fast the file has what was not left out, and how much was.
 pub(crate) async fn recorded(
     port: u16,
     wire: WireBackend,
     messages: usize,
     size: usize,
+    roomy: bool,
 ) -> Vec<f64> {
     let path = std::env::temp_dir().join(format!("mainstay-bench-{}.tape", std::process::id()));
-    let session = connect(config(port, wire).record(Record::to(&path))).await;
-    let figures = consume(session, messages, size).await;
+    let mut record = Record::to(&path);
+    if roomy {
+        // With room for what is not a tick, and for what is known of each.
+        record = record.bounds(2 * messages, 2 * messages * (size + 256));
+    }
+    let session = connect(config(port, wire).record(record)).await;
+    let began = Instant::now();
+    let took = receive(&session, messages, size).await;
+    let written = session.flush_recording().await.expect("a recording");
+    let until_written = Took(began.elapsed());
+    session.shutdown().await;
+    assert!(written.errors == 0 && written.entries + written.dropped > messages as u64);
+    assert!(!roomy || written.dropped == 0, "{written:?}");
     // The next round writes it anew; a file that cannot be removed is the system's to remove.
     let _ = std::fs::remove_file(&path);
-    figures
+    let kept = messages.saturating_sub(written.dropped as usize);
+    vec![
+        took.rate(messages),
+        until_written.rate(kept),
+        written.dropped as f64,
+    ]
 }
 
 /// The same, with all that it tells sent to a collector on this machine. On one thread, whose subscriber this sets.
@@ -73,6 +102,21 @@ pub(crate) async fn watched(
 }
 
 async fn consume(session: Session, messages: usize, size: usize) -> Vec<f64> {
+    let took = receive(&session, messages, size).await;
+    session.shutdown().await;
+    vec![took.rate(messages)]
+}
+
+/// How long something took.
+struct Took(Duration);
+
+impl Took {
+    fn rate(&self, messages: usize) -> f64 {
+        messages as f64 / self.0.as_secs_f64()
+    }
+}
+
+async fn receive(session: &Session, messages: usize, size: usize) -> Took {
     let channel = Channel::<Frame>::new(CHANNEL);
     let mut ticks = session
         .subscribe_with(channel, lossless())
@@ -92,9 +136,7 @@ async fn consume(session: Session, messages: usize, size: usize) -> Vec<f64> {
     }
     let took = began.elapsed();
     assert_eq!(bytes, messages * size);
-    drop(ticks);
-    session.shutdown().await;
-    vec![messages as f64 / took.as_secs_f64()]
+    Took(took)
 }
 
 impl Message for Envelope {

@@ -114,7 +114,10 @@ impl Outcome {
             for (column, label) in self.columns.iter().enumerate() {
                 let figures = sorted(self.figures[contender][column].iter().copied());
                 print!("  {:>12} {label}", pretty(median(&figures)));
-                if let Some(ratios) = self.ratios(name, &self.names[0], column) {
+                let ratios = self.ratios(name, &self.names[0], column);
+                // There is none over nothing.
+                let ratios = ratios.filter(|all| all.iter().all(|one| one.is_finite()));
+                if let Some(ratios) = ratios {
                     let (low, high) = (ratios[0], ratios[ratios.len() - 1]);
                     print!("  {:>6.3} ({low:.3} to {high:.3})", median(&ratios));
                 }

@@ -22,16 +22,20 @@
 //! file holds makes the parser panic; an error quotes no payload. The wall clock comes in as an argument.
 
 mod line;
+mod lines;
 mod metadata;
 mod redaction;
+mod scribe;
 mod timestamp;
 
 use std::time::SystemTime;
 
 use crate::error::{self, Category, Recovery, explained, told_with_causes};
 use crate::frame::Frame;
+pub(crate) use lines::Lines;
 pub use metadata::Metadata;
 pub use redaction::{Confidence, DEFAULT_MEMBERS, REDACTED, Redaction};
+pub(crate) use scribe::Scribe;
 
 /// Which way a frame went, seen from the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -128,9 +128,7 @@ impl Secrets {
                 Cow::Borrowed(_) => bytes,
                 Cow::Owned(cleaned) => cleaned.into(),
             },
-            Err(_) if self.forms.iter().any(|form| holds(&bytes, form)) => {
-                Bytes::from_static(REDACTED.as_bytes())
-            }
+            Err(_) if self.may_be_in(&bytes) => Bytes::from_static(REDACTED.as_bytes()),
             Err(_) => bytes,
         }
     }
@@ -152,6 +150,12 @@ impl Secrets {
             }
             Frame::Close(None) => Frame::Close(None),
         }
+    }
+
+    /// Whether one may be in these bytes, which may be many payloads; where none is, cleaning changes nothing.
+    #[must_use]
+    pub fn may_be_in(&self, bytes: &[u8]) -> bool {
+        self.forms.iter().any(|form| holds(bytes, form))
     }
 
     /// Whether there is nothing to be taken out of anything.

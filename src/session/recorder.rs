@@ -4,7 +4,8 @@
 //! restarted at any time, and the session goes on.
 //!
 //! Invariants: it writes on a thread for blocking work, never on a worker of the runtime; it is woken at
-//! most once for what it has yet to do; a new one finds what its predecessor left.
+//! most once for what it has yet to do, and not while there is much to do anyway; a new one finds what its predecessor
+//! left.
 
 use std::sync::Arc;
 
@@ -88,7 +89,7 @@ impl Actor for Recorder {
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            RecorderMessage::Flush => flush(&state.tape).await,
+            RecorderMessage::Flush => write(&state.tape, |tape| tape.keep_up()).await,
             #[cfg(feature = "testing")]
             RecorderMessage::Crash => panic!("the recorder was told to panic"),
         }
@@ -99,13 +100,13 @@ impl Actor for Recorder {
         _myself: ActorRef<Self::Msg>,
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        flush(&state.tape).await
+        write(&state.tape, |tape| tape.flush()).await
     }
 }
 
-async fn flush(tape: &Arc<Tape>) -> Result<(), ActorProcessingErr> {
+async fn write(tape: &Arc<Tape>, how: fn(&Tape)) -> Result<(), ActorProcessingErr> {
     let tape = Arc::clone(tape);
-    tokio::task::spawn_blocking(move || tape.flush())
+    tokio::task::spawn_blocking(move || how(&tape))
         .await
         .map_err(|error| Box::new(FlushFailed(error.to_string())).into())
 }

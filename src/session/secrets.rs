@@ -72,6 +72,11 @@ impl Known {
         }
     }
 
+    /// Whether something secret may be in these bytes, which may be many payloads.
+    pub(crate) fn may_be_in(&self, bytes: &[u8]) -> bool {
+        self.0.load().may_be_in(bytes)
+    }
+
     /// A frame on its way to a log or a recording.
     pub(crate) fn clean_frame(&self, frame: Frame) -> Frame {
         let secrets = self.0.load();

@@ -3,18 +3,18 @@
 //! Apart from the connection because only a recorded session has one, and because it alone knows which
 //! answers belong to requests that bear credentials.
 //!
-//! Invariants: frames are shared, never copied; one lock for a turn of the connection's loop, none for a
-//! frame; an answer to a confidential request is confidential, whatever else has been shed meanwhile.
+//! Invariants: one lock and one look at the clock for a turn of the connection's loop, none for a frame; a frame that is
+//! taken down keeps nothing alive of what it was read into, unless it is long; an answer to a confidential request is
+//! confidential, whatever else has been shed meanwhile.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::clock;
-use super::tape::{Taken, Tape};
+use super::tape::{Strip, Tape};
 use crate::frame::Frame;
 use crate::platform::Platform;
 use crate::protocol::call::Call;
@@ -26,9 +26,9 @@ use crate::protocol::recording::{Confidence, Direction, Entry, Mark};
 pub(crate) struct Tap {
     tape: Arc<Tape>,
     /// What this turn has brought so far.
-    taken: Vec<Taken>,
-    /// When this turn began.
-    now: Option<SystemTime>,
+    strip: Strip,
+    /// Whether the strip knows when this turn began.
+    timed: bool,
     /// Requests whose answers are more than a user's data, by id.
     answers: HashMap<u64, (Option<Mark>, Confidence)>,
 }
@@ -38,12 +38,12 @@ impl Tap {
     pub(crate) fn open(tape: &Arc<Tape>, epoch: Epoch) -> Self {
         let mut tap = Self {
             tape: Arc::clone(tape),
-            taken: Vec::new(),
-            now: None,
+            strip: Strip::default(),
+            timed: false,
             answers: HashMap::new(),
         };
         let opened = Entry::opened(clock::wall(), epoch.as_u64());
-        tap.taken.push((opened, Confidence::Open));
+        tap.strip.hold(opened, Confidence::Open);
         tap
     }
 
@@ -129,9 +129,9 @@ impl Tap {
 
     /// The turn is over.
     pub(crate) fn hand_over(&mut self) {
-        self.now = None;
-        if !self.taken.is_empty() {
-            self.tape.push(&mut self.taken);
+        self.timed = false;
+        if !self.strip.is_empty() {
+            self.tape.push(&mut self.strip);
         }
     }
 
@@ -142,9 +142,10 @@ impl Tap {
         mark: Option<Mark>,
         confidence: Confidence,
     ) {
-        let now = *self.now.get_or_insert_with(clock::wall);
-        let entry = Entry::new(now, direction, frame.clone()).marked(mark);
-        self.taken.push((entry, confidence));
+        if !std::mem::replace(&mut self.timed, true) {
+            self.strip.at(clock::wall());
+        }
+        self.strip.push(direction, frame, mark, confidence);
     }
 
     fn is_secret(&self, platform: &dyn Platform, method: &str) -> bool {

@@ -4,28 +4,30 @@
 //! wait to be written outlive the actor that writes them, and what a closing connection still says after
 //! the Recorder was stopped is written all the same.
 //!
-//! Invariants: the queue has a bound in entries and in bytes; who brings frames never waits for the disk;
-//! what is left out stands in the file as a line that says how much; whoever drains takes a few entries
-//! at a time, so that a panic costs no more than those; the last owner's drop writes the rest.
+//! Invariants: the queue has a bound in entries and in bytes; who brings frames never waits for the disk, and hands
+//! over what a turn brought as one; what is left out stands in the file as a line that says how much; whoever drains
+//! goes on behind the entry at which another has panicked, and that one is counted; the last owner's drop writes the
+//! rest.
 
-use std::collections::VecDeque;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::Path;
+mod disk;
+mod queue;
+mod strip;
+
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use serde::Serialize;
 
 use super::reporter::Reporter;
 use super::secrets::Known;
 use crate::config::Record;
-use crate::frame::Frame;
-use crate::protocol::recording::{
-    Confidence, DEFAULT_MEMBERS, Direction, Entry, Recorded, Redaction,
-};
+use crate::protocol::recording::{DEFAULT_MEMBERS, Recorded, Redaction};
 use crate::telemetry::TelemetryEvent;
+use disk::{Disk, LARGE};
+use queue::Queue;
+pub(crate) use strip::Strip;
 
 /// What a session's recording has come to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -40,9 +42,6 @@ pub struct RecordingStatistics {
     /// Times that the disk refused.
     pub errors: u64,
 }
-
-/// An entry as it was taken, before redaction.
-pub(crate) type Taken = (Entry, Confidence);
 
 /// See the module's documentation.
 pub(crate) struct Tape {
@@ -65,64 +64,12 @@ pub(crate) struct Tape {
     errors: AtomicU64,
 }
 
-#[derive(Debug, Default)]
-struct Queue {
-    entries: VecDeque<Taken>,
-    bytes: usize,
-    lost: Option<Lost>,
-}
-
-/// What was left out since the last entry that was let in.
-#[derive(Debug)]
-struct Lost {
-    since: SystemTime,
-    inbound: u64,
-    outbound: u64,
-}
-
-impl Lost {
-    /// All of these, those included that they tell of.
-    fn of(taken: &[Taken]) -> Option<Self> {
-        let (first, _) = taken.first()?;
-        let mut lost = Self {
-            since: first.at,
-            inbound: 0,
-            outbound: 0,
-        };
-        for (entry, _) in taken {
-            match (&entry.recorded, entry.direction) {
-                (Recorded::Dropped { inbound, outbound }, _) => {
-                    lost.inbound += inbound;
-                    lost.outbound += outbound;
-                }
-                (Recorded::Frame(_), Direction::In) => lost.inbound += 1,
-                (Recorded::Frame(_), Direction::Out) => lost.outbound += 1,
-                (Recorded::Opened { .. }, _) => {}
-            }
-        }
-        (lost.inbound + lost.outbound > 0).then_some(lost)
-    }
-}
-
-#[derive(Debug, Default)]
-struct Disk {
-    /// `None` before the first write and after one that failed.
-    file: Option<File>,
-    /// Whether the file has been opened before: then it is never emptied again.
-    opened: bool,
-    /// Whether the last write broke off, perhaps in the middle of a line; also one of an earlier process.
-    broken: bool,
-    /// Whether the last use of the file was refused, and that has been said.
-    complained: bool,
-    lines: Vec<u8>,
-}
-
-/// What an entry weighs beside its payload.
-const OVERHEAD: usize = 128;
-/// Entries taken from the queue at a time.
-const AT_A_TIME: usize = 100;
 /// How long a session that ends waits for a write that is under way.
 const LAST_WAIT: Duration = Duration::from_millis(100);
+/// How long a Recorder that has much to do waits for more before it lets itself be woken again, and how often it does:
+/// what asks it to stop waits meanwhile.
+const PAUSE: Duration = Duration::from_millis(1);
+const PAUSES: u32 = 50;
 
 impl Tape {
     /// An empty tape of the session that `reporter` tells of. The file is opened by the first flush.
@@ -162,21 +109,17 @@ impl Tape {
         &self.record
     }
 
-    /// Queues entries, leaves out those for which there is no room, and wakes the Recorder when there are
-    /// enough to be written.
-    pub(crate) fn push(&self, taken: &mut Vec<Taken>) {
-        let mut dropped = 0;
-        let enough = {
+    /// Takes a strip in exchange for an empty one, leaves out what there is no room for, and wakes the Recorder when
+    /// there is enough to be written.
+    pub(crate) fn push(&self, strip: &mut Strip) {
+        let (dropped, waiting) = {
             let mut queue = lock(&self.queue);
-            for (entry, confidence) in taken.drain(..) {
-                dropped += u64::from(!queue.push(entry, confidence, &self.record));
-            }
-            queue.entries.len() >= self.record.flush_at
+            (queue.push(strip, &self.record), queue.entries())
         };
         if dropped > 0 {
             self.dropped.fetch_add(dropped, Ordering::Relaxed);
         }
-        if enough {
+        if waiting >= self.record.flush_at {
             self.ask();
         }
     }
@@ -195,13 +138,40 @@ impl Tape {
 
     /// Writes what waits. Blocks for as long as the disk takes.
     pub(crate) fn flush(&self) {
+        self.asked.store(false, Ordering::Release);
+        while self.drain(&mut lock(&self.disk)).is_some() && self.is_left_with_the_rest() {}
+    }
+
+    /// Writes what waits, and for a while what comes if it is much: waking the Recorder costs whoever brings frames more
+    /// than handing them over.
+    pub(crate) fn keep_up(&self) {
+        let mut pauses = 0;
+        self.asked.store(true, Ordering::Release);
         loop {
-            let written = self.drain(&mut lock(&self.disk));
-            // Who found the disk taken when the session ended left the rest to us.
-            if !written || !self.ending.load(Ordering::Acquire) || lock(&self.queue).is_empty() {
+            let Some(lines) = self.drain(&mut lock(&self.disk)) else {
+                self.asked.store(false, Ordering::Release);
                 return;
+            };
+            if self.is_left_with_the_rest() {
+                continue;
             }
+            let much = lines >= self.record.flush_at as u64;
+            if !much || self.ending.load(Ordering::Acquire) || pauses == PAUSES {
+                break;
+            }
+            std::thread::sleep(PAUSE);
+            pauses += 1;
         }
+        self.asked.store(false, Ordering::Release);
+        // Who brought them meanwhile woke nobody.
+        if lock(&self.queue).entries() >= self.record.flush_at {
+            self.ask();
+        }
+    }
+
+    /// Whether who ended the session found the disk taken, and left the rest to whoever had it.
+    fn is_left_with_the_rest(&self) -> bool {
+        self.ending.load(Ordering::Acquire) && !lock(&self.queue).is_empty()
     }
 
     /// The session is over: writes what waits, without waiting long for a disk that does not answer.
@@ -239,59 +209,107 @@ impl Tape {
         }
     }
 
-    /// Writes what waits. Whether the disk took it.
-    fn drain(&self, disk: &mut Disk) -> bool {
-        self.asked.store(false, Ordering::Release);
+    /// Writes what waits. How many lines that were; `None` if the disk refused them.
+    fn drain(&self, disk: &mut Disk) -> Option<u64> {
         if let Err(error) = disk.open(&self.record) {
             // What waits goes on waiting, up to its bound, for a disk that comes back.
             self.refused(disk, "open", &error);
-            return false;
+            return None;
         }
-        let mut wrote = false;
+        if disk.give_up_begun() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        disk.say_lost();
+        let mut lines = 0;
         loop {
-            let taken = lock(&self.queue).take();
-            if taken.is_empty() {
-                break;
+            if disk.strip.is_read() {
+                disk.strip.clear();
+                if !lock(&self.queue).take(&mut disk.strip) {
+                    break;
+                }
             }
-            let count = taken.len() as u64;
-            let frames = taken.iter().filter(|(entry, _)| entry.frame().is_some());
-            let frames = frames.count() as u64;
-            let lost = Lost::of(&taken);
-            for (mut entry, confidence) in taken {
-                if let Recorded::Frame(frame) = entry.recorded {
-                    let frame = self.redaction.apply(frame, confidence);
-                    entry.recorded = Recorded::Frame(match &self.secrets {
-                        Some(secrets) => secrets.clean_frame(frame),
-                        None => frame,
-                    });
-                }
-                entry.write_to(&mut disk.lines);
-                disk.lines.push(b'\n');
-            }
-            match disk.write() {
-                Ok(bytes) => {
-                    wrote = true;
-                    self.entries.fetch_add(count, Ordering::Relaxed);
-                    self.bytes.fetch_add(bytes, Ordering::Relaxed);
-                }
-                Err(error) => {
-                    self.dropped.fetch_add(frames, Ordering::Relaxed);
-                    lock(&self.queue).put_lost(lost);
-                    self.refused(disk, "write", &error);
-                    return false;
-                }
+            self.lay_down(disk);
+            if disk.lines.len() >= LARGE {
+                lines += self.write(disk)?;
             }
         }
-        if wrote
+        if !disk.lines.is_empty() {
+            lines += self.write(disk)?;
+        }
+        if lines > 0
             && self.record.durable
             && let Some(file) = &disk.file
             && let Err(error) = file.sync_data()
         {
             self.refused(disk, "sync", &error);
-            return false;
+            return None;
+        }
+        if disk.rests(lines == 0) {
+            lock(&self.queue).rest();
         }
         disk.complained = false;
-        true
+        Some(lines)
+    }
+
+    /// Makes entries into lines, until there are enough of them to be written.
+    fn lay_down(&self, disk: &mut Disk) {
+        let plain = self.is_plain(disk.strip.bytes());
+        while disk.lines.len() < LARGE {
+            let Disk { strip, lines, .. } = disk;
+            let Some(noted) = strip.next() else {
+                return;
+            };
+            let (at, note) = (noted.at, noted.note);
+            if plain
+                && let Some(text) = noted.open_text()
+                && disk.scribe.text(
+                    &self.redaction,
+                    (at, note.direction),
+                    note.mark,
+                    text,
+                    lines,
+                )
+            {
+                disk.inside.add(at, note.direction);
+                continue;
+            }
+            disk.begun = Some((at, note.direction));
+            let mut entry = noted.into_entry();
+            if let Recorded::Frame(frame) = entry.recorded {
+                let frame = self.redaction.apply(frame, note.confidence);
+                entry.recorded = Recorded::Frame(match &self.secrets {
+                    Some(secrets) => secrets.clean_frame(frame),
+                    None => frame,
+                });
+            }
+            disk.append(&entry);
+            disk.begun = None;
+        }
+    }
+
+    /// Whether nothing that is taken out wherever it appears is in these payloads.
+    fn is_plain(&self, payloads: &[u8]) -> bool {
+        let secrets = self.secrets.as_ref();
+        !self.redaction.has_text_in(payloads)
+            && !secrets.is_some_and(|secrets| secrets.may_be_in(payloads))
+    }
+
+    /// Writes the lines that there are. How many; `None` if the disk refused them.
+    fn write(&self, disk: &mut Disk) -> Option<u64> {
+        let inside = std::mem::take(&mut disk.inside);
+        match disk.write() {
+            Ok(bytes) => {
+                self.entries.fetch_add(inside.entries, Ordering::Relaxed);
+                self.bytes.fetch_add(bytes, Ordering::Relaxed);
+                Some(inside.entries)
+            }
+            Err(error) => {
+                self.dropped.fetch_add(inside.frames, Ordering::Relaxed);
+                disk.lost = inside.lost.filter(|lost| lost.count() > 0);
+                self.refused(disk, "write", &error);
+                None
+            }
+        }
     }
 
     /// Said once for each series of refusals.
@@ -321,136 +339,6 @@ impl std::fmt::Debug for Tape {
             .field("statistics", &self.statistics())
             .finish_non_exhaustive()
     }
-}
-
-impl Queue {
-    /// Whether there was room.
-    fn push(&mut self, entry: Entry, confidence: Confidence, bounds: &Record) -> bool {
-        let weight = weight(&entry);
-        // One that is larger than the bound is let in alone.
-        let heavy = self.bytes.saturating_add(weight) > bounds.max_bytes && self.bytes > 0;
-        if heavy || self.entries.len() >= bounds.capacity {
-            let lost = self.lost.get_or_insert(Lost {
-                since: entry.at,
-                inbound: 0,
-                outbound: 0,
-            });
-            match entry.direction {
-                Direction::In => lost.inbound += 1,
-                Direction::Out => lost.outbound += 1,
-            }
-            return false;
-        }
-        self.say_lost();
-        self.bytes += weight;
-        self.entries.push_back((entry, confidence));
-        true
-    }
-
-    fn say_lost(&mut self) {
-        if let Some(lost) = self.lost.take() {
-            let marker = Entry::dropped(lost.since, lost.inbound, lost.outbound);
-            self.entries.push_back((marker, Confidence::Open));
-        }
-    }
-
-    /// The disk has refused what stood before everything that waits.
-    fn put_lost(&mut self, lost: Option<Lost>) {
-        let Some(mut lost) = lost else { return };
-        if let Some((front, _)) = self.entries.front()
-            && let Recorded::Dropped { inbound, outbound } = front.recorded
-        {
-            lost.inbound += inbound;
-            lost.outbound += outbound;
-            self.entries.pop_front();
-        }
-        let marker = Entry::dropped(lost.since, lost.inbound, lost.outbound);
-        self.entries.push_front((marker, Confidence::Open));
-    }
-
-    fn take(&mut self) -> Vec<Taken> {
-        if self.entries.len() < AT_A_TIME {
-            self.say_lost();
-        }
-        let count = self.entries.len().min(AT_A_TIME);
-        let taken: Vec<Taken> = self.entries.drain(..count).collect();
-        let weight: usize = taken.iter().map(|(entry, _)| weight(entry)).sum();
-        self.bytes = self.bytes.saturating_sub(weight);
-        taken
-    }
-
-    fn is_empty(&self) -> bool {
-        self.entries.is_empty() && self.lost.is_none()
-    }
-}
-
-fn weight(entry: &Entry) -> usize {
-    match &entry.recorded {
-        // It was not weighed when it came.
-        Recorded::Dropped { .. } => 0,
-        Recorded::Opened { .. } => OVERHEAD,
-        Recorded::Frame(Frame::Close(Some((_, reason)))) => OVERHEAD + reason.len(),
-        Recorded::Frame(frame) => OVERHEAD + frame.payload().len(),
-    }
-}
-
-impl Disk {
-    fn open(&mut self, record: &Record) -> io::Result<()> {
-        if self.file.is_some() {
-            return Ok(());
-        }
-        let mut options = OpenOptions::new();
-        options.create(true);
-        match record.append || self.opened {
-            true => options.append(true),
-            false => options.write(true).truncate(true),
-        };
-        let file = options.open(&record.path)?;
-        if !self.opened && record.append {
-            self.broken = breaks_off(&record.path, &file);
-        }
-        self.file = Some(file);
-        self.opened = true;
-        Ok(())
-    }
-
-    /// Writes the lines and forgets them.
-    fn write(&mut self) -> io::Result<u64> {
-        let lines = std::mem::take(&mut self.lines);
-        let Some(file) = &mut self.file else {
-            return Err(io::ErrorKind::NotConnected.into());
-        };
-        if self.broken {
-            // Ends the line in which the last write broke off; a blank line means nothing.
-            file.write_all(b"\n")?;
-        }
-        self.broken = true;
-        file.write_all(&lines)?;
-        self.broken = false;
-        let written = lines.len() as u64;
-        self.lines = lines;
-        self.lines.clear();
-        // One large message does not keep its memory.
-        self.lines.shrink_to(1 << 20);
-        Ok(written)
-    }
-}
-
-/// Whether a recording ends in the middle of a line: whoever wrote it was killed. One that cannot be read may.
-fn breaks_off(path: &Path, file: &File) -> bool {
-    let Ok(metadata) = file.metadata() else {
-        return true;
-    };
-    if !metadata.is_file() || metadata.len() == 0 {
-        return false;
-    }
-    let last = File::open(path).and_then(|mut file| {
-        let mut last = [0];
-        file.seek(SeekFrom::End(-1))?;
-        file.read_exact(&mut last)?;
-        Ok(last)
-    });
-    last.map_or(true, |last| last != *b"\n")
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

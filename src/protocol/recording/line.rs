@@ -210,7 +210,7 @@ fn cut(raw: Option<&RawValue>) -> String {
     found
 }
 
-fn direction(direction: Direction) -> &'static str {
+pub(super) fn direction(direction: Direction) -> &'static str {
     match direction {
         Direction::In => "in",
         Direction::Out => "out",

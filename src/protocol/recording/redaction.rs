@@ -134,8 +134,7 @@ impl Redaction {
         if let Ok(text) = std::str::from_utf8(&bytes) {
             return self.text(text, confidence).map_or(bytes, Bytes::from);
         }
-        let holds = |text: &String| memchr::memmem::find(&bytes, text.as_bytes()).is_some();
-        if confidence != Confidence::Open || self.texts.iter().any(holds) {
+        if confidence != Confidence::Open || self.has_text_in(&bytes) {
             return Bytes::from_static(REDACTED.as_bytes());
         }
         bytes
@@ -187,13 +186,26 @@ impl Redaction {
         false
     }
 
-    fn is_secret(&self, name: &[u8]) -> bool {
+    /// Whether a text that is taken out wherever it appears is in these bytes, which may be many payloads.
+    pub(crate) fn has_text_in(&self, bytes: &[u8]) -> bool {
+        let is_in = |text: &String| memchr::memmem::find(bytes, text.as_bytes()).is_some();
+        self.texts.iter().any(is_in)
+    }
+
+    /// Whether a member of this name loses its value.
+    #[inline]
+    pub(super) fn is_secret(&self, name: &[u8]) -> bool {
         let begins = |byte: &u8| self.begins[usize::from(byte.to_ascii_lowercase())];
         // One that begins with what does not matter is looked at whole.
-        if !matches!(name.first(), None | Some(b'_' | b'-')) && !name.first().is_some_and(begins) {
+        let told = !matches!(name.first(), None | Some(b'_' | b'-'));
+        if told && !name.first().is_some_and(begins) {
             return false;
         }
+        let first = name.first().map(u8::to_ascii_lowercase);
         self.members.iter().any(|member| {
+            if told && member.first().copied() != first {
+                return false;
+            }
             let mut ours = member.iter();
             name.len() >= member.len()
                 && folding(name).all(|byte| ours.next() == Some(&byte))

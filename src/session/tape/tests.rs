@@ -6,7 +6,8 @@ use std::time::UNIX_EPOCH;
 
 use super::super::reporter::Reporter;
 use super::*;
-use crate::protocol::recording::Metadata;
+use crate::frame::Frame;
+use crate::protocol::recording::{Confidence, Direction, Entry, Metadata};
 
 /// A path of this test's own; what an earlier run left there is removed.
 fn path(test: &str) -> PathBuf {
@@ -16,14 +17,14 @@ fn path(test: &str) -> PathBuf {
     folder.join("session.jsonl")
 }
 
-fn taken(numbers: std::ops::Range<u64>) -> Vec<Taken> {
-    numbers
-        .map(|number| {
-            let at = UNIX_EPOCH + Duration::from_micros(number);
-            let entry = Entry::new(at, Direction::In, Frame::text(number.to_string()));
-            (entry, Confidence::Open)
-        })
-        .collect()
+fn taken(numbers: std::ops::Range<u64>) -> Strip {
+    let mut strip = Strip::default();
+    for number in numbers {
+        strip.at(UNIX_EPOCH + Duration::from_micros(number));
+        let frame = Frame::text(number.to_string());
+        strip.push(Direction::In, &frame, None, Confidence::Open);
+    }
+    strip
 }
 
 fn lines(path: &PathBuf) -> Vec<String> {
@@ -87,11 +88,11 @@ fn a_full_queue_is_one_of_too_many_bytes_too_but_one_large_frame_is_let_in() {
         None,
     );
     let large = || {
+        let mut strip = Strip::default();
+        strip.at(UNIX_EPOCH);
         let frame = Frame::text("x".repeat(5000));
-        vec![(
-            Entry::new(UNIX_EPOCH, Direction::Out, frame),
-            Confidence::Open,
-        )]
+        strip.push(Direction::Out, &frame, None, Confidence::Open);
+        strip
     };
     tape.push(&mut large());
     tape.push(&mut large());
@@ -241,4 +242,65 @@ fn a_panic_in_the_middle_of_a_turn_costs_nothing_that_was_pushed() {
     assert!(panicked.join().is_err());
     drop(tape);
     assert_eq!(lines(&path).len(), 5);
+}
+
+#[test]
+fn the_entry_at_which_somebody_panicked_is_counted_and_what_is_behind_it_is_written() {
+    let path = path("begun");
+    let tape = Tape::new(Reporter::new("s", Vec::new()), Record::to(&path), None);
+    tape.push(&mut taken(0..5));
+    let held = Arc::clone(&tape);
+    let panicked = std::thread::spawn(move || {
+        let mut disk = lock(&held.disk);
+        assert!(lock(&held.queue).take(&mut disk.strip));
+        let noted = disk.strip.next().unwrap();
+        let begun = (noted.at, noted.note.direction);
+        disk.begun = Some(begun);
+        disk.line.extend_from_slice(b"half a line");
+        panic!("at the first of five");
+    });
+    assert!(panicked.join().is_err());
+    tape.flush();
+    let expected = Entry::dropped(UNIX_EPOCH, 1, 0);
+    assert_eq!(Entry::parse(&lines(&path)[0]).unwrap(), expected);
+    assert_eq!(texts(&path), ["1", "2", "3", "4"]);
+    assert_eq!(tape.statistics().dropped, 1);
+}
+
+#[test]
+fn what_is_being_written_counts_in_the_bounds() {
+    let path = path("hand");
+    let tape = Tape::new(
+        Reporter::new("s", Vec::new()),
+        Record::to(&path).flush_at(1).bounds(10, 1 << 20),
+        None,
+    );
+    tape.push(&mut taken(0..10));
+    let mut disk = lock(&tape.disk);
+    assert!(lock(&tape.queue).take(&mut disk.strip));
+    tape.push(&mut taken(10..12));
+    drop(disk);
+    tape.flush();
+    assert_eq!(texts(&path).len(), 10);
+    assert_eq!(tape.statistics().dropped, 2);
+}
+
+#[test]
+fn who_keeps_up_writes_what_comes_and_is_not_woken_for_it() {
+    let path = path("pace");
+    let tape = Tape::new(
+        Reporter::new("s", Vec::new()),
+        Record::to(&path).flush_at(10),
+        None,
+    );
+    let woken = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&woken);
+    tape.on_wake(move || count.fetch_add(1, Ordering::SeqCst) < usize::MAX);
+    tape.push(&mut taken(0..10));
+    tape.keep_up();
+    assert_eq!(texts(&path).len(), 10);
+    assert_eq!(woken.load(Ordering::SeqCst), 1);
+    // Nobody is awake any more.
+    tape.push(&mut taken(10..20));
+    assert_eq!(woken.load(Ordering::SeqCst), 2);
 }
