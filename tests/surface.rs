@@ -13,6 +13,8 @@ mod given_up;
 mod hand_over;
 #[path = "surface/many.rs"]
 mod many;
+#[path = "surface/stalled.rs"]
+mod stalled;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

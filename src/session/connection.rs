@@ -259,10 +259,16 @@ impl<W: Wire> Connection<W> {
         if let Err(reason) = self.poll_write(cx) {
             return Poll::Ready(Turn::Over(self.true_reason(reason)));
         }
-        self.poll_overdue(cx);
         if let Some(reason) = self.poll_deadlines(cx) {
             return Poll::Ready(Turn::Over(reason));
         }
+        let turn = self.poll_read(cx);
+        // Behind the reading: when the program stood still past a deadline, an answer that is here is in time.
+        self.poll_overdue(cx);
+        turn
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
         if self.poll_waiting(cx).is_pending() {
             return Poll::Pending;
         }
