@@ -101,10 +101,14 @@ impl Session {
 
     /// The line of the live connection, if the session is live now.
     pub(crate) fn line_at_once(&self) -> Option<Arc<Line>> {
-        let plane = &self.shared.plane;
-        let epoch = plane.live_epoch()?;
+        let line = self.shared.plane.borrow_line();
+        self.if_live(line.as_ref()).cloned()
+    }
+
+    /// `line`, if the session is live on it now.
+    pub(crate) fn if_live<'l>(&self, line: Option<&'l Arc<Line>>) -> Option<&'l Arc<Line>> {
+        let epoch = self.shared.plane.live_epoch()?;
         // A line that has closed may have to wait until the state says so.
-        let line = plane.line()?;
-        (line.epoch == epoch && !line.sender.is_closed()).then_some(line)
+        line.filter(|line| line.epoch == epoch && !line.sender.is_closed())
     }
 }

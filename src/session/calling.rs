@@ -82,10 +82,11 @@ impl<'a> Step<'a> {
             Ok(Self::Later(Box::pin(asked)))
         };
         let plane = &session.shared.plane;
-        if plane.limiter.is_some() {
+        if plane.limiter.is_some() || !session.is_free_to_ask() {
             return later(call);
         }
-        let Some(line) = session.line_in_turn() else {
+        let line = plane.borrow_line();
+        let Some(line) = session.if_live(line.as_ref()) else {
             return later(call);
         };
         let method = call.name();
@@ -117,7 +118,10 @@ impl<'a> Step<'a> {
 
 impl Asked<'_> {
     fn poll(&mut self, session: &Session, limit: Duration, cx: &mut Context<'_>) -> Poll<Outcome> {
-        let fate = ready!(self.reply.poll_fate(cx));
+        let fate = match ready!(self.reply.poll_answer(cx)) {
+            Ok(answer) => return Poll::Ready(session.read(&self.method, &answer)),
+            Err(fate) => fate,
+        };
         let (plane, id) = (&session.shared.plane, self.reply.id());
         Poll::Ready(match outcome(plane, &self.method, fate, id, limit) {
             Ok(Some((answer, _))) => session.read(&self.method, &answer),

@@ -273,9 +273,13 @@ impl Session {
 
     /// The line of the live connection, if the session is live now, takes something new, and nobody waits for it.
     pub(crate) fn line_in_turn(&self) -> Option<Arc<Line>> {
+        self.is_free_to_ask().then(|| self.line_at_once()).flatten()
+    }
+
+    /// Whether the session takes something new, and nobody waits for it.
+    pub(crate) fn is_free_to_ask(&self) -> bool {
         let plane = &self.shared.plane;
-        let free = plane.outbox.is_idle() && !plane.callers.is_drained();
-        free.then(|| self.line_at_once()).flatten()
+        plane.outbox.is_idle() && !plane.callers.is_drained()
     }
 
     /// The line of the live connection, as soon as there is one; counted as `bytes` while it is waited for.

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwapOption, Guard};
 use tokio::sync::{Semaphore, watch};
 use tracing::Span;
 
@@ -160,6 +160,8 @@ pub(crate) struct Plane {
     /// What the HeartbeatManager has seen of the present connection, or of the last one.
     pub(crate) health: Mutex<HeartbeatHealth>,
     line: ArcSwapOption<Line>,
+    /// The epoch in which the session is live, or 0: what `state` says, without its lock.
+    live_in: AtomicU64,
     /// How the present connection was opened, or the last one.
     handshake: ArcSwapOption<Handshake>,
     /// How far the venue's clock is from ours.
@@ -240,6 +242,7 @@ impl Plane {
             market: Mutex::new(Market::new(config.ladder.closed.clone())),
             health: Mutex::default(),
             line: ArcSwapOption::empty(),
+            live_in: AtomicU64::new(0),
             handshake: ArcSwapOption::empty(),
             venue_time: ArcSwapOption::empty(),
             closed: AtomicU64::new(0),
@@ -282,6 +285,11 @@ impl Plane {
     /// The line of the open connection.
     pub(crate) fn line(&self) -> Option<Arc<Line>> {
         self.line.load_full()
+    }
+
+    /// [`Self::line`] for a moment, without being counted as one who has it.
+    pub(crate) fn borrow_line(&self) -> Guard<Option<Arc<Line>>> {
+        self.line.load()
     }
 
     /// A connection is about to open.
@@ -460,9 +468,9 @@ impl Plane {
 
     /// The connection on which the session is live.
     pub(crate) fn live_epoch(&self) -> Option<Epoch> {
-        match *self.state.borrow() {
-            SessionState::Live { epoch } => Some(epoch),
-            _ => None,
+        match self.live_in.load(Ordering::Acquire) {
+            0 => None,
+            number => Some(Epoch::new(number)),
         }
     }
 
@@ -810,6 +818,11 @@ impl Plane {
 
     /// Takes the step to `state` down. Called where the state is changed, so that the order is the same.
     fn remember(&self, state: &SessionState) {
+        let live_in = match state {
+            SessionState::Live { epoch } => epoch.as_u64(),
+            _ => 0,
+        };
+        self.live_in.store(live_in, Ordering::Release);
         let now = clock::now();
         let mut history = self.lock_history();
         let steps = match state {

@@ -149,9 +149,13 @@ impl Progress {
         if matches!(*told, Told::Fate(_) | Told::Gone) {
             return;
         }
-        let before = std::mem::replace(&mut *told, Told::Fate(fate));
+        let waker = match &mut *told {
+            Told::Waits(waker) => Some(std::mem::replace(waker, Waker::noop().clone())),
+            _ => None,
+        };
+        *told = Told::Fate(fate);
         drop(told);
-        if let Told::Waits(waker) = before {
+        if let Some(waker) = waker {
             waker.wake();
         }
     }
@@ -333,6 +337,21 @@ impl Reply {
             Told::Gone => return Poll::Ready(None),
         }
         Poll::Pending
+    }
+
+    /// The answer, or [`Self::poll_fate`] if it is another. Taken out where it lies: what holds any fate is large.
+    pub(crate) fn poll_answer(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Frame, Option<Fate>>> {
+        let mut told = self.progress.told();
+        if let Told::Fate(Fate::Answered(frame, _)) = &mut *told {
+            let frame = std::mem::replace(frame, Frame::Close(None));
+            *told = Told::Gone;
+            return Poll::Ready(Ok(frame));
+        }
+        drop(told);
+        self.poll_fate(cx).map(Err)
     }
 
     /// Waits for the fate. Cancel safe.
