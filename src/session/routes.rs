@@ -279,7 +279,7 @@ impl Sorter {
     }
 
     /// Puts a frame into a bin. Whether anybody listens; if not, the frame is dropped.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn put(&mut self, place: usize, frame: Frame) -> bool {
         let Some(bin) = self
             .bins

@@ -33,6 +33,7 @@ const SPARE: usize = 64;
 
 impl<W: Wire> Connection<W> {
     /// Puts one frame where it belongs: its channel's bin, its caller, or the HeartbeatManager.
+    #[inline(always)]
     pub(super) fn accept(&mut self, frame: Frame) {
         if self.tally.frames == 0 {
             self.sorter.renew(&self.plane.routes);
@@ -116,7 +117,7 @@ impl<W: Wire> Connection<W> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn put(&mut self, place: Place, frame: Frame) {
         let wanted = match place {
             Place::Reply(id) => self.answer(id, frame),

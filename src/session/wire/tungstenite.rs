@@ -110,6 +110,7 @@ impl<S> Wire for TungsteniteWire<S>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
+    #[inline(always)]
     fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
