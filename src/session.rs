@@ -183,8 +183,12 @@ impl Session {
     /// # Errors
     ///
     /// As [`Session::request`].
-    pub async fn call(&self, call: Call, limit: Duration) -> Result<Box<RawValue>, RequestError> {
-        Calling::new(self, call, limit).await
+    pub fn call(
+        &self,
+        call: Call,
+        limit: Duration,
+    ) -> impl Future<Output = Result<Box<RawValue>, RequestError>> + Send {
+        Calling::new(self, call, limit)
     }
 
     /// Whether the user's hook lets it pass free of charge.

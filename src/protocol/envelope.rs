@@ -123,6 +123,7 @@ pub fn elements(frame: &[u8]) -> Option<Vec<&RawValue>> {
 }
 
 /// The fast road: plain members without white space or escapes, the deciding ones first.
+#[inline(always)]
 fn scan(frame: &[u8]) -> Option<Envelope<'_>> {
     let mut rest = frame.strip_prefix(b"{")?;
     let mut id = None;

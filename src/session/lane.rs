@@ -126,6 +126,7 @@ impl<T> Lane<T> {
     /// # Errors
     ///
     /// The value, and whether the queue is full or nobody reads it any more.
+    #[inline(always)]
     pub(crate) fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
         match self.room().try_acquire() {
             Ok(permit) => {
@@ -182,6 +183,7 @@ impl<T> Room<'_, T> {
         drop(self.fill(value));
     }
 
+    #[inline(always)]
     fn fill(self, value: T) -> Result<(), T> {
         let lanes = &self.lane.lanes;
         let mut waiting = lanes.lock();
@@ -205,6 +207,7 @@ impl<T> Room<'_, T> {
 
 impl<T> LaneReader<T> {
     /// The next value, the urgent ones first. It is pending as well when nobody is left who could send.
+    #[inline(always)]
     pub(crate) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<T> {
         if let Some(value) = self.take() {
             return Poll::Ready(value);
@@ -219,6 +222,7 @@ impl<T> LaneReader<T> {
         self.take().map_or(Poll::Pending, Poll::Ready)
     }
 
+    #[inline(always)]
     fn take(&mut self) -> Option<T> {
         if let Some(value) = self.lanes.take_urgent() {
             return Some(value);

@@ -58,6 +58,7 @@ impl Pending {
     }
 
     /// Takes a port in and returns the id of its request.
+    #[inline(always)]
     pub(crate) fn insert(&mut self, port: ReplyPort, now: Instant) -> u64 {
         self.serial = (self.serial + 1) % SERIAL_LIMIT;
         let entry = self.slots.vacant_entry();
@@ -83,6 +84,7 @@ impl Pending {
     }
 
     /// Who had asked under this id; `None` if nobody had, or it was answered before.
+    #[inline(always)]
     pub(crate) fn take(&mut self, id: u64) -> Option<Waiting> {
         let place = (id & (CAPACITY as u64 - 1)) as usize;
         let serial = id >> PLACE_BITS;

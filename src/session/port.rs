@@ -144,6 +144,7 @@ impl Progress {
     }
 
     /// Tells the caller, unless it knows or has gone.
+    #[inline(always)]
     fn tell(&self, fate: Fate) {
         let mut told = self.told();
         if matches!(*told, Told::Fate(_) | Told::Gone) {
@@ -184,10 +185,12 @@ impl ReplyPort {
     }
 
     /// [`Self::new`] for a caller that waits already, with this waker.
+    #[inline(always)]
     pub(crate) fn awaited(given_up: &Arc<AtomicUsize>, wait: Wait, waker: &Waker) -> (Self, Reply) {
         Self::with(given_up, Some(wait), Told::Waits(waker.clone()))
     }
 
+    #[inline(always)]
     fn with(given_up: &Arc<AtomicUsize>, wait: Option<Wait>, told: Told) -> (Self, Reply) {
         let progress = Arc::new(Progress {
             stage: AtomicU8::new(QUEUED),
@@ -260,6 +263,7 @@ impl ReplyPort {
     }
 
     /// The answer came.
+    #[inline(always)]
     pub(crate) fn answer(mut self, frame: Frame, at: Instant) {
         self.tell(Fate::Answered(frame, at));
     }
@@ -340,6 +344,7 @@ impl Reply {
     }
 
     /// The answer, or [`Self::poll_fate`] if it is another. Taken out where it lies: what holds any fate is large.
+    #[inline(always)]
     pub(crate) fn poll_answer(
         &mut self,
         cx: &mut Context<'_>,

@@ -137,6 +137,7 @@ impl<W: Wire> Connection<W> {
     }
 
     /// Finds whoever asked; `false` if nobody did. It is told with all whom this batch answers, when they have been counted.
+    #[inline(always)]
     pub(super) fn answer(&mut self, id: u64, frame: Frame) -> bool {
         let Some(waiting) = self.pending.take(id) else {
             return false;

@@ -79,6 +79,7 @@ impl<W: Wire> Connection<W> {
         }
     }
 
+    #[inline(always)]
     pub(super) fn write(&mut self, outbound: Outbound) -> Result<(), CloseReason> {
         match outbound {
             Outbound::Request { call, port, mark } => {
@@ -123,6 +124,7 @@ impl<W: Wire> Connection<W> {
     }
 
     /// Takes in a request that is about to be written, and gives it its id; `None` if it is not to be.
+    #[inline(always)]
     pub(super) fn track(&mut self, call: &Call, port: ReplyPort) -> Option<u64> {
         // Dropping the port says "not sent".
         if !self.pending.has_room() || !port.begin_waiting() {
@@ -147,6 +149,7 @@ impl<W: Wire> Connection<W> {
         Some(id)
     }
 
+    #[inline(always)]
     pub(super) fn send_request(
         &mut self,
         id: u64,
@@ -197,6 +200,7 @@ impl<W: Wire> Connection<W> {
         }
     }
 
+    #[inline(always)]
     pub(super) fn send(&mut self, frame: Frame) -> Result<(), CloseReason> {
         self.flushing = true;
         self.sent.0 += 1;

@@ -169,6 +169,7 @@ where
         Poll::Ready(Ok(()))
     }
 
+    #[inline(always)]
     fn start_send(&mut self, frame: Frame) -> Result<(), CloseReason> {
         self.unflushed = true;
         match self.context.write(&mut self.bridge, message(frame)) {
@@ -219,6 +220,7 @@ fn frame(message: Message) -> Option<Frame> {
     }
 }
 
+#[inline(always)]
 fn message(frame: Frame) -> Message {
     match frame {
         Frame::Text(text) => Message::Text(text),
