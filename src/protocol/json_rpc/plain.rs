@@ -94,11 +94,13 @@ pub(super) fn skip(mut rest: &[u8]) -> Option<&[u8]> {
 }
 
 /// What is behind a member's name and its colon.
+#[inline(always)]
 fn name(bytes: &[u8]) -> Option<&[u8]> {
     string(bytes.strip_prefix(b"\"")?)?.strip_prefix(b":")
 }
 
 /// What is behind a string's closing quote.
+#[inline(always)]
 pub(super) fn string(mut bytes: &[u8]) -> Option<&[u8]> {
     while let Some((word, more)) = bytes.split_first_chunk() {
         match first_odd(u64::from_le_bytes(*word)) {
@@ -115,6 +117,7 @@ pub(super) fn string(mut bytes: &[u8]) -> Option<&[u8]> {
 }
 
 /// Where in eight bytes the first is that does not stand for itself in a string.
+#[inline(always)]
 fn first_odd(word: u64) -> Option<usize> {
     const ONES: u64 = u64::MAX / 0xff;
     const HIGH: u64 = ONES << 7;
