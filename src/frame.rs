@@ -4,10 +4,12 @@
 //!
 //! Invariants: payloads are shared, never copied; `Debug` shows sizes, not payloads.
 
+mod text;
+
 use std::fmt;
 
 use bytes::Bytes;
-pub use tokio_tungstenite::tungstenite::Utf8Bytes;
+pub use text::Utf8Bytes;
 
 /// A whole message, or a control frame (RFC 6455, sections 5.5 and 5.6).
 #[derive(Clone, PartialEq, Eq)]
@@ -65,7 +67,7 @@ impl Frame {
     /// Copies the payload, so that nothing else is held with it.
     pub(crate) fn detach(&mut self) {
         match self {
-            Self::Text(text) => *text = Utf8Bytes::from(text.as_str()),
+            Self::Text(text) => *text = text.detached(),
             Self::Binary(bytes) | Self::Ping(bytes) | Self::Pong(bytes) => {
                 *bytes = Bytes::copy_from_slice(bytes);
             }
@@ -73,7 +75,7 @@ impl Frame {
         }
     }
 
-    /// The text of a text frame.
+    /// The text of a text frame. What [`Utf8Bytes`] says of its cost holds here, too; [`Frame::payload`] is free.
     #[must_use]
     pub fn as_text(&self) -> Option<&str> {
         match self {
@@ -136,6 +138,13 @@ mod tests {
         assert_eq!(detached, frames);
         drop(frames);
         assert!(whole.is_unique());
+    }
+
+    #[test]
+    fn a_frame_is_a_tag_and_its_bytes() {
+        let words = |size: usize| size / size_of::<usize>();
+        assert_eq!(words(size_of::<Frame>()), words(size_of::<Bytes>()) + 1);
+        assert_eq!(size_of::<Option<Frame>>(), size_of::<Frame>());
     }
 
     #[test]

@@ -143,7 +143,40 @@ impl Framing {
     /// # Errors
     ///
     /// [`FramingError`], once; nothing comes after it.
+    #[inline]
     pub fn next_frame(&mut self) -> Result<Option<Frame>, FramingError> {
+        match self.usual() {
+            Some((head, whole)) => match Utf8Bytes::behind(head, self.inbound.split_to(whole)) {
+                Some(text) => Ok(Some(Frame::Text(text))),
+                None => {
+                    self.failed = true;
+                    Err(FramingError::NotUtf8)
+                }
+            },
+            None => self.any_frame(),
+        }
+    }
+
+    /// How long the head of the next frame is, and all of it, if it is what nearly all are: text that is whole, and
+    /// stands where it may.
+    #[inline]
+    fn usual(&self) -> Option<(usize, usize)> {
+        let (head, length) = match *self.inbound {
+            [0x81, length @ 0..126, ..] => (2, usize::from(length)),
+            [0x81, 126, high, low, ..] => (4, usize::from(u16::from_be_bytes([high, low]))),
+            _ => return None,
+        };
+        let whole = head + length;
+        let usual = whole <= self.inbound.len()
+            && length <= self.max_message
+            && self.incomplete.is_none()
+            && !self.is_closed()
+            && !self.failed;
+        usual.then_some((head, whole))
+    }
+
+    /// Whatever comes next.
+    fn any_frame(&mut self) -> Result<Option<Frame>, FramingError> {
         if self.failed {
             return Ok(None);
         }
@@ -223,16 +256,18 @@ impl Framing {
                 self.missing = whole - self.inbound.len();
                 return Ok(None);
             }
-            self.inbound.advance(head);
-            let payload = self.inbound.split_to(length).freeze();
+            let bytes = self.inbound.split_to(whole);
             if self.is_closed() {
                 return Err(FramingError::AfterClose);
             }
             header.check()?;
+            if header.opcode == Opcode::Text && header.fin && self.incomplete.is_none() {
+                let text = Utf8Bytes::behind(head, bytes).ok_or(FramingError::NotUtf8)?;
+                return Ok(Some(Frame::Text(text)));
+            }
+            let mut payload = bytes.freeze();
+            payload.advance(head);
             let frame = match header.opcode {
-                Opcode::Text if header.fin && self.incomplete.is_none() => {
-                    Some(Frame::Text(text(payload)?))
-                }
                 Opcode::Binary if header.fin && self.incomplete.is_none() => {
                     Some(Frame::Binary(payload))
                 }
@@ -308,10 +343,6 @@ impl Framing {
             self.reply = Some(frame);
         }
     }
-}
-
-fn text(payload: bytes::Bytes) -> Result<Utf8Bytes, FramingError> {
-    Utf8Bytes::try_from(payload).map_err(|_| FramingError::NotUtf8)
 }
 
 /// Whether a close frame may bear this code (section 7.4). As the reference has it, 1014 may not.

@@ -28,9 +28,14 @@ pub(crate) enum Place {
 
 /// Looks for what it knows, then asks the platform.
 pub(crate) fn place(platform: &dyn Platform, sorter: &mut Sorter, payload: &[u8]) -> Place {
-    if let Some(bin) = sorter.recognise(payload) {
-        return Place::Bin(bin);
+    match sorter.recognise(payload) {
+        Some(bin) => Place::Bin(bin),
+        None => ask(platform, sorter, payload),
     }
+}
+
+/// Asks the platform.
+pub(crate) fn ask(platform: &dyn Platform, sorter: &mut Sorter, payload: &[u8]) -> Place {
     match platform.route(payload) {
         Route::Reply(id) => Place::Reply(id),
         Route::Notification(channel) => {
@@ -57,19 +62,18 @@ pub(crate) fn messages(
         Frame::Ping(_) | Frame::Pong(_) | Frame::Close(_) => return Vec::new(),
     };
     let elements = envelope::elements(whole).unwrap_or_default();
-    let each = elements.into_iter().filter_map(|element| {
-        let element = element.get().as_bytes();
-        let place = match place(platform, sorter, element) {
+    let each = elements.into_iter().map(|element| {
+        let element = element.get();
+        let place = match place(platform, sorter, element.as_bytes()) {
             // An array within an array is no message.
             Place::Batch => Place::Bin(sorter.place(None)),
             place => place,
         };
-        let part = whole.slice_ref(element);
         let message = match is_text {
-            true => Frame::Text(Utf8Bytes::try_from(part).ok()?),
-            false => Frame::Binary(part),
+            true => Frame::Text(Utf8Bytes::part(whole, element)),
+            false => Frame::Binary(whole.slice_ref(element.as_bytes())),
         };
-        Some((place, message))
+        (place, message)
     });
     each.collect()
 }

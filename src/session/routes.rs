@@ -136,7 +136,7 @@ pub(crate) struct Sorter {
     trust: u8,
     /// The bin of the frame before: what comes next is often the same.
     last: Option<usize>,
-    /// `head` with that channel's name behind it, once two in a row were of it; else empty.
+    /// `head` with that channel's name behind it, once two in a row were of it. Empty as long as nothing can be recognised.
     beginning: Vec<u8>,
     /// What stands before the channel's name in this venue's notifications. Empty until one was seen.
     head: Vec<u8>,
@@ -209,16 +209,26 @@ impl Sorter {
 
     /// The bin of a frame that begins as the notification did from which this was [learnt](Self::learn), if its
     /// channel has subscribers.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn recognise(&mut self, frame: &[u8]) -> Option<usize> {
-        if self.head.is_empty() || !self.plain {
-            return None;
-        }
         if !self.beginning.is_empty()
             && let Some(rest) = frame.strip_prefix(self.beginning.as_slice())
             && matches!(rest, [b'"', b',' | b'}', ..])
         {
             return self.last;
+        }
+        self.recognise_another(frame)
+    }
+
+    /// Whether anything can be recognised.
+    fn learnt(&self) -> bool {
+        self.plain && !self.head.is_empty()
+    }
+
+    /// The same for a channel that is not the last one's.
+    fn recognise_another(&mut self, frame: &[u8]) -> Option<usize> {
+        if !self.learnt() {
+            return None;
         }
         let rest = frame.strip_prefix(self.head.as_slice())?;
         if let Some((place, name)) = self.expected()
@@ -268,7 +278,7 @@ impl Sorter {
             }
         }
         if self.last == Some(place) {
-            if self.beginning.is_empty() {
+            if self.beginning.is_empty() && self.learnt() {
                 self.beginning.extend_from_slice(&self.head);
                 self.beginning.extend_from_slice(channel);
             }

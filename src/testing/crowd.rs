@@ -132,7 +132,7 @@ pub(super) async fn tell(driver: &Driver, order: Order) -> Result<(), Connection
 
 fn order(frame: Frame) -> Order {
     Order::Send(match frame {
-        Frame::Text(text) => Message::Text(text),
+        Frame::Text(text) => Message::text(text.as_str()),
         Frame::Binary(bytes) => Message::Binary(bytes),
         Frame::Ping(bytes) => Message::Ping(bytes),
         Frame::Pong(bytes) => Message::Pong(bytes),

@@ -137,3 +137,38 @@ fn after_an_error_nothing_is_read() {
     assert_eq!(framing.next_frame(), Err(FramingError::InvalidOpcode(3)));
     assert_eq!(framing.next_frame(), Ok(None));
 }
+
+#[test]
+fn a_text_is_refused_wherever_it_is_wrong_and_nothing_is_read_behind_it() {
+    for length in [1_usize, 7, 8, 9, 125, 126, LIMIT] {
+        for wrong in 0..length {
+            let mut text = vec![b'x'; length];
+            text[wrong] = 0xff;
+            let head = match u8::try_from(length) {
+                Ok(short @ 0..126) => vec![0x81, short],
+                _ => [&[0x81, 126], &(length as u16).to_be_bytes()[..]].concat(),
+            };
+            let bytes = [&head, &text[..], b"\x81\x02hi"].concat();
+            let mut framing = Framing::new(&bytes, 64, LIMIT);
+            assert_eq!(framing.next_frame(), Err(FramingError::NotUtf8));
+            assert_eq!(framing.next_frame(), Ok(None));
+        }
+    }
+}
+
+#[test]
+fn a_whole_text_is_refused_within_a_message_behind_a_close_and_beyond_the_limit() {
+    let mut framing = Framing::new(b"\x01\x01a\x81\x01b", 64, LIMIT);
+    let within = FramingError::ExpectedContinuation("TEXT");
+    assert_eq!(framing.next_frame(), Err(within));
+    let mut framing = Framing::new(b"\x88\x00\x81\x01b", 64, LIMIT);
+    assert_eq!(framing.next_frame(), Ok(Some(Frame::Close(None))));
+    assert_eq!(framing.next_frame(), Err(FramingError::AfterClose));
+    let too_long = [b"\x81\x7e\x01\x2d", &[b'x'; LIMIT + 1][..]].concat();
+    let mut framing = Framing::new(&too_long, 64, LIMIT);
+    let limit = FramingError::TooLong {
+        size: LIMIT as u64 + 1,
+        limit: LIMIT,
+    };
+    assert_eq!(framing.next_frame(), Err(limit));
+}

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tracing::span::EnteredSpan;
 
 use super::super::clock;
-use super::super::place::{self, Place, place};
+use super::super::place::{self, Place};
 use super::super::port::ReplyPort;
 use super::super::wire::Wire;
 use super::{Connection, Control};
@@ -33,16 +33,50 @@ const SPARE: usize = 64;
 
 impl<W: Wire> Connection<W> {
     /// Puts one frame where it belongs: its channel's bin, its caller, or the HeartbeatManager.
-    #[inline(always)]
+    #[inline]
     pub(super) fn accept(&mut self, frame: Frame) {
         if self.tally.frames == 0 {
             self.sorter.renew(&self.plane.routes);
         }
         self.tally.frames += 1;
         self.tally.bytes += frame.payload().len();
-        let place = match &frame {
-            Frame::Text(text) => place(&*self.platform, &mut self.sorter, text.as_bytes()),
-            Frame::Binary(bytes) => place(&*self.platform, &mut self.sorter, bytes),
+        let payload = match &frame {
+            Frame::Text(text) => text.as_bytes(),
+            Frame::Binary(bytes) => bytes,
+            Frame::Ping(_) | Frame::Pong(_) | Frame::Close(_) => return self.accept_control(frame),
+        };
+        let known = self.sorter.recognise(payload);
+        if let Some(bin) = known
+            && self.hooks.is_none()
+            && self.tap.is_none()
+        {
+            // What happens to nearly every frame.
+            return self.sort(bin, frame);
+        }
+        self.accept_data(known, frame);
+    }
+
+    fn accept_data(&mut self, known: Option<usize>, frame: Frame) {
+        let place = match known {
+            Some(bin) => Place::Bin(bin),
+            None => place::ask(&*self.platform, &mut self.sorter, frame.payload()),
+        };
+        let passes = self.hooks.is_none() || self.passes_hooks(&frame, &place);
+        if matches!(place, Place::Batch) && passes {
+            self.accept_batch(frame);
+            return;
+        }
+        if self.tap.is_some() {
+            self.record_placed(&frame, &place);
+        }
+        if !passes {
+            return;
+        }
+        self.put(place, frame);
+    }
+
+    fn accept_control(&mut self, frame: Frame) {
+        match &frame {
             Frame::Ping(_) => {
                 self.record_received(&frame, None);
                 // Its pong is on its way; this watches whether the peer takes it.
@@ -51,13 +85,11 @@ impl<W: Wire> Connection<W> {
                 if let Some(limiter) = &self.plane.limiter {
                     limiter.spend_control();
                 }
-                return;
             }
             Frame::Pong(payload) => {
                 self.plane.pings.pong(payload, clock::now());
                 self.record_received(&frame, None);
                 self.tally.shed += u64::from(!(self.control)(Control::Pong(frame)));
-                return;
             }
             Frame::Close(close) => {
                 let (code, reason) = match close {
@@ -78,21 +110,10 @@ impl<W: Wire> Connection<W> {
                     self.closing = None;
                 }
                 self.begin_closing(CloseReason::Peer { code, reason });
-                return;
             }
-        };
-        let passes = self.hooks.is_none() || self.passes_hooks(&frame, &place);
-        if matches!(place, Place::Batch) && passes {
-            self.accept_batch(frame);
-            return;
+            // Placed by what they say.
+            Frame::Text(_) | Frame::Binary(_) => {}
         }
-        if self.tap.is_some() {
-            self.record_placed(&frame, &place);
-        }
-        if !passes {
-            return;
-        }
-        self.put(place, frame);
     }
 
     /// Puts each message of an array where it belongs.
@@ -117,15 +138,18 @@ impl<W: Wire> Connection<W> {
         }
     }
 
-    #[inline(always)]
+    /// Puts one frame into a bin.
+    #[inline]
+    fn sort(&mut self, bin: usize, frame: Frame) {
+        let wanted = self.sorter.put(bin, frame);
+        self.tally.delivered += u64::from(wanted);
+        self.tally.unwanted += u64::from(!wanted);
+    }
+
     pub(super) fn put(&mut self, place: Place, frame: Frame) {
         let wanted = match place {
             Place::Reply(id) => self.answer(id, frame),
-            Place::Bin(bin) => {
-                let wanted = self.sorter.put(bin, frame);
-                self.tally.delivered += u64::from(wanted);
-                wanted
-            }
+            Place::Bin(bin) => return self.sort(bin, frame),
             Place::Heartbeat => {
                 self.tally.shed += u64::from(!(self.control)(Control::Heartbeat(frame)));
                 true
@@ -137,7 +161,6 @@ impl<W: Wire> Connection<W> {
     }
 
     /// Finds whoever asked; `false` if nobody did. It is told with all whom this batch answers, when they have been counted.
-    #[inline(always)]
     pub(super) fn answer(&mut self, id: u64, frame: Frame) -> bool {
         let Some(waiting) = self.pending.take(id) else {
             return false;

@@ -91,6 +91,22 @@ fn a_name_that_json_writes_otherwise_is_never_compared_as_it_stands() {
 }
 
 #[test]
+fn what_came_twice_is_recognised_only_where_anything_is() {
+    // Nothing has been learnt.
+    let (mut before, _routes) = sorter(&["a"]);
+    // A name that JSON writes otherwise is among them.
+    let (mut among, _routes) = sorter(&["a", r"a\u0062"]);
+    among.learn(tick("").split_once(r#"","data"#).unwrap().0.as_bytes());
+    for sorter in [&mut before, &mut among] {
+        sorter.place(Some("a"));
+        sorter.place(Some("a"));
+        for frame in [r#"a","b""#, &tick("a")] {
+            assert_eq!(sorter.recognise(frame.as_bytes()), None);
+        }
+    }
+}
+
+#[test]
 fn what_came_in_one_order_is_expected_in_it() {
     let (mut sorter, _routes) = sorter(&["a", "ab", "b"]);
     for channel in ["a", "ab", "b"].repeat(3) {

@@ -17,6 +17,8 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
+use tokio_tungstenite::tungstenite::protocol::frame::Frame as ReadyMade;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::{
     CloseFrame, Role, WebSocketConfig, WebSocketContext,
 };
@@ -24,7 +26,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::Wire;
 use crate::close::CloseReason;
-use crate::frame::Frame;
+use crate::frame::{Frame, Utf8Bytes};
 use crate::protocol::intake::{Intake, LITTLE};
 use bridge::Bridge;
 
@@ -126,7 +128,7 @@ where
                 match self.context.read(&mut self.bridge) {
                     Ok(Message::Text(text)) => {
                         self.given += 1;
-                        return Poll::Ready(Ok(Frame::Text(text)));
+                        return Poll::Ready(Ok(Frame::Text(Utf8Bytes::typed(text))));
                     }
                     Ok(Message::Binary(bytes)) => {
                         self.given += 1;
@@ -206,7 +208,7 @@ fn not_yet<T>(result: Result<T, Error>) -> Poll<Result<T, Error>> {
 
 fn frame(message: Message) -> Option<Frame> {
     match message {
-        Message::Text(text) => Some(Frame::Text(text)),
+        Message::Text(text) => Some(Frame::Text(Utf8Bytes::typed(text))),
         Message::Binary(bytes) => Some(Frame::Binary(bytes)),
         Message::Ping(bytes) => Some(Frame::Ping(bytes)),
         Message::Pong(bytes) => Some(Frame::Pong(bytes)),
@@ -223,7 +225,11 @@ fn frame(message: Message) -> Option<Frame> {
 #[inline(always)]
 fn message(frame: Frame) -> Message {
     match frame {
-        Frame::Text(text) => Message::Text(text),
+        Frame::Text(text) => match text.into_typed() {
+            Ok(text) => Message::Text(text),
+            // tungstenite looks at what is to be text, and at no frame that is ready made.
+            Err(bytes) => Message::Frame(ReadyMade::message(bytes, OpCode::Data(Data::Text), true)),
+        },
         Frame::Binary(bytes) => Message::Binary(bytes),
         Frame::Ping(bytes) => Message::Ping(bytes),
         Frame::Pong(bytes) => Message::Pong(bytes),

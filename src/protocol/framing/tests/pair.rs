@@ -160,7 +160,7 @@ pub(super) fn reference(script: &Script) -> Vec<Told> {
 
 fn frame_of(message: Message) -> Frame {
     match message {
-        Message::Text(text) => Frame::Text(text),
+        Message::Text(text) => Frame::text(text.as_str()),
         Message::Binary(bytes) => Frame::Binary(bytes),
         Message::Ping(bytes) => Frame::Ping(bytes),
         Message::Pong(bytes) => Frame::Pong(bytes),

@@ -282,3 +282,18 @@ async fn with_full_hands_nothing_is_read() {
     // Reads have grown with the traffic.
     assert!(stops > 0 && longest >= 60, "{stops} stops, {longest}");
 }
+
+#[test]
+fn a_part_of_a_text_is_sent_as_text_too() {
+    let whole = bytes::Bytes::from_static(b"[\"tick\"]");
+    let part = Utf8Bytes::part(&whole, std::str::from_utf8(&whole[1..7]).unwrap());
+    for frame in [Frame::text("\"tick\""), Frame::Text(part)] {
+        let mut line = io::Cursor::new(Vec::new());
+        let mut client = WebSocketContext::new(Role::Client, None);
+        client.write(&mut line, message(frame)).unwrap();
+        client.flush(&mut line).unwrap();
+        line.set_position(0);
+        let read = WebSocketContext::new(Role::Server, None).read(&mut line);
+        assert_eq!(read.unwrap(), Message::text("\"tick\""));
+    }
+}
