@@ -32,16 +32,38 @@ pub(super) struct Answer {
 const SPARE: usize = 64;
 
 impl<W: Wire> Connection<W> {
-    /// Puts one frame where it belongs: its channel's bin, its caller, or the HeartbeatManager.
-    pub(super) fn accept(&mut self, frame: Frame) {
+    /// Counts a frame. Where it goes, if it is one of data.
+    #[inline]
+    pub(super) fn count_and_place(&mut self, frame: &Frame) -> Option<Place> {
         if self.tally.frames == 0 {
             self.sorter.renew(&self.plane.routes);
         }
         self.tally.frames += 1;
         self.tally.bytes += frame.payload().len();
-        let place = match &frame {
-            Frame::Text(text) => place(&*self.platform, &mut self.sorter, text.as_bytes()),
-            Frame::Binary(bytes) => place(&*self.platform, &mut self.sorter, bytes),
+        match frame {
+            Frame::Text(text) => Some(place(&*self.platform, &mut self.sorter, text.as_bytes())),
+            Frame::Binary(bytes) => Some(place(&*self.platform, &mut self.sorter, bytes)),
+            Frame::Ping(_) | Frame::Pong(_) | Frame::Close(_) => None,
+        }
+    }
+
+    /// Puts one frame, which has been counted, where it belongs: its channel's bin, its caller, or the HeartbeatManager.
+    #[inline]
+    pub(super) fn accept(&mut self, frame: Frame, place: Option<Place>) {
+        match place {
+            // What nearly all are, and nobody else looks at.
+            Some(Place::Bin(bin)) if self.hooks.is_none() && self.tap.is_none() => {
+                self.put_into(bin, frame);
+            }
+            Some(place) => self.accept_data(frame, place),
+            None => self.accept_control(frame),
+        }
+    }
+
+    fn accept_control(&mut self, frame: Frame) {
+        match &frame {
+            // Has a place.
+            Frame::Text(_) | Frame::Binary(_) => {}
             Frame::Ping(_) => {
                 self.record_received(&frame, None);
                 // Its pong is on its way; this watches whether the peer takes it.
@@ -50,13 +72,11 @@ impl<W: Wire> Connection<W> {
                 if let Some(limiter) = &self.plane.limiter {
                     limiter.spend_control();
                 }
-                return;
             }
             Frame::Pong(payload) => {
                 self.plane.pings.pong(payload, clock::now());
                 self.record_received(&frame, None);
                 self.tally.shed += u64::from(!(self.control)(Control::Pong(frame)));
-                return;
             }
             Frame::Close(close) => {
                 let (code, reason) = match close {
@@ -77,9 +97,11 @@ impl<W: Wire> Connection<W> {
                     self.closing = None;
                 }
                 self.begin_closing(CloseReason::Peer { code, reason });
-                return;
             }
-        };
+        }
+    }
+
+    fn accept_data(&mut self, frame: Frame, place: Place) {
         let passes = self.hooks.is_none() || self.passes_hooks(&frame, &place);
         if matches!(place, Place::Batch) && passes {
             self.accept_batch(frame);
@@ -116,14 +138,19 @@ impl<W: Wire> Connection<W> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
+    fn put_into(&mut self, bin: usize, frame: Frame) {
+        let wanted = self.sorter.put(bin, frame);
+        self.tally.delivered += u64::from(wanted);
+        self.tally.unwanted += u64::from(!wanted);
+    }
+
     pub(super) fn put(&mut self, place: Place, frame: Frame) {
         let wanted = match place {
             Place::Reply(id) => self.answer(id, frame),
             Place::Bin(bin) => {
-                let wanted = self.sorter.put(bin, frame);
-                self.tally.delivered += u64::from(wanted);
-                wanted
+                self.put_into(bin, frame);
+                true
             }
             Place::Heartbeat => {
                 self.tally.shed += u64::from(!(self.control)(Control::Heartbeat(frame)));
