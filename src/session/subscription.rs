@@ -189,8 +189,12 @@ impl<M: Message> Subscription<M> {
     /// The next event; `None` once it is over.
     ///
     /// Cancel safe: an event that was not returned is returned by the next call.
-    pub async fn next(&mut self) -> Option<Event<M>> {
-        std::future::poll_fn(|cx| self.poll_event(cx)).await
+    #[allow(
+        clippy::should_implement_trait,
+        reason = "it is the `next` of a stream, as `StreamExt` has it"
+    )]
+    pub fn next(&mut self) -> impl Future<Output = Option<Event<M>>> {
+        Next(self)
     }
 
     /// The channel; `None` for [`Session::messages`](super::Session::messages).
@@ -205,7 +209,7 @@ impl<M: Message> Subscription<M> {
         self.subscriber.depth() + self.taken.len() + self.ready.len()
     }
 
-    #[inline]
+    #[inline(always)]
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event<M>>> {
         // What happens for nearly every message, apart from what hardly ever does.
         if self.ready.is_empty()
@@ -218,7 +222,7 @@ impl<M: Message> Subscription<M> {
     }
 
     /// What the first item becomes if it is a message, and an event.
-    #[inline]
+    #[inline(always)]
     fn next_message(&mut self) -> Option<Event<M>> {
         let (payload, epoch, received) = self.taken.pop_data()?;
         match M::from_frame(payload) {
@@ -232,6 +236,8 @@ impl<M: Message> Subscription<M> {
         }
     }
 
+    // Not inlined, so that what is done for each message is: an event is then made where the consumer reads it.
+    #[inline(never)]
     fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event<M>>> {
         loop {
             if let Some(event) = self.ready.pop_front() {
@@ -324,6 +330,7 @@ impl<M: Message> Subscription<M> {
     }
 
     /// What a message becomes, or one that could not be read.
+    #[inline(never)]
     fn judge(
         &mut self,
         decoded: Result<M, DecodeError>,
@@ -439,6 +446,18 @@ impl<M: Message> Subscription<M> {
     fn count(&self, cause: &GapCause) {
         self.plane.counters.gap(cause.label(), 1);
         self.subscriber.broken();
+    }
+}
+
+/// The next event. A type of its own, so that the compiler may put it where it is awaited.
+struct Next<'s, M>(&'s mut Subscription<M>);
+
+impl<M: Message> Future for Next<'_, M> {
+    type Output = Option<Event<M>>;
+
+    #[inline(always)]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.get_mut().0.poll_event(cx)
     }
 }
 

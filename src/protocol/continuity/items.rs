@@ -96,7 +96,7 @@ impl<T> Items<T> {
     }
 
     /// Takes the first item out if it is a message that stands for itself alone: what nearly all are.
-    #[inline]
+    #[inline(always)]
     pub fn pop_data(&mut self) -> Option<(T, Epoch, Instant)> {
         if self.first.is_none() && !self.marks.is_empty() {
             self.begin_run();
