@@ -279,8 +279,14 @@ impl<W: Wire> Connection<W> {
         while self.tally.frames < TURN && !self.sorter.is_full() {
             // Read again only with empty hands.
             let reads = self.tally.frames == 0;
-            match self.wire.poll_frame(cx, reads) {
-                Poll::Ready(Ok(frame)) => self.accept(frame),
+            let polled = self.wire.poll_frame(cx, reads);
+            // A frame that has just been written is looked at where it lies, and moved when it is known where to.
+            let place = match &polled {
+                Poll::Ready(Ok(frame)) => self.count_and_place(frame),
+                Poll::Ready(Err(_)) | Poll::Pending => None,
+            };
+            match polled {
+                Poll::Ready(Ok(frame)) => self.accept(frame, place),
                 Poll::Ready(Err(reason)) => {
                     if self.tally.frames == 0 {
                         return Poll::Ready(Turn::Over(self.true_reason(reason)));

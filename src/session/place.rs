@@ -27,6 +27,7 @@ pub(crate) enum Place {
 }
 
 /// Looks for what it knows, then asks the platform.
+#[inline(always)]
 pub(crate) fn place(platform: &dyn Platform, sorter: &mut Sorter, payload: &[u8]) -> Place {
     match sorter.recognise(payload) {
         Some(bin) => Place::Bin(bin),

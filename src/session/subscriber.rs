@@ -4,7 +4,8 @@
 //! the right to close. It outlives every connection and every actor: the user holds one end.
 //!
 //! Invariants: the reader never waits here (it asks [`Subscriber::poll_room`] instead); once the
-//! consumer has gone nothing is queued any more.
+//! consumer has gone nothing is queued any more; a consumer is awaited only while its waker is here and what it has not
+//! been given is nothing.
 
 mod behind;
 
@@ -31,21 +32,28 @@ use crate::telemetry::spans;
 /// How far above its capacity a blocking queue may grow by one batch.
 pub(crate) const BATCH: usize = 1024;
 
+/// A consumer that is given no more than so many items is woken by what comes next, even if it comes before they are read.
+const LITTLE: usize = 64;
+
 /// One subscription's queue.
+// What every batch touches comes first, here and in `Shared`: of hundreds that take turns none is in the nearest cache.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(crate) struct Subscriber {
+    /// Set when the consumer has gone.
+    gone: AtomicBool,
+    /// Whether `shared` has a time until which the reader waits whatever the rule says.
+    held: AtomicBool,
+    /// Whether `shared` has the consumer's waker, and nothing has come in since it was left there. Changed under the lock.
+    awaited: AtomicBool,
+    shared: Mutex<Shared>,
+    rule: Queue,
     /// The channel, or `None` for whoever listens to all that has no other place.
     pub(crate) channel: Option<Arc<str>>,
     /// What kind of stream it is.
     pub(crate) kind: ChannelKind,
-    rule: Queue,
-    /// Whether `shared` has a time until which the reader waits whatever the rule says.
-    held: AtomicBool,
-    /// Set when the consumer has gone.
-    gone: AtomicBool,
     /// Gaps that the consumer found itself, in what it was given.
     found: AtomicU64,
-    shared: Mutex<Shared>,
 }
 
 /// Nothing more is let in.
@@ -90,21 +98,23 @@ pub(crate) struct Look {
 }
 
 #[derive(Debug)]
+#[repr(C)]
 struct Shared {
-    queue: ContinuityQueue<Frame>,
+    /// Left by a consumer that has found nothing, or has been given all there was; taken by who wakes it.
     consumer: Option<Waker>,
+    /// What has come since the queue was found empty.
+    behind: Behind,
+    queue: ContinuityQueue<Frame>,
+    high_water: HighWater,
+    losses: Losses,
+    /// The queue has room for a batch more than the rule says, until it is within the rule again.
+    widened: bool,
     /// The reader that waits for room under [`Overflow::Block`], or while the consumer changes hands.
     reader: Option<Waker>,
     /// Until when the consumer changes hands. Set by the hand-over, cleared by who receives it.
     held_until: Option<Instant>,
-    /// The queue has room for a batch more than the rule says, until it is within the rule again.
-    widened: bool,
-    /// What has come since the queue was found empty.
-    behind: Behind,
     /// Open while the stream is interrupted, if somebody listens.
     gap: Option<Span>,
-    high_water: HighWater,
-    losses: Losses,
     /// Open while the consumer is behind and loses messages, if somebody listens. Set by the reader, taken by whoever
     /// ends the stretch.
     loss: Option<Span>,
@@ -123,6 +133,14 @@ impl Drop for Lost {
 }
 
 impl Shared {
+    /// Has `consumer` woken by the next who changes anything.
+    fn await_news(&mut self, consumer: &Waker) {
+        match &mut self.consumer {
+            Some(waker) => waker.clone_from(consumer),
+            none => *none = Some(consumer.clone()),
+        }
+    }
+
     /// The stretch that is open is over. To be dropped outside the lock.
     fn caught_up(&mut self) -> Option<Lost> {
         let span = self.loss.take()?;
@@ -162,32 +180,34 @@ impl Subscriber {
             | Overflow::Disconnect => queue,
         };
         Arc::new(Self {
-            channel,
-            kind,
-            rule,
-            held: AtomicBool::new(false),
             gone: AtomicBool::new(false),
-            found: AtomicU64::new(0),
+            held: AtomicBool::new(false),
+            awaited: AtomicBool::new(false),
             shared: Mutex::new(Shared {
-                queue,
                 consumer: None,
-                reader: None,
-                held_until: None,
-                widened: false,
                 behind: Behind::default(),
-                gap: None,
+                queue,
                 high_water: HighWater::default(),
                 losses: Losses::default(),
+                widened: false,
+                reader: None,
+                held_until: None,
+                gap: None,
                 loss: None,
             }),
+            rule,
+            channel,
+            kind,
+            found: AtomicU64::new(0),
         })
     }
 
-    /// Queues a batch of one epoch, if the consumer is there, and wakes it once. Takes `frames` over, and may leave
-    /// room in their place. `read` is what the session has read so far.
+    /// Queues a batch of one epoch, if the consumer is there, and wakes it once. Takes `frames` over, whose payloads
+    /// have so many `bytes`, and may leave room in their place. `read` is what the session has read so far.
     pub(crate) fn deliver(
         &self,
         frames: &mut VecDeque<Frame>,
+        bytes: usize,
         epoch: Epoch,
         received: Instant,
         read: u64,
@@ -195,20 +215,33 @@ impl Subscriber {
         if self.is_gone() {
             return Delivered::default();
         }
-        let mut shared = self.lock();
+        let mut guard = self.lock();
+        let shared = &mut *guard;
         if shared.queue.is_empty() {
             shared.behind = Behind::new(read);
-        } else if shared.behind.holds_much(read) && self.takes(&shared) {
+        } else if shared.behind.holds_much(read) && self.takes(shared) {
             frames.iter_mut().for_each(Frame::detach);
         }
-        let bytes = shared.queue.push_batch(frames, epoch, received);
+        shared.queue.push_batch(frames, bytes, epoch, received);
         shared.behind.came(bytes);
-        let consumer = shared.consumer.take();
-        let level = self.level(&shared);
+        let consumer = self.take_consumer(shared);
+        let level = self.level(shared);
         let filling = shared.high_water.on_rise(level, received);
+        let full = !self.is_below(shared);
         let lost = shared.queue.dropped();
         let (loses, caught_up) = match shared.losses.on_delivered(lost, received) {
-            LossAction::Nothing => (false, None),
+            // What nearly always is, without a look at what else may be.
+            LossAction::Nothing => {
+                drop(guard);
+                if let Some(consumer) = consumer {
+                    consumer.wake();
+                }
+                return Delivered {
+                    filling: filling.then_some(level),
+                    loses: false,
+                    full,
+                };
+            }
             LossAction::Begin if spans::hears_debug() => (true, None),
             LossAction::Begin => {
                 shared.losses.forget(lost);
@@ -216,18 +249,22 @@ impl Subscriber {
             }
             LossAction::End(lost) => (false, shared.loss.take().map(|span| Lost { span, lost })),
         };
-        let full = !self.is_below(&shared);
-        drop(shared);
+        drop(guard);
         drop(caught_up);
         if let Some(consumer) = consumer {
             consumer.wake();
         }
-        let filling = filling.then_some(level);
         Delivered {
-            filling,
+            filling: filling.then_some(level),
             loses,
             full,
         }
+    }
+
+    /// The consumer, if it is to be woken because something has changed.
+    fn take_consumer(&self, shared: &mut Shared) -> Option<Waker> {
+        self.awaited.store(false, Ordering::Release);
+        shared.consumer.take()
     }
 
     /// How much of what the rule allows is taken.
@@ -305,9 +342,10 @@ impl Subscriber {
         self.gone.store(true, Ordering::Relaxed);
         let mut shared = self.lock();
         let (reader, gap) = (shared.reader.take(), shared.gap.take());
+        let consumer = self.take_consumer(&mut shared);
         let loss = shared.caught_up();
         drop(shared);
-        drop((gap, loss));
+        drop((gap, loss, consumer));
         if let Some(reader) = reader {
             reader.wake();
         }
@@ -408,41 +446,50 @@ impl Subscriber {
     }
 
     /// Takes up to `limit` items out. `Ready` with nothing added means that the subscription is over.
+    ///
+    /// Who is given all there was, and little, will soon be back and find nothing: it is woken by what comes next, as who
+    /// found nothing is, and need not ask again while [`Self::is_awaited`].
     pub(crate) fn poll_items(
         &self,
         items: &mut Items<Frame>,
         limit: usize,
         cx: &mut Context<'_>,
     ) -> Poll<()> {
-        let mut shared = self.lock();
+        let mut guard = self.lock();
+        let shared = &mut *guard;
         shared.queue.pop_many(items, limit);
-        self.narrow(&mut shared);
-        let level = self.level(&shared);
+        self.narrow(shared);
+        let level = self.level(shared);
         shared.high_water.on_fall(level);
-        let loss = match shared.loss {
-            Some(_) if level.is_calm() => shared.caught_up(),
-            Some(_) | None => None,
-        };
-        if items.is_empty() && !shared.queue.is_ended() {
-            match &mut shared.consumer {
-                Some(waker) => waker.clone_from(cx.waker()),
-                none => *none = Some(cx.waker().clone()),
-            }
-            drop(shared);
-            drop(loss);
-            return Poll::Pending;
+        if items.len() <= LITTLE && shared.queue.is_empty() && !shared.queue.is_ended() {
+            shared.await_news(cx.waker());
+            self.awaited.store(true, Ordering::Release);
         }
-        let reader = if self.is_below(&shared) {
+        let pending = items.is_empty() && !shared.queue.is_ended();
+        let reader = if self.is_below(shared) {
             shared.reader.take()
         } else {
             None
         };
-        drop(shared);
-        drop(loss);
+        if shared.loss.is_some() && level.is_calm() {
+            let loss = shared.caught_up();
+            drop(guard);
+            drop(loss);
+        } else {
+            drop(guard);
+        }
         if let Some(reader) = reader {
             reader.wake();
         }
+        if pending {
+            return Poll::Pending;
+        }
         Poll::Ready(())
+    }
+
+    /// Whether nothing has come in since [`Self::poll_items`] was called by a consumer that is to be woken.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.awaited.load(Ordering::Acquire)
     }
 
     /// When data last came; `None` before the first. An error if nothing more is let in: its consumer has gone, or was
@@ -495,7 +542,7 @@ impl Subscriber {
     fn change<R>(&self, change: impl FnOnce(&mut ContinuityQueue<Frame>) -> R) -> R {
         let mut shared = self.lock();
         let result = change(&mut shared.queue);
-        let consumer = shared.consumer.take();
+        let consumer = self.take_consumer(&mut shared);
         drop(shared);
         if let Some(consumer) = consumer {
             consumer.wake();

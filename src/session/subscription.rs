@@ -14,7 +14,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use futures_util::Stream;
@@ -81,30 +81,34 @@ impl<M> Deref for Data<M> {
 ///
 /// Dropping it unsubscribes; [`Subscription::unsubscribe`] also waits for the venue's confirmation. It survives every reconnect and every restart in the session's tree; it
 /// ends with the session, or when the venue refuses its channel for good.
+// What every batch touches comes first: of hundreds that take turns none is in the nearest cache.
+#[repr(C)]
 pub struct Subscription<M> {
     subscriber: Arc<Subscriber>,
-    plane: Arc<Plane>,
-    manager: Address<Traced<SubscriptionMessage>>,
     /// Taken out of the queue and not yet decoded.
     taken: Items<Frame>,
-    samples: Samples,
+    over: bool,
     /// Decoded and not yet yielded; at most two.
     ready: VecDeque<Event<M>>,
+    /// Who asked the queue last. Set by [`Self::poll_items`].
+    asked: Option<Waker>,
+    samples: Samples,
+    /// What it found to be lost while the stream went on.
+    losses: Found,
     sequence: SequenceCheck,
+    plane: Arc<Plane>,
+    manager: Address<Traced<SubscriptionMessage>>,
     /// Since when the sequence is broken and a snapshot is awaited.
     broken_since: Option<Instant>,
     /// Open since then, until the stream goes on, if somebody listens.
     gap: Option<Span>,
-    /// What it found to be lost while the stream went on.
-    losses: Found,
-    over: bool,
 }
 
 /// Which batches are sampled: each, unless they come so fast that looking at the clock would cost more than they do.
 #[derive(Debug, Default)]
 struct Samples {
-    /// When the last one was read that was sampled.
-    last: Option<Instant>,
+    /// A batch that was read before this comes close to the last one that was sampled.
+    apart: Option<Instant>,
     left_out: u8,
 }
 
@@ -114,12 +118,11 @@ impl Samples {
     const RARE: u8 = 16;
 
     fn wants(&mut self, received: Instant) -> bool {
-        let close = |last| received.saturating_duration_since(last) < Self::CLOSE;
-        if self.last.is_some_and(close) && self.left_out + 1 < Self::RARE {
+        if self.apart.is_some_and(|apart| received < apart) && self.left_out + 1 < Self::RARE {
             self.left_out += 1;
             return false;
         }
-        (self.last, self.left_out) = (Some(received), 0);
+        (self.apart, self.left_out) = (received.checked_add(Self::CLOSE), 0);
         true
     }
 }
@@ -173,6 +176,7 @@ impl<M: Message> Subscription<M> {
             manager,
             taken: Items::new(),
             samples: Samples::default(),
+            asked: None,
             ready: VecDeque::new(),
             sequence: SequenceCheck::new(),
             broken_since: None,
@@ -185,8 +189,12 @@ impl<M: Message> Subscription<M> {
     /// The next event; `None` once it is over.
     ///
     /// Cancel safe: an event that was not returned is returned by the next call.
-    pub async fn next(&mut self) -> Option<Event<M>> {
-        std::future::poll_fn(|cx| self.poll_event(cx)).await
+    #[allow(
+        clippy::should_implement_trait,
+        reason = "it is the `next` of a stream, as `StreamExt` has it"
+    )]
+    pub fn next(&mut self) -> impl Future<Output = Option<Event<M>>> {
+        Next(self)
     }
 
     /// The channel; `None` for [`Session::messages`](super::Session::messages).
@@ -201,7 +209,7 @@ impl<M: Message> Subscription<M> {
         self.subscriber.depth() + self.taken.len() + self.ready.len()
     }
 
-    #[inline]
+    #[inline(always)]
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event<M>>> {
         // What happens for nearly every message, apart from what hardly ever does.
         if self.ready.is_empty()
@@ -214,7 +222,7 @@ impl<M: Message> Subscription<M> {
     }
 
     /// What the first item becomes if it is a message, and an event.
-    #[inline]
+    #[inline(always)]
     fn next_message(&mut self) -> Option<Event<M>> {
         let (payload, epoch, received) = self.taken.pop_data()?;
         match M::from_frame(payload) {
@@ -228,6 +236,8 @@ impl<M: Message> Subscription<M> {
         }
     }
 
+    // Not inlined, so that what is done for each message is: an event is then made where the consumer reads it.
+    #[inline(never)]
     fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event<M>>> {
         loop {
             if let Some(event) = self.ready.pop_front() {
@@ -242,7 +252,7 @@ impl<M: Message> Subscription<M> {
                         return Poll::Ready(Some(event));
                     }
                 }
-                None => match self.subscriber.poll_items(&mut self.taken, TAKE, cx) {
+                None => match self.poll_items(cx) {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(()) if self.taken.is_empty() => {
                         self.over = true;
@@ -257,6 +267,19 @@ impl<M: Message> Subscription<M> {
                 },
             }
         }
+    }
+
+    /// Takes what waits, unless it is known that nothing does.
+    fn poll_items(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.asked {
+            Some(asked) if asked.will_wake(cx.waker()) => {
+                if self.subscriber.is_awaited() {
+                    return Poll::Pending;
+                }
+            }
+            asked => *asked = Some(cx.waker().clone()),
+        }
+        self.subscriber.poll_items(&mut self.taken, TAKE, cx)
     }
 
     /// A sample of the way from socket to consumer for a batch that is taken.
@@ -307,6 +330,7 @@ impl<M: Message> Subscription<M> {
     }
 
     /// What a message becomes, or one that could not be read.
+    #[inline(never)]
     fn judge(
         &mut self,
         decoded: Result<M, DecodeError>,
@@ -422,6 +446,18 @@ impl<M: Message> Subscription<M> {
     fn count(&self, cause: &GapCause) {
         self.plane.counters.gap(cause.label(), 1);
         self.subscriber.broken();
+    }
+}
+
+/// The next event. A type of its own, so that the compiler may put it where it is awaited.
+struct Next<'s, M>(&'s mut Subscription<M>);
+
+impl<M: Message> Future for Next<'_, M> {
+    type Output = Option<Event<M>>;
+
+    #[inline(always)]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.get_mut().0.poll_event(cx)
     }
 }
 

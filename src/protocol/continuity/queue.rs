@@ -61,33 +61,35 @@ pub enum Pushed {
 }
 
 /// The queue of one subscription. See the module's documentation.
+// What every batch touches comes first: of hundreds of queues that take turns none is in the nearest cache.
 #[derive(Debug)]
+#[repr(C)]
 pub struct ContinuityQueue<T> {
+    /// Never holds `Item::Ended`.
+    items: Items<T>,
     capacity: usize,
     /// No data is let in any more while it has so many bytes.
     max_bytes: usize,
     /// Of the data that is queued.
     bytes: usize,
     weigh: fn(&T) -> usize,
-    overflow: OverflowRule,
-    complete_on_resync: bool,
-    /// Never holds `Item::Ended`.
-    items: Items<T>,
-    /// The state after the last of `items`.
-    tail: Tail,
     /// The newest epoch that was let in.
     epoch: Epoch,
-    /// Everything older is refused.
-    floor: Epoch,
     /// When data last came, taken or not; set by `push`.
     received: Option<Instant>,
-    /// Since when the consumer knows of a gap; cleared when it is told that the stream goes on.
-    told_since: Option<Instant>,
-    end: End,
     dropped: u64,
-    gaps: u64,
     /// Only under [`OverflowRule::Conflate`].
     conflation: Option<Box<Conflation<T>>>,
+    /// The state after the last of `items`.
+    tail: Tail,
+    end: End,
+    overflow: OverflowRule,
+    complete_on_resync: bool,
+    /// Everything older is refused.
+    floor: Epoch,
+    /// Since when the consumer knows of a gap; cleared when it is told that the stream goes on.
+    told_since: Option<Instant>,
+    gaps: u64,
 }
 
 #[derive(Debug)]
@@ -221,35 +223,78 @@ impl<T> ContinuityQueue<T> {
         Pushed::Queued
     }
 
-    /// Queues a batch of one epoch, as [`ContinuityQueue::push`] would one by one, and leaves `batch` empty. Says how
-    /// many bytes it had.
+    /// Queues a batch of one epoch, as [`ContinuityQueue::push`] would one by one, and leaves `batch` empty. It has so
+    /// many `bytes`, as [`ContinuityQueue::within_bytes`] counts them.
     pub fn push_batch(
         &mut self,
         batch: &mut VecDeque<T>,
+        bytes: usize,
         epoch: Epoch,
         received: Instant,
-    ) -> usize {
+    ) {
+        debug_assert_eq!(bytes, batch.iter().map(self.weigh).sum::<usize>());
         let count = batch.len();
-        let bytes: usize = batch.iter().map(self.weigh).sum();
-        let undisturbed = matches!(self.tail, Tail::Continuous)
+        let undisturbed = count > 0
+            && matches!(self.tail, Tail::Continuous)
             && epoch == self.epoch
             && !self.is_ended()
-            && !self.counts_keys()
-            && self.items.data().len() + count <= self.capacity
+            && !self.counts_keys();
+        let fits = self.items.data().len() + count <= self.capacity
             && self.bytes + bytes <= self.max_bytes
             && self.items.len() + count + 3 <= self.capacity + CONTROLS;
-        if !undisturbed {
+        if undisturbed && !fits && self.may_fold_for(count, bytes) {
+            self.fold_for(count);
+        } else if !(undisturbed && fits) {
             for payload in batch.drain(..) {
                 let _ = self.push(payload, epoch, received);
             }
-            return bytes;
+            return;
         }
-        if count > 0 {
-            self.bytes += bytes;
-            self.items.append(batch, epoch, received);
-            self.received = Some(received);
+        self.bytes += bytes;
+        self.items.append(batch, epoch, received);
+        self.received = Some(received);
+    }
+
+    /// Whether the oldest data is what makes room for so much, only because there are too many messages, and some of
+    /// those that are queued stay.
+    fn may_fold_for(&self, count: usize, bytes: usize) -> bool {
+        let controls = self.items.len() - self.items.data().len();
+        self.overflow == OverflowRule::DropOldest
+            && count < self.capacity
+            && self.bytes + bytes < self.max_bytes
+            // Two more may join.
+            && controls + 5 <= CONTROLS
+    }
+
+    /// Drops the oldest data until so many messages have room.
+    fn fold_for(&mut self, count: usize) {
+        loop {
+            let over = (self.items.data().len() + count).saturating_sub(self.capacity);
+            match over {
+                0 => return,
+                over if self.fold_run(over) => {}
+                _ => self.fold(),
+            }
         }
-        bytes
+    }
+
+    /// Does what [`Self::fold`] would do up to `limit` times, where that is to make the gap at the head longer. Whether
+    /// it is.
+    fn fold_run(&mut self, limit: usize) -> bool {
+        let mut folded = 0;
+        let run = self.items.fold_run(limit, |gap, resynced, run, next| {
+            folded = run.count as u64;
+            gap.cause = GapCause::Lagged;
+            gap.missed = Some(gap.missed.unwrap_or(0).saturating_add(folded));
+            gap.since = gap.since.min(run.received);
+            let length = next.saturating_duration_since(gap.since);
+            *resynced = Resynced::new(run.epoch, false, length);
+        });
+        let Some(run) = run else { return false };
+        let weigh = self.weigh;
+        self.bytes -= run.map(|payload| weigh(&payload)).sum::<usize>();
+        self.dropped += folded;
+        true
     }
 
     /// Announces a gap in `epoch` that began at `now`. Returns whether it did: not while the consumer is, or will be, in a

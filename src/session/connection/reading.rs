@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tracing::span::EnteredSpan;
 
 use super::super::clock;
-use super::super::place::{self, Place};
+use super::super::place::{self, Place, place};
 use super::super::port::ReplyPort;
 use super::super::wire::Wire;
 use super::{Connection, Control};
@@ -32,51 +32,38 @@ pub(super) struct Answer {
 const SPARE: usize = 64;
 
 impl<W: Wire> Connection<W> {
-    /// Puts one frame where it belongs: its channel's bin, its caller, or the HeartbeatManager.
-    #[inline]
-    pub(super) fn accept(&mut self, frame: Frame) {
+    /// Counts a frame. Where it goes, if it is one of data.
+    #[inline(always)]
+    pub(super) fn count_and_place(&mut self, frame: &Frame) -> Option<Place> {
         if self.tally.frames == 0 {
             self.sorter.renew(&self.plane.routes);
         }
         self.tally.frames += 1;
         self.tally.bytes += frame.payload().len();
-        let payload = match &frame {
-            Frame::Text(text) => text.as_bytes(),
-            Frame::Binary(bytes) => bytes,
-            Frame::Ping(_) | Frame::Pong(_) | Frame::Close(_) => return self.accept_control(frame),
-        };
-        let known = self.sorter.recognise(payload);
-        if let Some(bin) = known
-            && self.hooks.is_none()
-            && self.tap.is_none()
-        {
-            // What happens to nearly every frame.
-            return self.sort(bin, frame);
+        match frame {
+            Frame::Text(text) => Some(place(&*self.platform, &mut self.sorter, text.as_bytes())),
+            Frame::Binary(bytes) => Some(place(&*self.platform, &mut self.sorter, bytes)),
+            Frame::Ping(_) | Frame::Pong(_) | Frame::Close(_) => None,
         }
-        self.accept_data(known, frame);
     }
 
-    fn accept_data(&mut self, known: Option<usize>, frame: Frame) {
-        let place = match known {
-            Some(bin) => Place::Bin(bin),
-            None => place::ask(&*self.platform, &mut self.sorter, frame.payload()),
-        };
-        let passes = self.hooks.is_none() || self.passes_hooks(&frame, &place);
-        if matches!(place, Place::Batch) && passes {
-            self.accept_batch(frame);
-            return;
+    /// Puts one frame, which has been counted, where it belongs: its channel's bin, its caller, or the HeartbeatManager.
+    #[inline(always)]
+    pub(super) fn accept(&mut self, frame: Frame, place: Option<Place>) {
+        match place {
+            // What nearly all are, and nobody else looks at.
+            Some(Place::Bin(bin)) if self.hooks.is_none() && self.tap.is_none() => {
+                self.put_into(bin, frame);
+            }
+            Some(place) => self.accept_data(frame, place),
+            None => self.accept_control(frame),
         }
-        if self.tap.is_some() {
-            self.record_placed(&frame, &place);
-        }
-        if !passes {
-            return;
-        }
-        self.put(place, frame);
     }
 
     fn accept_control(&mut self, frame: Frame) {
         match &frame {
+            // Has a place.
+            Frame::Text(_) | Frame::Binary(_) => {}
             Frame::Ping(_) => {
                 self.record_received(&frame, None);
                 // Its pong is on its way; this watches whether the peer takes it.
@@ -111,9 +98,22 @@ impl<W: Wire> Connection<W> {
                 }
                 self.begin_closing(CloseReason::Peer { code, reason });
             }
-            // Placed by what they say.
-            Frame::Text(_) | Frame::Binary(_) => {}
         }
+    }
+
+    fn accept_data(&mut self, frame: Frame, place: Place) {
+        let passes = self.hooks.is_none() || self.passes_hooks(&frame, &place);
+        if matches!(place, Place::Batch) && passes {
+            self.accept_batch(frame);
+            return;
+        }
+        if self.tap.is_some() {
+            self.record_placed(&frame, &place);
+        }
+        if !passes {
+            return;
+        }
+        self.put(place, frame);
     }
 
     /// Puts each message of an array where it belongs.
@@ -138,9 +138,8 @@ impl<W: Wire> Connection<W> {
         }
     }
 
-    /// Puts one frame into a bin.
-    #[inline]
-    fn sort(&mut self, bin: usize, frame: Frame) {
+    #[inline(always)]
+    fn put_into(&mut self, bin: usize, frame: Frame) {
         let wanted = self.sorter.put(bin, frame);
         self.tally.delivered += u64::from(wanted);
         self.tally.unwanted += u64::from(!wanted);
@@ -149,7 +148,10 @@ impl<W: Wire> Connection<W> {
     pub(super) fn put(&mut self, place: Place, frame: Frame) {
         let wanted = match place {
             Place::Reply(id) => self.answer(id, frame),
-            Place::Bin(bin) => return self.sort(bin, frame),
+            Place::Bin(bin) => {
+                self.put_into(bin, frame);
+                true
+            }
             Place::Heartbeat => {
                 self.tally.shed += u64::from(!(self.control)(Control::Heartbeat(frame)));
                 true
@@ -161,6 +163,7 @@ impl<W: Wire> Connection<W> {
     }
 
     /// Finds whoever asked; `false` if nobody did. It is told with all whom this batch answers, when they have been counted.
+    #[inline(always)]
     pub(super) fn answer(&mut self, id: u64, frame: Frame) -> bool {
         let Some(waiting) = self.pending.take(id) else {
             return false;

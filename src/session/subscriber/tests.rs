@@ -1,4 +1,7 @@
-//! What a consumer that is behind holds on to.
+//! What a consumer that is behind holds on to, and when one is woken.
+
+use std::sync::atomic::AtomicUsize;
+use std::task::Wake;
 
 use bytes::Bytes;
 
@@ -13,7 +16,7 @@ fn deliver(subscriber: &Subscriber, own: usize, reads: &mut u64) -> Bytes {
     let read = Bytes::from(vec![b'x'; READ]);
     let mut frames = VecDeque::from([Frame::Binary(read.slice(READ - own..))]);
     let total = *reads * READ as u64;
-    subscriber.deliver(&mut frames, Epoch::new(1), Instant::now(), total);
+    subscriber.deliver(&mut frames, own, Epoch::new(1), Instant::now(), total);
     read
 }
 
@@ -70,4 +73,87 @@ fn nothing_is_copied_that_is_not_taken() {
     }
     assert_eq!(subscriber.look().lost, 40);
     assert_eq!(take(&subscriber).data().count(), 10);
+}
+
+/// Counts how often it was woken.
+#[derive(Default)]
+struct Bell(AtomicUsize);
+
+impl Bell {
+    fn rings(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn deliver_messages(subscriber: &Subscriber, count: usize) {
+    let mut frames: VecDeque<Frame> = std::iter::repeat_n(Frame::text("tick"), count).collect();
+    let (bytes, now) = (4 * count, Instant::now());
+    subscriber.deliver(&mut frames, bytes, Epoch::new(1), now, 0);
+}
+
+/// How many items a poll with this waker has brought; `None` if it is to be woken.
+fn polled(subscriber: &Subscriber, bell: &Arc<Bell>) -> Option<usize> {
+    let waker = Waker::from(Arc::clone(bell));
+    let mut items = Items::new();
+    let polled = subscriber.poll_items(&mut items, BATCH, &mut Context::from_waker(&waker));
+    polled.is_ready().then(|| items.len())
+}
+
+#[test]
+fn who_is_given_all_there_is_is_woken_by_what_comes_next() {
+    let (subscriber, bell) = (subscriber(Overflow::DropOldest), Arc::new(Bell::default()));
+    for round in 0..3 {
+        deliver_messages(&subscriber, 5);
+        assert!(!subscriber.is_awaited());
+        assert_eq!(polled(&subscriber, &bell), Some(5));
+        assert!(subscriber.is_awaited());
+        assert_eq!(bell.rings(), round);
+        deliver_messages(&subscriber, 2);
+        deliver_messages(&subscriber, 1);
+        assert!(!subscriber.is_awaited());
+        assert_eq!(bell.rings(), round + 1, "once for both");
+        assert_eq!(polled(&subscriber, &bell), Some(3));
+        assert_eq!(polled(&subscriber, &bell), None);
+        assert!(subscriber.is_awaited());
+        // A waker of another task takes the place of the first one.
+        assert_eq!(polled(&subscriber, &Arc::default()), None);
+        assert_eq!(Arc::strong_count(&bell), 1);
+    }
+}
+
+#[test]
+fn who_is_given_much_is_not_woken_before_he_asks_again() {
+    let (subscriber, bell) = (subscriber(Overflow::DropOldest), Arc::new(Bell::default()));
+    deliver_messages(&subscriber, LITTLE + 1);
+    assert_eq!(polled(&subscriber, &bell), Some(LITTLE + 1));
+    assert!(!subscriber.is_awaited());
+    deliver_messages(&subscriber, 1);
+    assert_eq!(bell.rings(), 0);
+    assert_eq!(polled(&subscriber, &bell), Some(1));
+}
+
+#[test]
+fn an_end_wakes_who_was_given_all_there_is() {
+    let (subscriber, bell) = (subscriber(Overflow::DropOldest), Arc::new(Bell::default()));
+    deliver_messages(&subscriber, 1);
+    assert_eq!(polled(&subscriber, &bell), Some(1));
+    subscriber.end(EndReason::Shutdown);
+    assert!(!subscriber.is_awaited());
+    assert_eq!(bell.rings(), 1);
+    assert_eq!(polled(&subscriber, &bell), Some(1));
+    assert_eq!(polled(&subscriber, &bell), Some(0));
+}
+
+#[test]
+fn who_has_gone_is_held_on_to_no_longer() {
+    let (subscriber, bell) = (subscriber(Overflow::DropOldest), Arc::new(Bell::default()));
+    assert_eq!(polled(&subscriber, &bell), None);
+    subscriber.leave();
+    assert_eq!((bell.rings(), Arc::strong_count(&bell)), (0, 1));
 }

@@ -468,7 +468,7 @@ proptest! {
                 0 | 1 => {
                     let mut batch: VecDeque<u64> = std::iter::repeat_n(size, count).collect();
                     pushed += if queue.is_ended() { 0 } else { count };
-                    queue.push_batch(&mut batch, epoch, now);
+                    queue.push_batch(&mut batch, weigh(&size) * count, epoch, now);
                     if overflow == OverflowRule::Disconnect && queue.is_ended() {
                         break;
                     }
@@ -496,27 +496,32 @@ proptest! {
 }
 
 proptest! {
-    /// A batch is nothing but its messages one after the other, whatever came before.
+    /// A batch is nothing but its messages one after the other, whatever came before; and so are many that are taken at once.
     #[test]
     fn a_batch_is_its_messages_one_by_one(
         capacity in 1_usize..12,
+        max_bytes in prop_oneof![1_usize..60, Just(usize::MAX)],
         overflow in overflow(),
         script in prop::collection::vec((0_u8..5, 0_usize..10), 0..60),
     ) {
-        let now = Instant::now();
-        let mut batched = ContinuityQueue::new(capacity, overflow, true);
-        let mut single = ContinuityQueue::new(capacity, overflow, true);
+        let weigh = |number: &u64| usize::try_from(1 + number % 8).expect("small");
+        let new = || ContinuityQueue::new(capacity, overflow, true).within_bytes(max_bytes, weigh);
+        let (mut batched, mut single) = (new(), new());
+        let mut now = Instant::now();
         let mut epoch = ONE;
         let mut number = 0_u64;
         for (event, count) in script {
             match event {
                 0 | 1 => {
+                    // Read at one instant with the one before it, or later.
+                    now += Duration::from_secs(u64::from(event));
                     let batch: Vec<u64> = (number..number + count as u64).collect();
                     number += count as u64;
                     for payload in &batch {
                         let _ = single.push(*payload, epoch, now);
                     }
-                    batched.push_batch(&mut batch.into_iter().collect(), epoch, now);
+                    let bytes = batch.iter().map(weigh).sum();
+                    batched.push_batch(&mut batch.into_iter().collect(), bytes, epoch, now);
                 }
                 2 => {
                     let lost = || GapCause::ConnectionLost(CloseReason::Eof);
@@ -528,14 +533,22 @@ proptest! {
                 }
                 3 => prop_assert_eq!(batched.resync(epoch, now), single.resync(epoch, now)),
                 _ => {
+                    let mut taken = Items::new();
+                    batched.pop_many(&mut taken, count);
                     for _ in 0..count {
-                        let (one, other) = (batched.pop(), single.pop());
+                        let (one, other) = (taken.pop_front(), single.pop());
                         prop_assert_eq!(format!("{one:?}"), format!("{other:?}"));
                     }
                 }
             }
             prop_assert_eq!(batched.len(), single.len());
             prop_assert_eq!(batched.dropped(), single.dropped());
+            prop_assert_eq!(batched.bytes(), single.bytes());
         }
+        while !single.is_empty() {
+            let (one, other) = (batched.pop(), single.pop());
+            prop_assert_eq!(format!("{one:?}"), format!("{other:?}"));
+        }
+        prop_assert!(batched.is_empty());
     }
 }

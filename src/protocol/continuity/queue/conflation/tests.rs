@@ -288,7 +288,7 @@ proptest! {
                     number += count as u64;
                     let before = rig.queue.last_received();
                     let quotes = batch.clone();
-                    rig.queue.push_batch(&mut batch, rig.epoch, rig.now);
+                    rig.queue.push_batch(&mut batch, 0, rig.epoch, rig.now);
                     if rig.queue.last_received() != before {
                         consumer.accepted.extend(quotes);
                     }
