@@ -6,6 +6,8 @@
 //! Invariants: what has such a number anywhere is refused by the member's name; everything else is written as
 //! serde_json writes it.
 
+pub(super) mod odd;
+
 use std::fmt;
 
 use serde::ser::{

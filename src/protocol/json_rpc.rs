@@ -12,6 +12,7 @@ mod usual;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
+use super::json::odd::is_odd;
 use crate::error::{DecodeError, ErrorObject};
 
 /// A response (section 5).
@@ -167,8 +168,10 @@ fn push_rest(text: &mut String, method: &str, params: Option<&RawValue>) {
 /// Writes a string's inside with the escapes that RFC 8259, section 7 demands.
 fn push_escaped(text: &mut String, string: &str) {
     // Looked at as a whole: a loop that may end at any byte looks at one at a time.
-    let odd = |byte: u8| (byte < 0x20) | (byte == b'"') | (byte == b'\\');
-    if !string.bytes().fold(false, |found, byte| found | odd(byte)) {
+    if !string
+        .bytes()
+        .fold(false, |found, byte| found | is_odd(byte))
+    {
         text.push_str(string);
         return;
     }

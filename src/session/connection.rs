@@ -6,8 +6,8 @@
 //!
 //! Invariants: writing never waits for reading; reading waits only for consumers whose rule says so and
 //! for a peer that leaves its pongs untaken, both with a deadline; a peer that does not read is
-//! given up after a deadline; a caller hears of its deadline; when the loop ends, in whatever way, every caller and every
-//! subscription has been told.
+//! given up after a deadline; a caller hears of its deadline, unless the same turn has brought its answer; when the
+//! loop ends, in whatever way, every caller and every subscription has been told.
 
 mod deadlines;
 mod reading;

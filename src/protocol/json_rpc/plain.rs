@@ -9,6 +9,8 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
 use serde::forward_to_deserialize_any;
 use serde_json::value::RawValue;
 
+use crate::protocol::json::odd::{first_odd, is_odd};
+
 /// Arrays and objects within each other, at most, around one that may be empty.
 const DEPTH: u32 = 64;
 
@@ -103,7 +105,7 @@ fn name(bytes: &[u8]) -> Option<&[u8]> {
 #[inline(always)]
 pub(super) fn string(mut bytes: &[u8]) -> Option<&[u8]> {
     while let Some((word, more)) = bytes.split_first_chunk() {
-        match first_odd(u64::from_le_bytes(*word)) {
+        match first_odd(*word) {
             Some(at) => {
                 bytes = bytes.get(at..)?;
                 return bytes.strip_prefix(b"\"");
@@ -111,21 +113,8 @@ pub(super) fn string(mut bytes: &[u8]) -> Option<&[u8]> {
             None => bytes = more,
         }
     }
-    let odd = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..0x20);
-    let at = bytes.iter().position(odd)?;
+    let at = bytes.iter().position(|byte| is_odd(*byte))?;
     bytes.get(at..)?.strip_prefix(b"\"")
-}
-
-/// Where in eight bytes the first is that does not stand for itself in a string.
-#[inline(always)]
-fn first_odd(word: u64) -> Option<usize> {
-    const ONES: u64 = u64::MAX / 0xff;
-    const HIGH: u64 = ONES << 7;
-    // The lowest bit that is set is true: a borrow goes upwards only.
-    let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word & HIGH;
-    let same = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
-    let odd = same(b'"') | same(b'\\') | below(word, 0x20);
-    (odd != 0).then(|| odd.trailing_zeros() as usize / 8)
 }
 
 /// What is behind a number (RFC 8259, section 6).

@@ -10,6 +10,7 @@ use std::time::SystemTime;
 
 use super::lines::Lines;
 use super::{Direction, Mark, Redaction, line, timestamp};
+use crate::protocol::json::odd::{WORD, first_odd};
 
 /// See the module's documentation.
 #[derive(Debug, Default)]
@@ -79,8 +80,6 @@ fn room_for(text: &[u8]) -> usize {
     2 * text.len() + WORD
 }
 
-const WORD: usize = size_of::<u64>();
-
 /// Writes a text as it stands within quotes (RFC 8259, section 7); how many bytes that are. `None` if it has a backslash,
 /// a rare control character, or a member whose name is `secret`.
 fn escape(text: &[u8], out: &mut [u8], secret: impl Fn(&[u8]) -> bool) -> Option<usize> {
@@ -90,13 +89,11 @@ fn escape(text: &[u8], out: &mut [u8], secret: impl Fn(&[u8]) -> bool) -> Option
     while at < text.len() {
         let word = word(text, at);
         out.get_mut(end..end + WORD)?.copy_from_slice(&word);
-        let odd = odd(u64::from_le_bytes(word));
-        if odd == 0 {
+        let Some(plain) = first_odd(word) else {
             at += WORD;
             end += WORD;
             continue;
-        }
-        let plain = odd.trailing_zeros() as usize / 8;
+        };
         at += plain;
         end += plain;
         let letter = match text.get(at)? {
@@ -135,17 +132,6 @@ fn word(text: &[u8], at: usize) -> [u8; WORD] {
             word
         }
     }
-}
-
-/// A word whose lowest bit is in the first byte that is a quote, a backslash or a control character; 0 if there is none.
-#[inline]
-fn odd(word: u64) -> u64 {
-    const ONES: u64 = u64::from_le_bytes([1; WORD]);
-    const HIGH: u64 = ONES << 7;
-    // A byte that is less borrows from the high bit; what it takes from those behind it does not matter.
-    let less = |word: u64, than: u8| word.wrapping_sub(ONES * u64::from(than)) & !word;
-    let is = |byte: u8| less(word ^ (ONES * u64::from(byte)), 1);
-    (less(word, b' ') | is(b'"') | is(b'\\')) & HIGH
 }
 
 /// Whether what the quote here closes is the name of a member.
@@ -293,21 +279,5 @@ mod tests {
         assert_eq!(lines.as_bytes(), all.as_bytes());
         lines.clear(100);
         assert!(lines.is_empty());
-    }
-
-    #[test]
-    fn every_byte_is_told_from_every_other_wherever_it_stands() {
-        for byte in 0..=u8::MAX {
-            let is_odd = byte < b' ' || byte == b'"' || byte == b'\\';
-            for place in 0..WORD {
-                let mut word = [b'x'; WORD];
-                word[place] = byte;
-                let found = odd(u64::from_le_bytes(word));
-                assert_eq!(found != 0, is_odd, "{byte}");
-                if is_odd {
-                    assert_eq!(found.trailing_zeros() as usize / 8, place, "{byte}");
-                }
-            }
-        }
     }
 }
