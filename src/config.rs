@@ -109,7 +109,7 @@ pub struct Config {
     pub batch_spans: usize,
     /// The queue of a subscription that does not bring its own.
     pub queue: Queue,
-    /// Bytes read from the socket at once, at most. Default 256 KiB. A connection begins with 4 KiB; what it reads at once
+    /// Bytes read from the socket at once, at most. Default 512 KiB. A connection begins with 4 KiB; what it reads at once
     /// grows with the traffic, and falls with it. Smaller pins less memory when messages are kept; larger is faster
     /// where there is much to read.
     pub read_buffer: usize,
@@ -251,7 +251,7 @@ impl Layers {
             latency_window: 100,
             batch_spans: 0,
             queue: Queue::default(),
-            read_buffer: 256 * 1024,
+            read_buffer: 512 * 1024,
             wire: WireBackend::default(),
             max_message: 16 * 1024 * 1024,
             record: None,

@@ -28,6 +28,9 @@ pub enum Frame {
 }
 
 impl Frame {
+    /// What stands in a slot before a frame does; there is nothing in it that would have to be dropped.
+    pub(crate) const EMPTY: Self = Self::Binary(Bytes::new());
+
     /// A text frame.
     pub fn text(text: impl Into<Utf8Bytes>) -> Self {
         Self::Text(text.into())

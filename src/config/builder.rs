@@ -222,7 +222,7 @@ impl ConfigBuilder {
         self
     }
 
-    /// Bytes read from the socket at once, at most: it begins with little and grows with the traffic. Default 256 KiB.
+    /// Bytes read from the socket at once, at most: it begins with little and grows with the traffic. Default 512 KiB.
     pub fn read_buffer(mut self, bytes: usize) -> Self {
         self.layers.user.read_buffer = Some(bytes);
         self

@@ -176,7 +176,7 @@ settings! {
             latency_window: usize,
             /// As [`Config::batch_spans`]. Default 0.
             batch_spans: usize,
-            /// As [`Config::read_buffer`]. Default 262144 bytes.
+            /// As [`Config::read_buffer`]. Default 524288 bytes.
             read_buffer: usize,
             /// As [`Config::wire`]. Read as `"tungstenite"`, the default, or `"fast"`.
             wire: WireBackend,

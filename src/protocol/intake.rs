@@ -12,6 +12,9 @@
 pub(crate) const LITTLE: usize = 4096;
 /// A longer frame is passed on as it comes: it would be moved when it has come whole.
 const LONG: u64 = 32 * 1024;
+/// Room that is enough for long messages: what is read at once wakes their consumers rarely as it is, and should stay in
+/// the cache.
+const MUCH: usize = 256 * 1024;
 /// Reads in a row that need little of the room before it becomes less.
 const PATIENCE: u8 = 32;
 
@@ -92,7 +95,12 @@ impl Intake {
     pub(crate) fn on_read(&mut self, bytes: usize, room: usize) {
         if bytes >= room {
             self.little = 0;
-            self.chunk = self.chunk.saturating_mul(2).min(self.max_chunk);
+            let most = if self.longest > LITTLE as u64 {
+                MUCH
+            } else {
+                usize::MAX
+            };
+            self.chunk = self.chunk.saturating_mul(2).min(self.max_chunk.min(most));
         } else if bytes >= self.chunk / 8 || self.chunk <= LITTLE {
             self.little = 0;
         } else {
@@ -107,7 +115,7 @@ impl Intake {
     /// Passes on what can be used. What is returned is to be handed over, which is done only if it `may` be; else it is
     /// there to be [copied](Self::copy).
     pub(crate) fn pass(&mut self, may: bool) -> Option<Vec<u8>> {
-        let may = may && !self.fragmented && self.rest == 0 && !self.raw;
+        let may = may && self.is_between();
         self.longest = 0;
         self.missing = 0;
         self.parts = false;
@@ -118,12 +126,8 @@ impl Intake {
             return None;
         }
         let slack = usize::try_from(self.longest).unwrap_or(LITTLE);
-        let behind = self.buffer.get(end..).unwrap_or_default();
-        let mut next = Vec::new();
-        if !behind.is_empty() {
-            next.reserve_exact(self.chunk.max(self.missing) + behind.len() + slack);
-            next.extend_from_slice(behind);
-        }
+        // Room for more is made when it is read: by then what is handed over may be free again.
+        let next = self.buffer.get(end..).unwrap_or_default().to_vec();
         let mut whole = std::mem::replace(&mut self.buffer, next);
         whole.truncate(end);
         whole.reserve_exact(slack);
@@ -201,6 +205,11 @@ impl Intake {
     /// Messages that were passed on whole, so far.
     pub(crate) fn messages(&self) -> u64 {
         self.messages
+    }
+
+    /// Whether what was passed on ends where a message does, so that who got it holds no part of one.
+    pub(crate) fn is_between(&self) -> bool {
+        !self.fragmented && self.rest == 0 && !self.raw
     }
 
     /// Whether something was passed on last that ends no message.

@@ -31,7 +31,7 @@ use super::port::ReplyPort;
 use super::routes::Sorter;
 use super::subscriber::{BATCH, Subscriber};
 use super::tap::Tap;
-use super::wire::Wire;
+use super::wire::{Came, Wire};
 use crate::close::CloseReason;
 use crate::error::{ConnectError, Phase};
 use crate::frame::Frame;
@@ -45,7 +45,7 @@ use reading::Answer;
 const CLOSING: Duration = Duration::from_secs(1);
 
 /// Frames that one turn may bring, however few are for each subscriber: as many small ones as one large read does.
-const TURN: usize = 2 * BATCH;
+const TURN: usize = 4 * BATCH;
 
 /// What the reader hands to the actors: rare frames, never data.
 #[derive(Debug)]
@@ -279,14 +279,11 @@ impl<W: Wire> Connection<W> {
         while self.tally.frames < TURN && !self.sorter.is_full() {
             // Read again only with empty hands.
             let reads = self.tally.frames == 0;
-            let polled = self.wire.poll_frame(cx, reads);
-            // A frame that has just been written is looked at where it lies, and moved when it is known where to.
-            let place = match &polled {
-                Poll::Ready(Ok(frame)) => self.count_and_place(frame),
-                Poll::Ready(Err(_)) | Poll::Pending => None,
-            };
-            match polled {
-                Poll::Ready(Ok(frame)) => self.accept(frame, place),
+            let (wire, mut inbox) = self.wire_and_inbox();
+            match wire.poll_frame(cx, reads, &mut inbox) {
+                Poll::Ready(Ok(Came::Taken)) => {}
+                Poll::Ready(Ok(Came::Message(frame, place))) => self.accept_data(frame, place),
+                Poll::Ready(Ok(Came::Control(frame))) => self.accept_control(frame),
                 Poll::Ready(Err(reason)) => {
                     if self.tally.frames == 0 {
                         return Poll::Ready(Turn::Over(self.true_reason(reason)));

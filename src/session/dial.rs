@@ -159,7 +159,11 @@ pub(crate) async fn let_go(dialed: Dialed, config: &Config) {
     }
     let closed = async {
         let flushed = poll_fn(|cx| wire.poll_flush(cx)).await;
-        while flushed.is_ok() && poll_fn(|cx| wire.poll_frame(cx, true)).await.is_ok() {}
+        while flushed.is_ok()
+            && poll_fn(|cx| wire.poll_frame(cx, true, &mut ()))
+                .await
+                .is_ok()
+        {}
     };
     // A peer that does not answer is not waited for.
     let _ = timeout(GOODBYE, closed).await;

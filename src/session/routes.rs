@@ -250,10 +250,10 @@ impl Sorter {
         }
         let rest = frame.strip_prefix(self.head.as_slice())?;
         if let Some((place, name)) = self.expected()
-            && let Some(behind) = rest.strip_prefix(name)
-            && matches!(behind, [b'"', b',' | b'}', ..])
+            && let Some(end) = rest.strip_prefix(name)
+            && matches!(end, [b'"', b',' | b'}', ..])
         {
-            self.came(place, rest.get(..name.len()).unwrap_or_default());
+            self.came_as_expected(place, rest.get(..name.len()).unwrap_or_default());
             return Some(place);
         }
         let end = memchr::memchr(b'"', rest)?;
@@ -283,6 +283,18 @@ impl Sorter {
         Some(place)
     }
 
+    /// The same as [`Self::came`] for the bin that was [expected](Self::expected).
+    #[inline(always)]
+    fn came_as_expected(&mut self, place: usize, channel: &[u8]) {
+        if self.last == Some(place) {
+            self.came(place, channel);
+        } else {
+            self.trust = (self.trust + 1).min(TRUSTED);
+            self.last = Some(place);
+            self.beginning.clear();
+        }
+    }
+
     /// A frame of this bin's channel has come.
     #[inline]
     fn came(&mut self, place: usize, channel: &[u8]) {
@@ -306,23 +318,31 @@ impl Sorter {
         }
     }
 
-    /// Puts a frame into a bin. Whether anybody listens; if not, the frame is dropped.
+    /// The bin, for a frame with a payload of so many bytes that is to be put into it. `None` if nobody listens.
     #[inline(always)]
-    pub(crate) fn put(&mut self, place: usize, frame: Frame) -> bool {
-        let Some(bin) = self
-            .bins
-            .get_mut(place)
-            .filter(|bin| !bin.subscribers.is_empty())
-        else {
-            return false;
-        };
+    pub(crate) fn open(&mut self, place: usize, bytes: usize) -> Option<&mut Frame> {
+        let bin = self.bins.get_mut(place)?;
+        if bin.subscribers.is_empty() {
+            return None;
+        }
         if bin.frames.is_empty() {
             self.filled.push(place);
         }
-        bin.bytes += frame.payload().len();
-        bin.frames.push_back(frame);
-        self.full |= bin.frames.len() >= BATCH;
-        true
+        bin.bytes += bytes;
+        self.full |= bin.frames.len() + 1 >= BATCH;
+        bin.frames.push_back(Frame::EMPTY);
+        bin.frames.back_mut()
+    }
+
+    /// Puts a frame into a bin. Whether anybody listens; if not, the frame is dropped.
+    pub(crate) fn put(&mut self, place: usize, frame: Frame) -> bool {
+        match self.open(place, frame.payload().len()) {
+            Some(slot) => {
+                *slot = frame;
+                true
+            }
+            None => false,
+        }
     }
 
     /// Whether one subscriber's part of the batch is as large as it may be: the batch is to be handed out.

@@ -19,13 +19,82 @@ use std::task::{Context, Poll};
 use crate::close::CloseReason;
 use crate::frame::Frame;
 
+/// Where messages go. It is asked before a message is moved, so that what nearly all are is moved once, and when that has
+/// gone to the cache which the wire has just written.
+pub(crate) trait Sink {
+    /// What it says of a message that does not go into a queue.
+    type Place;
+
+    /// Where a message with this payload goes. If that is a queue it must be put there.
+    fn look(&mut self, payload: &[u8]) -> Look<'_, Self::Place>;
+}
+
+/// Where a message goes.
+#[derive(Debug)]
+pub(crate) enum Look<'s, P> {
+    /// Into this [empty](Frame::EMPTY) slot.
+    Into(&'s mut Frame),
+    /// To whoever asked for it.
+    On(P),
+}
+
+impl<P> Look<'_, P> {
+    /// Has the frame go there.
+    #[inline(always)]
+    fn take(self, frame: Frame) -> Came<P> {
+        match self {
+            Self::Into(slot) => {
+                // Nothing is in it that would have to be dropped.
+                std::mem::forget(std::mem::replace(slot, frame));
+                Came::Taken
+            }
+            Self::On(place) => Came::Message(frame, place),
+        }
+    }
+}
+
+/// What has come.
+#[derive(Debug)]
+pub(crate) enum Came<P> {
+    /// A message that went into a queue.
+    Taken,
+    /// A message that did not.
+    Message(Frame, P),
+    /// A control frame.
+    Control(Frame),
+}
+
+#[cfg(test)]
+impl<P> Came<P> {
+    /// What has come and went into no queue.
+    pub(crate) fn frame(self) -> Option<Frame> {
+        match self {
+            Self::Taken => None,
+            Self::Message(frame, _) | Self::Control(frame) => Some(frame),
+        }
+    }
+}
+
+/// Everything goes to whoever asks.
+impl Sink for () {
+    type Place = ();
+
+    fn look(&mut self, _: &[u8]) -> Look<'_, ()> {
+        Look::On(())
+    }
+}
+
 /// One WebSocket connection, driven by polling.
 pub(crate) trait Wire: Send + Unpin {
     /// The next frame, or why there will be none. Unless it `reads`, no more is read than one large read brings, and who
     /// finds none may not be woken: whoever holds frames passes them on first, so that what they were read into is free
     /// again.
-    fn poll_frame(&mut self, cx: &mut Context<'_>, reads: bool)
-    -> Poll<Result<Frame, CloseReason>>;
+    fn poll_frame<S: Sink>(
+        &mut self,
+        cx: &mut Context<'_>,
+        reads: bool,
+        sink: &mut S,
+    ) -> Poll<Result<Came<S::Place>, CloseReason>>;
 
     /// Whether [`Wire::start_send`] may be called.
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CloseReason>>;

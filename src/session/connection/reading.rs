@@ -11,11 +11,14 @@ use tracing::span::EnteredSpan;
 
 use super::super::clock;
 use super::super::place::{self, Place, place};
+use super::super::plane::Plane;
 use super::super::port::ReplyPort;
-use super::super::wire::Wire;
-use super::{Connection, Control};
+use super::super::routes::Sorter;
+use super::super::wire::{Look, Sink, Wire};
+use super::{Connection, Control, Tally};
 use crate::close::CloseReason;
 use crate::frame::Frame;
+use crate::platform::Platform;
 use crate::protocol::recording::Mark;
 use crate::telemetry::{TelemetryEvent, spans};
 
@@ -31,36 +34,62 @@ pub(super) struct Answer {
 /// Answers for which room is kept when they have been told.
 const SPARE: usize = 64;
 
-impl<W: Wire> Connection<W> {
-    /// Counts a frame. Where it goes, if it is one of data.
+/// What nearly all messages go into, without anybody else's looking at them: their channels' bins.
+pub(super) struct Inbox<'c> {
+    plane: &'c Plane,
+    platform: &'c dyn Platform,
+    sorter: &'c mut Sorter,
+    tally: &'c mut Tally,
+    /// Whether nobody else looks.
+    direct: bool,
+}
+
+impl Inbox<'_> {
+    /// A frame has come. The first of a batch has the table renewed: who subscribed before it came gets what follows.
     #[inline(always)]
-    pub(super) fn count_and_place(&mut self, frame: &Frame) -> Option<Place> {
+    fn count(&mut self, bytes: usize) {
         if self.tally.frames == 0 {
             self.sorter.renew(&self.plane.routes);
         }
         self.tally.frames += 1;
-        self.tally.bytes += frame.payload().len();
-        match frame {
-            Frame::Text(text) => Some(place(&*self.platform, &mut self.sorter, text.as_bytes())),
-            Frame::Binary(bytes) => Some(place(&*self.platform, &mut self.sorter, bytes)),
-            Frame::Ping(_) | Frame::Pong(_) | Frame::Close(_) => None,
-        }
+        self.tally.bytes += bytes;
     }
+}
 
-    /// Puts one frame, which has been counted, where it belongs: its channel's bin, its caller, or the HeartbeatManager.
+impl Sink for Inbox<'_> {
+    type Place = Place;
+
     #[inline(always)]
-    pub(super) fn accept(&mut self, frame: Frame, place: Option<Place>) {
-        match place {
-            // What nearly all are, and nobody else looks at.
-            Some(Place::Bin(bin)) if self.hooks.is_none() && self.tap.is_none() => {
-                self.put_into(bin, frame);
-            }
-            Some(place) => self.accept_data(frame, place),
-            None => self.accept_control(frame),
+    fn look(&mut self, payload: &[u8]) -> Look<'_, Place> {
+        self.count(payload.len());
+        let place = place(self.platform, self.sorter, payload);
+        if let Place::Bin(bin) = place
+            && self.direct
+            && let Some(queue) = self.sorter.open(bin, payload.len())
+        {
+            self.tally.delivered += 1;
+            return Look::Into(queue);
         }
+        Look::On(place)
+    }
+}
+
+impl<W: Wire> Connection<W> {
+    /// The wire, and where its messages go.
+    #[inline(always)]
+    pub(super) fn wire_and_inbox(&mut self) -> (&mut W, Inbox<'_>) {
+        let inbox = Inbox {
+            plane: &self.plane,
+            platform: &*self.platform,
+            sorter: &mut self.sorter,
+            tally: &mut self.tally,
+            direct: self.hooks.is_none() && self.tap.is_none(),
+        };
+        (&mut self.wire, inbox)
     }
 
-    fn accept_control(&mut self, frame: Frame) {
+    pub(super) fn accept_control(&mut self, frame: Frame) {
+        self.wire_and_inbox().1.count(frame.payload().len());
         match &frame {
             // Has a place.
             Frame::Text(_) | Frame::Binary(_) => {}
@@ -101,7 +130,8 @@ impl<W: Wire> Connection<W> {
         }
     }
 
-    fn accept_data(&mut self, frame: Frame, place: Place) {
+    /// Puts a message where it belongs: its channel's bin, its caller, or the HeartbeatManager.
+    pub(super) fn accept_data(&mut self, frame: Frame, place: Place) {
         let passes = self.hooks.is_none() || self.passes_hooks(&frame, &place);
         if matches!(place, Place::Batch) && passes {
             self.accept_batch(frame);

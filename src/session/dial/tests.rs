@@ -104,9 +104,10 @@ async fn next(socket: &mut impl Wire) -> Frame {
 
 /// The next message or the end, which is there or on its way.
 async fn frame(socket: &mut impl Wire) -> Result<Frame, CloseReason> {
-    let frame = std::future::poll_fn(|cx| socket.poll_frame(cx, true));
+    let frame = std::future::poll_fn(|cx| socket.poll_frame(cx, true, &mut ()));
     let frame = timeout(Duration::from_secs(5), frame).await;
-    frame.expect("a message in time")
+    let came = frame.expect("a message in time")?;
+    Ok(came.frame().expect("no queue"))
 }
 
 /// The request that a dial of `config` writes, as the server at `address` gets it.

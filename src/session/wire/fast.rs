@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
-use super::Wire;
+use super::{Came, Sink, Wire};
 use crate::close::CloseReason;
 use crate::frame::Frame;
 use crate::protocol::framing::{Framing, FramingError};
@@ -105,11 +105,12 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     #[inline]
-    fn poll_frame(
+    fn poll_frame<T: Sink>(
         &mut self,
         cx: &mut Context<'_>,
         reads: bool,
-    ) -> Poll<Result<Frame, CloseReason>> {
+        sink: &mut T,
+    ) -> Poll<Result<Came<T::Place>, CloseReason>> {
         loop {
             if self.framing.has_reply()
                 && let Poll::Ready(Err(reason)) = self.poll_drain(cx)
@@ -117,7 +118,14 @@ where
                 return Poll::Ready(Err(reason));
             }
             match self.framing.next_frame() {
-                Ok(Some(frame)) => return Poll::Ready(Ok(frame)),
+                Ok(Some(frame)) => {
+                    let look = match &frame {
+                        Frame::Text(text) => sink.look(text.as_bytes()),
+                        Frame::Binary(bytes) => sink.look(bytes),
+                        _ => return Poll::Ready(Ok(Came::Control(frame))),
+                    };
+                    return Poll::Ready(Ok(look.take(frame)));
+                }
                 Ok(None) if !reads && !self.framing.has_room() => return Poll::Pending,
                 Ok(None) => ready!(self.poll_fill(cx))?,
                 Err(error) => return Poll::Ready(Err(close_reason(&error))),

@@ -24,7 +24,7 @@ use tokio_tungstenite::tungstenite::protocol::{
 };
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use super::Wire;
+use super::{Came, Sink, Wire};
 use crate::close::CloseReason;
 use crate::frame::{Frame, Utf8Bytes};
 use crate::protocol::intake::{Intake, LITTLE};
@@ -39,6 +39,8 @@ pub(crate) struct TungsteniteWire<S> {
     bridge: Bridge<S>,
     context: WebSocketContext,
     limits: WebSocketConfig,
+    /// The context has what it reads from handed over.
+    handed: bool,
     /// Messages that tungstenite has given.
     given: u64,
     /// Bytes read since whoever reads had empty hands.
@@ -69,6 +71,7 @@ where
             bridge: Bridge::new(stream, intake),
             context: WebSocketContext::new(Role::Client, Some(limits)),
             limits,
+            handed: false,
             given: 0,
             turn: 0,
             parts: false,
@@ -93,6 +96,17 @@ where
         if let Some(part) = part {
             self.context =
                 WebSocketContext::from_partially_read(part, Role::Client, Some(self.limits));
+            self.handed = true;
+        }
+    }
+
+    /// Lets go of what was handed over and has been read, so that the next read finds room where the last one did: in the
+    /// cache, unless somebody holds messages of it.
+    fn let_go(&mut self) {
+        let empty = self.bridge.intake.is_between() && !self.may_give();
+        if self.handed && empty && !self.unflushed && self.context.can_write() {
+            self.handed = false;
+            self.context = WebSocketContext::new(Role::Client, Some(self.limits));
         }
     }
 
@@ -113,11 +127,12 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     #[inline(always)]
-    fn poll_frame(
+    fn poll_frame<T: Sink>(
         &mut self,
         cx: &mut Context<'_>,
         reads: bool,
-    ) -> Poll<Result<Frame, CloseReason>> {
+        sink: &mut T,
+    ) -> Poll<Result<Came<T::Place>, CloseReason>> {
         if reads {
             // For a reply that goes out by itself.
             self.bridge.wake(cx);
@@ -128,11 +143,13 @@ where
                 match self.context.read(&mut self.bridge) {
                     Ok(Message::Text(text)) => {
                         self.given += 1;
-                        return Poll::Ready(Ok(Frame::Text(Utf8Bytes::typed(text))));
+                        let look = sink.look(text.as_bytes());
+                        return Poll::Ready(Ok(look.take(Frame::Text(Utf8Bytes::typed(text)))));
                     }
                     Ok(Message::Binary(bytes)) => {
                         self.given += 1;
-                        return Poll::Ready(Ok(Frame::Binary(bytes)));
+                        let look = sink.look(&bytes);
+                        return Poll::Ready(Ok(look.take(Frame::Binary(bytes))));
                     }
                     Ok(message) => {
                         self.given += 1;
@@ -140,7 +157,7 @@ where
                         self.due |= !matches!(message, Message::Pong(_));
                         self.unflushed |= self.due;
                         if let Some(frame) = frame(message) {
-                            return Poll::Ready(Ok(frame));
+                            return Poll::Ready(Ok(Came::Control(frame)));
                         }
                     }
                     Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -159,6 +176,7 @@ where
             if !reads && (self.bridge.filled || self.turn >= AT_ONCE) {
                 return Poll::Pending;
             }
+            self.let_go();
             self.turn += ready!(self.bridge.poll_fill(cx));
             self.pass_on();
         }

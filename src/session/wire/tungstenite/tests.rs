@@ -13,6 +13,7 @@ use tokio::io::{AsyncWriteExt, ReadBuf};
 use tokio_tungstenite::tungstenite::WebSocket;
 
 use super::*;
+use crate::session::wire::Look;
 
 /// A frame of text, as a server writes it.
 fn text(length: u16) -> Vec<u8> {
@@ -108,6 +109,24 @@ impl io::Write for Line {
     }
 }
 
+/// Takes every other message.
+struct Other {
+    slot: Frame,
+    takes: bool,
+}
+
+impl Sink for Other {
+    type Place = ();
+
+    fn look(&mut self, _: &[u8]) -> Look<'_, ()> {
+        self.takes = !self.takes;
+        match self.takes {
+            true => Look::Into(&mut self.slot),
+            false => Look::On(()),
+        }
+    }
+}
+
 /// What came out: frames, then how it ended, if it did; and how many bytes were written.
 type Told = (Vec<Frame>, Option<CloseReason>, usize);
 
@@ -117,6 +136,10 @@ fn ours(line: Line, leftover: Vec<u8>, limit: usize, hands: usize, writes: usize
     let mut wire = TungsteniteWire::new(line, leftover, 1 << 16, limit);
     let mut cx = Context::from_waker(Waker::noop());
     let mut frames = Vec::new();
+    let mut sink = Other {
+        slot: Frame::EMPTY,
+        takes: false,
+    };
     let mut held = 0;
     let mut closes = false;
     let mut end = None;
@@ -126,8 +149,10 @@ fn ours(line: Line, leftover: Vec<u8>, limit: usize, hands: usize, writes: usize
             wrote = frames.len();
             assert!(wire.start_send(Frame::text("hello")).is_ok());
         }
-        match wire.poll_frame(&mut cx, held == 0) {
-            Poll::Ready(Ok(frame)) => {
+        match wire.poll_frame(&mut cx, held == 0, &mut sink) {
+            Poll::Ready(Ok(came)) => {
+                let taken = || std::mem::replace(&mut sink.slot, Frame::EMPTY);
+                let frame = came.frame().unwrap_or_else(taken);
                 closes |= matches!(frame, Frame::Close(_));
                 frames.push(frame);
                 held = (held + 1) % hands;
@@ -243,8 +268,8 @@ fn a_close_and_a_ping_are_answered_by_whoever_only_reads() {
         line.pieces.push_back(frame_of(first, &[]));
         let mut wire = TungsteniteWire::new(line, Vec::new(), 1 << 16, 1 << 20);
         let mut cx = Context::from_waker(Waker::noop());
-        assert!(wire.poll_frame(&mut cx, true).is_ready());
-        assert!(wire.poll_frame(&mut cx, true).is_pending());
+        assert!(wire.poll_frame(&mut cx, true, &mut ()).is_ready());
+        assert!(wire.poll_frame(&mut cx, true, &mut ()).is_pending());
         assert_eq!(wire.bridge.stream().written, 6, "{first:#x}");
     }
 }
@@ -263,9 +288,9 @@ async fn with_full_hands_nothing_is_read() {
     while got < sent {
         let reads = held.is_empty();
         let read = wire.bytes_read();
-        match poll!(poll_fn(|cx| wire.poll_frame(cx, reads))) {
-            Poll::Ready(frame) => {
-                let frame = frame.unwrap();
+        match poll!(poll_fn(|cx| wire.poll_frame(cx, reads, &mut ()))) {
+            Poll::Ready(came) => {
+                let frame = came.unwrap().frame().unwrap();
                 assert_eq!(frame.payload().len(), 1000);
                 assert!(reads || wire.bytes_read() == read);
                 held.push(frame);
