@@ -318,7 +318,8 @@ impl Sorter {
         }
     }
 
-    /// The bin, for a frame with a payload of so many bytes that is to be put into it. `None` if nobody listens.
+    /// An empty slot at the end of a bin, for a frame with a payload of so many bytes, which is to be put there. `None` if
+    /// nobody listens.
     #[inline(always)]
     pub(crate) fn open(&mut self, place: usize, bytes: usize) -> Option<&mut Frame> {
         let bin = self.bins.get_mut(place)?;

@@ -19,13 +19,13 @@ use std::task::{Context, Poll};
 use crate::close::CloseReason;
 use crate::frame::Frame;
 
-/// Where messages go. It is asked before a message is moved, so that what nearly all are is moved once, and when that has
-/// gone to the cache which the wire has just written.
+/// Where messages go. It is asked before a message is moved, which then is moved once: what has just been written is moved by
+/// wider words than it was written by, and that waits until it has gone to the cache.
 pub(crate) trait Sink {
-    /// What it says of a message that does not go into a queue.
+    /// What it says of a message for which it has no slot.
     type Place;
 
-    /// Where a message with this payload goes. If that is a queue it must be put there.
+    /// Where a message with this payload goes. If that is a slot it must be put there.
     fn look(&mut self, payload: &[u8]) -> Look<'_, Self::Place>;
 }
 
@@ -44,7 +44,8 @@ impl<P> Look<'_, P> {
     fn take(self, frame: Frame) -> Came<P> {
         match self {
             Self::Into(slot) => {
-                // Nothing is in it that would have to be dropped.
+                // To drop what stood there would be a look at it, for each message.
+                debug_assert!(slot.payload().is_empty(), "{slot:?}");
                 std::mem::forget(std::mem::replace(slot, frame));
                 Came::Taken
             }
@@ -56,7 +57,7 @@ impl<P> Look<'_, P> {
 /// What has come.
 #[derive(Debug)]
 pub(crate) enum Came<P> {
-    /// A message that went into a queue.
+    /// A message that went into its slot.
     Taken,
     /// A message that did not.
     Message(Frame, P),
@@ -66,7 +67,7 @@ pub(crate) enum Came<P> {
 
 #[cfg(test)]
 impl<P> Came<P> {
-    /// What has come and went into no queue.
+    /// What has come and went into no slot.
     pub(crate) fn frame(self) -> Option<Frame> {
         match self {
             Self::Taken => None,

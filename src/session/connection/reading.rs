@@ -65,10 +65,10 @@ impl Sink for Inbox<'_> {
         let place = place(self.platform, self.sorter, payload);
         if let Place::Bin(bin) = place
             && self.direct
-            && let Some(queue) = self.sorter.open(bin, payload.len())
+            && let Some(slot) = self.sorter.open(bin, payload.len())
         {
             self.tally.delivered += 1;
-            return Look::Into(queue);
+            return Look::Into(slot);
         }
         Look::On(place)
     }

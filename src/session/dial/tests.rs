@@ -107,7 +107,7 @@ async fn frame(socket: &mut impl Wire) -> Result<Frame, CloseReason> {
     let frame = std::future::poll_fn(|cx| socket.poll_frame(cx, true, &mut ()));
     let frame = timeout(Duration::from_secs(5), frame).await;
     let came = frame.expect("a message in time")?;
-    Ok(came.frame().expect("no queue"))
+    Ok(came.frame().expect("no slot"))
 }
 
 /// The request that a dial of `config` writes, as the server at `address` gets it.
