@@ -110,8 +110,9 @@ pub struct Config {
     /// The queue of a subscription that does not bring its own.
     pub queue: Queue,
     /// Bytes read from the socket at once, at most. Default 512 KiB. A connection begins with 4 KiB; what it reads at once
-    /// grows with the traffic, and falls with it. Smaller pins less memory when messages are kept; larger is faster
-    /// where there is much to read.
+    /// grows with the traffic, and falls with it: not with silence, so that who was busy and says nothing more keeps its
+    /// room. Smaller pins less memory when messages are kept; larger is faster where there is much to read, as long as it
+    /// stays in the cache: where messages have 4 KiB and more tungstenite's wire reads half as much.
     pub read_buffer: usize,
     /// Who reads and writes frames. Default [`WireBackend::Tungstenite`].
     pub wire: WireBackend,

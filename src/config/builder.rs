@@ -222,7 +222,8 @@ impl ConfigBuilder {
         self
     }
 
-    /// Bytes read from the socket at once, at most: it begins with little and grows with the traffic. Default 512 KiB.
+    /// Bytes read from the socket at once, at most: it begins with little and grows with the traffic. Default 512 KiB. Where
+    /// messages have 4 KiB and more tungstenite's wire reads half as much.
     pub fn read_buffer(mut self, bytes: usize) -> Self {
         self.layers.user.read_buffer = Some(bytes);
         self

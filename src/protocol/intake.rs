@@ -12,9 +12,9 @@
 pub(crate) const LITTLE: usize = 4096;
 /// A longer frame is passed on as it comes: it would be moved when it has come whole.
 const LONG: u64 = 32 * 1024;
-/// Room that is enough for long messages: what is read at once wakes their consumers rarely as it is, and should stay in
-/// the cache.
-const MUCH: usize = 256 * 1024;
+/// Bytes from which on frames are long enough, on the average, for half the room: what is read at once wakes their consumers
+/// rarely as it is, and should stay in the cache.
+const LARGE: u64 = 4096;
 /// Reads in a row that need little of the room before it becomes less.
 const PATIENCE: u8 = 32;
 
@@ -26,6 +26,8 @@ pub(crate) struct Intake {
     /// Bytes at its front that were passed on to be copied, and those of them that have been.
     passed: usize,
     copied: usize,
+    /// Frames last looked at, and how long they are, with what of them has not come.
+    looked: (u64, u64),
     /// Messages that were passed on whole; a control frame is one, too.
     messages: u64,
     /// Bytes that are passed on as they come, since the frame is long.
@@ -44,7 +46,9 @@ pub(crate) struct Intake {
     max_payload: u64,
     /// The longest payload of those last looked at.
     longest: u64,
-    /// Bytes that a read is given room for.
+    /// Whether the frames last looked at were [`LARGE`] on the average.
+    large: bool,
+    /// Bytes that a read is given room for; half as many where frames are large.
     chunk: usize,
     max_chunk: usize,
     /// Reads in a row that needed little of the room.
@@ -59,6 +63,7 @@ impl Intake {
             buffer: received,
             passed: 0,
             copied: 0,
+            looked: (0, 0),
             messages: 0,
             rest: 0,
             ends: false,
@@ -68,6 +73,7 @@ impl Intake {
             missing: 0,
             max_payload: max_payload as u64,
             longest: 0,
+            large: false,
             chunk: LITTLE.min(max_chunk),
             max_chunk,
             little: 0,
@@ -78,7 +84,12 @@ impl Intake {
     /// payload, which tungstenite wants whether or not that has come.
     pub(crate) fn room(&mut self) -> (&mut Vec<u8>, usize) {
         let slack = usize::try_from(self.longest.min(LONG)).unwrap_or(LITTLE);
-        let room = self.chunk.max(self.missing);
+        let most = if self.large {
+            (self.max_chunk / 2).max(1)
+        } else {
+            self.max_chunk
+        };
+        let room = self.chunk.min(most).max(self.missing);
         if self.buffer.is_empty() && self.buffer.capacity() / 4 > room + slack {
             self.buffer = Vec::new();
         }
@@ -95,12 +106,7 @@ impl Intake {
     pub(crate) fn on_read(&mut self, bytes: usize, room: usize) {
         if bytes >= room {
             self.little = 0;
-            let most = if self.longest > LITTLE as u64 {
-                MUCH
-            } else {
-                usize::MAX
-            };
-            self.chunk = self.chunk.saturating_mul(2).min(self.max_chunk.min(most));
+            self.chunk = self.chunk.saturating_mul(2).min(self.max_chunk);
         } else if bytes >= self.chunk / 8 || self.chunk <= LITTLE {
             self.little = 0;
         } else {
@@ -119,7 +125,11 @@ impl Intake {
         self.longest = 0;
         self.missing = 0;
         self.parts = false;
+        self.looked = (0, 0);
         let end = self.survey();
+        if let Some(mean) = self.looked.1.checked_div(self.looked.0) {
+            self.large = mean >= LARGE;
+        }
         self.parts |= self.raw || self.rest > 0;
         if !may || self.rest > 0 || self.raw || end < LITTLE {
             self.passed = end;
@@ -169,11 +179,11 @@ impl Intake {
                     self.missing = usize::try_from(whole).unwrap_or_default() - bytes.len();
                     return end;
                 }
-                self.note(first, ends);
+                self.note(first, ends, whole);
                 (self.rest, self.ends) = (whole, ends);
                 continue;
             }
-            self.note(first, ends);
+            self.note(first, ends, whole);
             self.messages += u64::from(ends);
             self.longest = self.longest.max(payload);
             end += usize::try_from(whole).unwrap_or_default();
@@ -181,7 +191,9 @@ impl Intake {
     }
 
     /// A data frame begins a message, or ends it (RFC 6455, section 5.4); a control frame may stand between.
-    fn note(&mut self, first: u8, ends: bool) {
+    fn note(&mut self, first: u8, ends: bool, whole: u64) {
+        self.looked.0 += 1;
+        self.looked.1 += whole;
         self.parts |= !ends;
         if first & 0x08 == 0 {
             self.fragmented = !ends;

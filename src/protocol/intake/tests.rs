@@ -196,6 +196,24 @@ fn there_is_always_room_for_a_byte() {
 }
 
 #[test]
+fn large_messages_are_given_half_the_room_and_one_among_small_ones_changes_nothing() {
+    let most = 1 << 16;
+    let mut intake = Intake::new(Vec::new(), most, LIMIT);
+    read(&mut intake, &text(200).repeat(4000), &[(usize::MAX, true)]);
+    assert_eq!(intake.room().1, most);
+    let one_large = [text(200).repeat(100), text(5000), text(200).repeat(100)].concat();
+    read(&mut intake, &one_large.repeat(10), &[(usize::MAX, true)]);
+    assert_eq!(intake.room().1, most);
+    read(&mut intake, &text(5000).repeat(100), &[(usize::MAX, true)]);
+    assert_eq!(intake.room().1, most / 2);
+    // So long that they come in parts.
+    read(&mut intake, &text(200).repeat(4000), &[(usize::MAX, true)]);
+    assert_eq!(intake.room().1, most);
+    read(&mut intake, &text(90_000).repeat(9), &[(usize::MAX, true)]);
+    assert_eq!(intake.room().1, most / 2);
+}
+
+#[test]
 fn room_follows_the_traffic() {
     let most = 1 << 16;
     let mut intake = Intake::new(Vec::new(), most, LIMIT);

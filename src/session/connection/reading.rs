@@ -14,7 +14,7 @@ use super::super::place::{self, Place, place};
 use super::super::plane::Plane;
 use super::super::port::ReplyPort;
 use super::super::routes::Sorter;
-use super::super::wire::{Look, Sink, Wire};
+use super::super::wire::{Admitted, Inbound, Wire};
 use super::{Connection, Control, Tally};
 use crate::close::CloseReason;
 use crate::frame::Frame;
@@ -44,33 +44,33 @@ pub(super) struct Inbox<'c> {
     direct: bool,
 }
 
-impl Inbox<'_> {
+impl Tally {
     /// A frame has come. The first of a batch has the table renewed: who subscribed before it came gets what follows.
     #[inline(always)]
-    fn count(&mut self, bytes: usize) {
-        if self.tally.frames == 0 {
-            self.sorter.renew(&self.plane.routes);
+    fn count(&mut self, bytes: usize, sorter: &mut Sorter, plane: &Plane) {
+        if self.frames == 0 {
+            sorter.renew(&plane.routes);
         }
-        self.tally.frames += 1;
-        self.tally.bytes += bytes;
+        self.frames += 1;
+        self.bytes += bytes;
     }
 }
 
-impl Sink for Inbox<'_> {
+impl Inbound for Inbox<'_> {
     type Place = Place;
 
     #[inline(always)]
-    fn look(&mut self, payload: &[u8]) -> Look<'_, Place> {
-        self.count(payload.len());
+    fn admit(&mut self, payload: &[u8]) -> Admitted<'_, Place> {
+        self.tally.count(payload.len(), self.sorter, self.plane);
         let place = place(self.platform, self.sorter, payload);
         if let Place::Bin(bin) = place
             && self.direct
             && let Some(slot) = self.sorter.open(bin, payload.len())
         {
             self.tally.delivered += 1;
-            return Look::Into(slot);
+            return Admitted::Into(slot);
         }
-        Look::On(place)
+        Admitted::On(place)
     }
 }
 
@@ -89,9 +89,10 @@ impl<W: Wire> Connection<W> {
     }
 
     pub(super) fn accept_control(&mut self, frame: Frame) {
-        self.wire_and_inbox().1.count(frame.payload().len());
+        self.tally
+            .count(frame.payload().len(), &mut self.sorter, &self.plane);
         match &frame {
-            // Has a place.
+            // Is admitted, and no control frame.
             Frame::Text(_) | Frame::Binary(_) => {}
             Frame::Ping(_) => {
                 self.record_received(&frame, None);

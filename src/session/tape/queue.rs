@@ -36,9 +36,10 @@ pub(super) struct Lost {
     pub(super) outbound: u64,
 }
 
-/// Strips that are kept for their room, and how much room each may have.
+/// Strips that are kept for their room, and how much room each may have: one that holds what a turn brings, which is a read by
+/// default, may have grown to nearly twice as much.
 const SPARES: usize = 8;
-const SPARE: usize = 512 * 1024;
+const SPARE: usize = 1280 * 1024;
 /// The room of a strip that stays with who fills it when what it held has been put elsewhere.
 const SMALL: usize = 32 * 1024;
 

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
-use super::{Came, Sink, Wire};
+use super::{Came, Inbound, Wire};
 use crate::close::CloseReason;
 use crate::frame::Frame;
 use crate::protocol::framing::{Framing, FramingError};
@@ -105,11 +105,11 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     #[inline]
-    fn poll_frame<T: Sink>(
+    fn poll_frame<T: Inbound>(
         &mut self,
         cx: &mut Context<'_>,
         reads: bool,
-        sink: &mut T,
+        inbound: &mut T,
     ) -> Poll<Result<Came<T::Place>, CloseReason>> {
         loop {
             if self.framing.has_reply()
@@ -119,12 +119,14 @@ where
             }
             match self.framing.next_frame() {
                 Ok(Some(frame)) => {
-                    let look = match &frame {
-                        Frame::Text(text) => sink.look(text.as_bytes()),
-                        Frame::Binary(bytes) => sink.look(bytes),
-                        _ => return Poll::Ready(Ok(Came::Control(frame))),
+                    let admitted = match &frame {
+                        Frame::Text(text) => inbound.admit(text.as_bytes()),
+                        Frame::Binary(bytes) => inbound.admit(bytes),
+                        Frame::Ping(_) | Frame::Pong(_) | Frame::Close(_) => {
+                            return Poll::Ready(Ok(Came::Control(frame)));
+                        }
                     };
-                    return Poll::Ready(Ok(look.take(frame)));
+                    return Poll::Ready(Ok(admitted.take(frame)));
                 }
                 Ok(None) if !reads && !self.framing.has_room() => return Poll::Pending,
                 Ok(None) => ready!(self.poll_fill(cx))?,

@@ -24,7 +24,7 @@ use tokio_tungstenite::tungstenite::protocol::{
 };
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use super::{Came, Sink, Wire};
+use super::{Came, Inbound, Wire};
 use crate::close::CloseReason;
 use crate::frame::{Frame, Utf8Bytes};
 use crate::protocol::intake::{Intake, LITTLE};
@@ -39,8 +39,8 @@ pub(crate) struct TungsteniteWire<S> {
     bridge: Bridge<S>,
     context: WebSocketContext,
     limits: WebSocketConfig,
-    /// The context has what it reads from handed over.
-    handed: bool,
+    /// Bytes that the context was handed over and still holds. Set with each such context, cleared by [`Self::let_go`].
+    handed: usize,
     /// Messages that tungstenite has given.
     given: u64,
     /// Bytes read since whoever reads had empty hands.
@@ -71,7 +71,7 @@ where
             bridge: Bridge::new(stream, intake),
             context: WebSocketContext::new(Role::Client, Some(limits)),
             limits,
-            handed: false,
+            handed: 0,
             given: 0,
             turn: 0,
             parts: false,
@@ -94,18 +94,18 @@ where
         let part = self.bridge.intake.pass(may);
         self.parts = self.bridge.intake.has_parts();
         if let Some(part) = part {
+            self.handed = part.len();
             self.context =
                 WebSocketContext::from_partially_read(part, Role::Client, Some(self.limits));
-            self.handed = true;
         }
     }
 
-    /// Lets go of what was handed over and has been read, so that the next read finds room where the last one did: in the
-    /// cache, unless somebody holds messages of it.
+    /// Lets go of what was handed over and has been read, if it is much, so that the next read finds room where the last one
+    /// did: in the cache, unless somebody holds messages of it.
     fn let_go(&mut self) {
         let empty = self.bridge.intake.is_between() && !self.may_give();
-        if self.handed && empty && !self.unflushed && self.context.can_write() {
-            self.handed = false;
+        if self.handed >= AT_ONCE && empty && !self.unflushed && self.context.can_write() {
+            self.handed = 0;
             self.context = WebSocketContext::new(Role::Client, Some(self.limits));
         }
     }
@@ -127,11 +127,11 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     #[inline(always)]
-    fn poll_frame<T: Sink>(
+    fn poll_frame<T: Inbound>(
         &mut self,
         cx: &mut Context<'_>,
         reads: bool,
-        sink: &mut T,
+        inbound: &mut T,
     ) -> Poll<Result<Came<T::Place>, CloseReason>> {
         if reads {
             // For a reply that goes out by itself.
@@ -143,13 +143,13 @@ where
                 match self.context.read(&mut self.bridge) {
                     Ok(Message::Text(text)) => {
                         self.given += 1;
-                        let look = sink.look(text.as_bytes());
-                        return Poll::Ready(Ok(look.take(Frame::Text(Utf8Bytes::typed(text)))));
+                        let admitted = inbound.admit(text.as_bytes());
+                        return Poll::Ready(Ok(admitted.take(Frame::Text(Utf8Bytes::typed(text)))));
                     }
                     Ok(Message::Binary(bytes)) => {
                         self.given += 1;
-                        let look = sink.look(&bytes);
-                        return Poll::Ready(Ok(look.take(Frame::Binary(bytes))));
+                        let admitted = inbound.admit(&bytes);
+                        return Poll::Ready(Ok(admitted.take(Frame::Binary(bytes))));
                     }
                     Ok(message) => {
                         self.given += 1;

@@ -13,7 +13,7 @@ use tokio::io::{AsyncWriteExt, ReadBuf};
 use tokio_tungstenite::tungstenite::WebSocket;
 
 use super::*;
-use crate::session::wire::Look;
+use crate::session::wire::Admitted;
 
 /// A frame of text, as a server writes it.
 fn text(length: u16) -> Vec<u8> {
@@ -39,6 +39,10 @@ struct Line {
     pieces: VecDeque<Vec<u8>>,
     ends: bool,
     written: usize,
+    /// Takes that many bytes before it refuses once; none that it takes all.
+    gulp: Option<usize>,
+    /// What it still takes of that.
+    thirst: usize,
 }
 
 impl Line {
@@ -72,8 +76,18 @@ impl AsyncWrite for Line {
         _: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.written += bytes.len();
-        Poll::Ready(Ok(bytes.len()))
+        let Some(gulp) = self.gulp else {
+            self.written += bytes.len();
+            return Poll::Ready(Ok(bytes.len()));
+        };
+        if self.thirst == 0 {
+            self.thirst = gulp;
+            return Poll::Pending;
+        }
+        let count = bytes.len().min(self.thirst);
+        self.thirst -= count;
+        self.written += count;
+        Poll::Ready(Ok(count))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -115,14 +129,14 @@ struct Other {
     takes: bool,
 }
 
-impl Sink for Other {
+impl Inbound for Other {
     type Place = ();
 
-    fn look(&mut self, _: &[u8]) -> Look<'_, ()> {
+    fn admit(&mut self, _: &[u8]) -> Admitted<'_, ()> {
         self.takes = !self.takes;
         match self.takes {
-            true => Look::Into(&mut self.slot),
-            false => Look::On(()),
+            true => Admitted::Into(&mut self.slot),
+            false => Admitted::On(()),
         }
     }
 }
@@ -136,7 +150,7 @@ fn ours(line: Line, leftover: Vec<u8>, limit: usize, hands: usize, writes: usize
     let mut wire = TungsteniteWire::new(line, leftover, 1 << 16, limit);
     let mut cx = Context::from_waker(Waker::noop());
     let mut frames = Vec::new();
-    let mut sink = Other {
+    let mut inbound = Other {
         slot: Frame::EMPTY,
         takes: false,
     };
@@ -149,9 +163,9 @@ fn ours(line: Line, leftover: Vec<u8>, limit: usize, hands: usize, writes: usize
             wrote = frames.len();
             assert!(wire.start_send(Frame::text("hello")).is_ok());
         }
-        match wire.poll_frame(&mut cx, held == 0, &mut sink) {
+        match wire.poll_frame(&mut cx, held == 0, &mut inbound) {
             Poll::Ready(Ok(came)) => {
-                let taken = || std::mem::replace(&mut sink.slot, Frame::EMPTY);
+                let taken = || std::mem::replace(&mut inbound.slot, Frame::EMPTY);
                 let frame = came.frame().unwrap_or_else(taken);
                 closes |= matches!(frame, Frame::Close(_));
                 frames.push(frame);
@@ -168,7 +182,11 @@ fn ours(line: Line, leftover: Vec<u8>, limit: usize, hands: usize, writes: usize
             let _ = wire.poll_flush(&mut cx);
         }
     }
-    let _ = wire.poll_flush(&mut cx);
+    for _ in 0..1000 {
+        if wire.poll_flush(&mut cx).is_ready() {
+            break;
+        }
+    }
     (frames, end, wire.bridge.stream().written)
 }
 
@@ -237,6 +255,7 @@ proptest! {
         hands in prop_oneof![Just(1_usize), Just(512)],
         writes in prop_oneof![Just(usize::MAX), Just(7)],
         limit in prop_oneof![Just(50_000_usize), Just(1 << 20)],
+        gulp in prop_oneof![2 => Just(None), 1 => (1_usize..30).prop_map(Some)],
     ) {
         let stream = frames.concat();
         let (leftover, mut rest) = stream.split_at(leftover.min(stream.len()));
@@ -249,9 +268,9 @@ proptest! {
             pieces.push_back(piece.to_vec());
             rest = more;
         }
-        let line = || Line { pieces: pieces.clone(), ends, written: 0 };
-        let theirs = reference(line(), leftover.to_vec(), limit, writes);
-        let ours = ours(line(), leftover.to_vec(), limit, hands, writes);
+        let line = |gulp| Line { pieces: pieces.clone(), ends, gulp, ..Line::default() };
+        let theirs = reference(line(None), leftover.to_vec(), limit, writes);
+        let ours = ours(line(gulp), leftover.to_vec(), limit, hands, writes);
         prop_assert_eq!(&ours.0, &theirs.0);
         let told = |end: &Option<CloseReason>| end.as_ref().map(ToString::to_string);
         prop_assert_eq!(told(&ours.1), told(&theirs.1));
@@ -321,4 +340,21 @@ fn a_part_of_a_text_is_sent_as_text_too() {
         let read = WebSocketContext::new(Role::Server, None).read(&mut line);
         assert_eq!(read.unwrap(), Message::text("\"tick\""));
     }
+}
+
+/// What was read stays in the hands of whoever holds a message of it, and in no other.
+#[test]
+fn what_was_handed_over_is_let_go_of_before_the_next_read() {
+    let much = text(200).repeat(1000);
+    let mut wire = TungsteniteWire::new(Line::default(), much, 1 << 18, 1 << 20);
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut held = None;
+    while let Poll::Ready(came) = wire.poll_frame(&mut cx, true, &mut ()) {
+        held = came.unwrap().frame();
+    }
+    let Some(Frame::Text(held)) = held else {
+        panic!("no text came");
+    };
+    let held: bytes::Bytes = held.into_typed().unwrap().into();
+    assert!(held.is_unique());
 }
