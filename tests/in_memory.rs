@@ -1,13 +1,21 @@
 //! Sessions without sockets, under paused time: hours pass in no time, and nothing depends on the machine.
 
+use std::io;
+use std::net::Ipv4Addr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use mainstay::close::{CloseReason, GapCause};
 use mainstay::config::{ConfigBuilder, Liveness, ReconnectOwner, Tls};
+use mainstay::connector::{ByteStream, Connected, Connector};
 use mainstay::error::ConnectError;
 use mainstay::supervisors::Backoff;
 use mainstay::testing::{Disconnect, ReceivedKind, Script, ScriptedServer, ScriptedServerBuilder};
 use mainstay::{Client, Config, Event, Frame, Session, SessionState};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
 async fn start(builder: ScriptedServerBuilder) -> ScriptedServer {
@@ -212,4 +220,96 @@ async fn slow_bytes_are_bytes_all_the_same() {
         "{:?}",
         began.elapsed()
     );
+}
+
+/// What another connector opens; behind the handshake there is one more little message, whenever one is asked for.
+#[derive(Debug)]
+struct Chatty(Arc<dyn Connector>);
+
+struct Endless {
+    stream: Box<dyn ByteStream>,
+    upgraded: bool,
+}
+
+impl Connector for Chatty {
+    fn connect<'a>(
+        &'a self,
+        host: &'a str,
+        port: u16,
+    ) -> Pin<Box<dyn Future<Output = io::Result<Connected>> + Send + 'a>> {
+        Box::pin(async move {
+            let Connected { stream, peer, .. } = self.0.connect(host, port).await?;
+            let endless = Endless {
+                stream,
+                upgraded: false,
+            };
+            Ok(Connected::new(endless, peer))
+        })
+    }
+}
+
+impl AsyncRead for Endless {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.upgraded {
+            // A binary message of one byte (RFC 6455, section 5.2).
+            buffer.put_slice(&[0x82, 1, b'x']);
+            return Poll::Ready(Ok(()));
+        }
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        self.upgraded = buffer.filled().ends_with(b"\r\n\r\n");
+        read
+    }
+}
+
+impl AsyncWrite for Endless {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_always_has_a_little_more_leaves_consumers_sockets_and_timers_their_turn() {
+    let server = start(ScriptedServer::builder()).await;
+    let connector = Arc::new(Chatty(server.connector().expect("in memory")));
+    let session = connect(config(&server).connector(connector)).await;
+    let mut messages = session.messages();
+    let consumer = tokio::spawn(async move {
+        let mut came = 0_u64;
+        while let Some(Event::Data(_)) = messages.next().await {
+            came += 1;
+        }
+        came
+    });
+
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
+    let listener = listener.expect("a port");
+    let mut near = TcpStream::connect(listener.local_addr().expect("an address"))
+        .await
+        .expect("a socket");
+    let (mut far, _) = listener.accept().await.expect("a socket");
+    for byte in 0..100 {
+        far.write_all(&[byte]).await.expect("written");
+        assert_eq!(near.read_u8().await.expect("a byte"), byte);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let before = session.statistics().frames_in;
+    session.shutdown().await;
+    let came = consumer.await.expect("no panic");
+    assert!(before > 0 && came > 0, "{before} read, {came} consumed");
 }

@@ -68,9 +68,8 @@ fn serve(stream: TcpStream, gap: Duration, messages: usize) -> tungstenite::Resu
         }
         stream.write_all(&block)?;
     }
-    // Until the other side is done.
-    let mut sink = [0; 1024];
-    while stream.read(&mut sink)? > 0 {}
+    // Until the other side says good-bye or is gone; what it says is not answered, the next run is waiting.
+    let _ = stream.read(&mut [0; 1024])?;
     Ok(())
 }
 
