@@ -8,6 +8,7 @@
 //! been given is nothing.
 
 mod behind;
+mod room;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -155,17 +156,12 @@ impl Shared {
 impl Subscriber {
     /// An empty queue.
     pub(crate) fn new(channel: Option<Arc<str>>, kind: ChannelKind, rule: Queue) -> Arc<Self> {
-        let (capacity, bytes, overflow) = match &rule.overflow {
-            Overflow::DropOldest => (rule.capacity, rule.bytes, OverflowRule::DropOldest),
-            Overflow::DropNewest => (rule.capacity, rule.bytes, OverflowRule::DropNewest),
-            Overflow::Conflate(_) => (rule.capacity, rule.bytes, OverflowRule::Conflate),
-            Overflow::Disconnect => (rule.capacity, rule.bytes, OverflowRule::Disconnect),
-            // Reading waits behind the batch that has filled it.
-            Overflow::Block(_) => (
-                rule.capacity.saturating_add(BATCH),
-                usize::MAX,
-                OverflowRule::DropOldest,
-            ),
+        let (capacity, bytes) = room::bounds(&rule);
+        let overflow = match &rule.overflow {
+            Overflow::DropOldest | Overflow::Block(_) => OverflowRule::DropOldest,
+            Overflow::DropNewest => OverflowRule::DropNewest,
+            Overflow::Conflate(_) => OverflowRule::Conflate,
+            Overflow::Disconnect => OverflowRule::Disconnect,
         };
         let queue = ContinuityQueue::new(capacity, overflow, kind.restores_state)
             .within_bytes(bytes, |frame: &Frame| frame.payload().len());
@@ -212,16 +208,17 @@ impl Subscriber {
         received: Instant,
         read: u64,
     ) -> Delivered {
+        let mut guard = self.lock();
         if self.is_gone() {
             return Delivered::default();
         }
-        let mut guard = self.lock();
         let shared = &mut *guard;
         if shared.queue.is_empty() {
             shared.behind = Behind::new(read);
         } else if shared.behind.holds_much(read) && self.takes(shared) {
             frames.iter_mut().for_each(Frame::detach);
         }
+        self.make_room(shared, frames.len());
         shared.queue.push_batch(frames, bytes, epoch, received);
         shared.behind.came(bytes);
         let consumer = self.take_consumer(shared);
@@ -332,20 +329,26 @@ impl Subscriber {
     pub(crate) fn end(&self, reason: EndReason) {
         self.change(|queue| queue.end(reason));
         let mut shared = self.lock();
-        let (gap, loss) = (shared.gap.take(), shared.caught_up());
+        let (reader, gap) = (shared.reader.take(), shared.gap.take());
+        let loss = shared.caught_up();
         drop(shared);
         drop((gap, loss));
+        if let Some(reader) = reader {
+            reader.wake();
+        }
     }
 
-    /// The consumer has gone.
+    /// The consumer has gone. What waited for it is let go of.
     pub(crate) fn leave(&self) {
         self.gone.store(true, Ordering::Relaxed);
         let mut shared = self.lock();
+        let mut items = Items::new();
+        shared.queue.pop_many(&mut items, usize::MAX);
         let (reader, gap) = (shared.reader.take(), shared.gap.take());
         let consumer = self.take_consumer(&mut shared);
         let loss = shared.caught_up();
         drop(shared);
-        drop((gap, loss, consumer));
+        drop((items, gap, loss, consumer));
         if let Some(reader) = reader {
             reader.wake();
         }
@@ -356,93 +359,12 @@ impl Subscriber {
         self.gone.load(Ordering::Relaxed)
     }
 
-    /// The consumer changes hands: until then the reader waits for room, whatever the rule says.
-    pub(crate) fn hold(&self, until: Instant) {
-        let mut shared = self.lock();
-        shared.held_until = Some(until);
-        self.held.store(true, Ordering::Relaxed);
-        if !matches!(self.rule.overflow, Overflow::Block(_)) {
-            // What one batch brings when there is no room any more.
-            shared.widened = true;
-            let wide = self.rule.capacity.saturating_add(BATCH);
-            shared.queue.set_capacity(wide);
-            shared.queue.set_max_bytes(usize::MAX);
-        }
-    }
-
-    /// There is a consumer again, and the rule holds.
-    pub(crate) fn release(&self) {
-        let mut shared = self.lock();
-        shared.held_until = None;
-        self.held.store(false, Ordering::Relaxed);
-        self.narrow(&mut shared);
-        let reader = shared.reader.take();
-        drop(shared);
-        if let Some(reader) = reader {
-            reader.wake();
-        }
-    }
-
-    /// Takes the room back that [`Self::hold`] gave, once nothing stands there.
-    fn narrow(&self, shared: &mut Shared) {
-        if shared.widened
-            && shared.held_until.is_none()
-            && shared.queue.len() <= self.rule.capacity
-            && shared.queue.bytes() <= self.rule.bytes
-        {
-            shared.widened = false;
-            shared.queue.set_capacity(self.rule.capacity);
-            shared.queue.set_max_bytes(self.rule.bytes);
-        }
-    }
-
     /// Whether new data is taken, be it in the place of older.
     fn takes(&self, shared: &Shared) -> bool {
         match self.rule.overflow {
             Overflow::DropNewest | Overflow::Disconnect => shared.queue.has_room(),
             Overflow::DropOldest | Overflow::Conflate(_) | Overflow::Block(_) => true,
         }
-    }
-
-    /// Whether the rule leaves room.
-    fn is_below(&self, shared: &Shared) -> bool {
-        shared.queue.len() < self.rule.capacity && shared.queue.bytes() < self.rule.bytes
-    }
-
-    /// How long the reader may wait for room, if the rule says that it waits at all, or a hand-over does, and there
-    /// is none.
-    pub(crate) fn blocks(&self) -> Option<Duration> {
-        let rule = match self.rule.overflow {
-            Overflow::Block(limit) => Some(limit),
-            Overflow::DropOldest
-            | Overflow::DropNewest
-            | Overflow::Conflate(_)
-            | Overflow::Disconnect => None,
-        };
-        let held = self.held.load(Ordering::Relaxed);
-        if self.is_gone() || (rule.is_none() && !held) {
-            return None;
-        }
-        let shared = self.lock();
-        if self.is_below(&shared) {
-            return None;
-        }
-        let left = |until: Instant| until.checked_duration_since(clock::now());
-        rule.max(shared.held_until.and_then(left))
-    }
-
-    /// Ready when the queue is below its capacity again, or nobody consumes it.
-    pub(crate) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let waits = matches!(self.rule.overflow, Overflow::Block(_));
-        if self.is_gone() || !(waits || self.held.load(Ordering::Relaxed)) {
-            return Poll::Ready(());
-        }
-        let mut shared = self.lock();
-        if self.is_below(&shared) || shared.queue.is_ended() {
-            return Poll::Ready(());
-        }
-        shared.reader = Some(cx.waker().clone());
-        Poll::Pending
     }
 
     /// Takes up to `limit` items out. `Ready` with nothing added means that the subscription is over.

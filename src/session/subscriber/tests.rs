@@ -150,6 +150,59 @@ fn an_end_wakes_who_was_given_all_there_is() {
     assert_eq!(polled(&subscriber, &bell), Some(0));
 }
 
+/// Has the reader wait for room.
+fn waits(subscriber: &Subscriber, bell: &Arc<Bell>) -> bool {
+    let waker = Waker::from(Arc::clone(bell));
+    let polled = subscriber.poll_room(&mut Context::from_waker(&waker));
+    polled.is_pending()
+}
+
+fn blocking() -> Arc<Subscriber> {
+    let rule = Queue::new(10, Overflow::Block(Duration::from_secs(60)));
+    Subscriber::new(None, ChannelKind::default(), rule)
+}
+
+#[test]
+fn a_reader_that_waits_for_room_is_woken_by_an_end() {
+    let (subscriber, bell) = (blocking(), Arc::new(Bell::default()));
+    deliver_messages(&subscriber, 10);
+    assert!(waits(&subscriber, &bell));
+    subscriber.end(EndReason::Shutdown);
+    assert_eq!(bell.rings(), 1);
+    assert!(!waits(&subscriber, &bell));
+}
+
+#[test]
+fn however_many_messages_one_frame_brings_none_is_lost_where_the_reader_waits() {
+    let held = subscriber(Overflow::DropOldest);
+    held.hold(Instant::now() + Duration::from_secs(60));
+    for subscriber in [blocking(), held] {
+        deliver_messages(&subscriber, 5);
+        deliver_messages(&subscriber, 20_000);
+        assert!(waits(&subscriber, &Arc::default()));
+        assert_eq!(subscriber.look().lost, 0);
+        subscriber.release();
+        while subscriber.depth() > 0 {
+            take(&subscriber);
+        }
+        // The rule holds again.
+        deliver_messages(&subscriber, 1000);
+        deliver_messages(&subscriber, 2 * BATCH);
+        assert!(subscriber.depth() <= 1000 + BATCH);
+        assert!(subscriber.look().lost > 0);
+    }
+}
+
+#[test]
+fn what_waits_for_a_consumer_that_goes_is_let_go_of() {
+    let (subscriber, mut reads) = (subscriber(Overflow::DropOldest), 0);
+    let read = deliver(&subscriber, 100, &mut reads);
+    assert!(!read.is_unique());
+    subscriber.leave();
+    assert!(read.is_unique());
+    assert!(deliver(&subscriber, 100, &mut reads).is_unique());
+}
+
 #[test]
 fn who_has_gone_is_held_on_to_no_longer() {
     let (subscriber, bell) = (subscriber(Overflow::DropOldest), Arc::new(Bell::default()));
