@@ -222,13 +222,16 @@ async fn slow_bytes_are_bytes_all_the_same() {
     );
 }
 
-/// What another connector opens; behind the handshake there is one more little message, whenever one is asked for.
+/// What another connector opens; behind the handshake there is one more message at once, whenever somebody has taken one.
 #[derive(Debug)]
-struct Chatty(Arc<dyn Connector>);
+struct Chatty(Arc<dyn Connector>, usize);
 
 struct Endless {
     stream: Box<dyn ByteStream>,
     upgraded: bool,
+    /// A binary message of so many bytes, and what of it has not been read.
+    message: Vec<u8>,
+    left: usize,
 }
 
 impl Connector for Chatty {
@@ -242,6 +245,8 @@ impl Connector for Chatty {
             let endless = Endless {
                 stream,
                 upgraded: false,
+                message: message(self.1),
+                left: 0,
             };
             Ok(Connected::new(endless, peer))
         })
@@ -255,8 +260,15 @@ impl AsyncRead for Endless {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.upgraded {
-            // A binary message of one byte (RFC 6455, section 5.2).
-            buffer.put_slice(&[0x82, 1, b'x']);
+            if self.left == 0 {
+                self.left = self.message.len();
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let count = self.left.min(buffer.remaining());
+            let from = self.message.len() - self.left;
+            buffer.put_slice(&self.message[from..from + count]);
+            self.left -= count;
             return Poll::Ready(Ok(()));
         }
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
@@ -283,33 +295,52 @@ impl AsyncWrite for Endless {
     }
 }
 
-#[tokio::test]
-async fn a_peer_that_always_has_a_little_more_leaves_consumers_sockets_and_timers_their_turn() {
-    let server = start(ScriptedServer::builder()).await;
-    let connector = Arc::new(Chatty(server.connector().expect("in memory")));
-    let session = connect(config(&server).connector(connector)).await;
-    let mut messages = session.messages();
-    let consumer = tokio::spawn(async move {
-        let mut came = 0_u64;
-        while let Some(Event::Data(_)) = messages.next().await {
-            came += 1;
-        }
-        came
-    });
+/// RFC 6455, section 5.2.
+fn message(payload: usize) -> Vec<u8> {
+    let mut bytes = match u8::try_from(payload) {
+        Ok(short @ 0..126) => vec![0x82, short],
+        _ => [&[0x82, 127], (payload as u64).to_be_bytes().as_slice()].concat(),
+    };
+    bytes.resize(bytes.len() + payload, b'x');
+    bytes
+}
 
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
-    let listener = listener.expect("a port");
-    let mut near = TcpStream::connect(listener.local_addr().expect("an address"))
-        .await
-        .expect("a socket");
-    let (mut far, _) = listener.accept().await.expect("a socket");
-    for byte in 0..100 {
-        far.write_all(&[byte]).await.expect("written");
-        assert_eq!(near.read_u8().await.expect("a byte"), byte);
-        tokio::time::sleep(Duration::from_millis(1)).await;
+#[tokio::test]
+async fn a_peer_that_always_has_one_message_more_leaves_consumers_sockets_and_timers_their_turn() {
+    for payload in [1, 64 * 1024] {
+        let server = start(ScriptedServer::builder()).await;
+        let connector = Chatty(server.connector().expect("in memory"), payload);
+        let session = connect(config(&server).connector(Arc::new(connector))).await;
+        let mut messages = session.messages();
+        let consumer = tokio::spawn(async move {
+            let (mut came, mut lost) = (0_u64, Vec::<u64>::new());
+            while let Some(event) = messages.next().await {
+                match event {
+                    Event::Data(frame) => came += u64::from(frame.payload().len() == payload),
+                    Event::Gap(gap) => lost.extend(gap.missed),
+                    _ => {}
+                }
+            }
+            (came, lost)
+        });
+
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
+        let listener = listener.expect("a port");
+        let mut near = TcpStream::connect(listener.local_addr().expect("an address"))
+            .await
+            .expect("a socket");
+        let (mut far, _) = listener.accept().await.expect("a socket");
+        for byte in 0..50 {
+            far.write_all(&[byte]).await.expect("written");
+            assert_eq!(near.read_u8().await.expect("a byte"), byte);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        session.shutdown().await;
+        let (came, lost) = consumer.await.expect("no panic");
+        assert!(came > 50, "{came} messages of {payload} bytes");
+        assert!(
+            lost.is_empty(),
+            "what was consumed at once is lost: {lost:?}"
+        );
     }
-    let before = session.statistics().frames_in;
-    session.shutdown().await;
-    let came = consumer.await.expect("no panic");
-    assert!(before > 0 && came > 0, "{before} read, {came} consumed");
 }

@@ -48,8 +48,10 @@ const CLOSING: Duration = Duration::from_secs(1);
 /// Frames that one turn may bring, however few are for each subscriber: as many small ones as one large read does.
 const TURN: usize = 4 * BATCH;
 
-/// Frames that are little for one turn.
-const LITTLE: usize = 16;
+/// What is little for one turn: frames, and their bytes.
+const LITTLE: (usize, usize) = (16, 4096);
+/// Turns in a row that may bring little before the sockets of others are looked at.
+const LITTLE_TURNS: u8 = 32;
 
 /// What the reader hands to the actors: rare frames, never data.
 #[derive(Debug)]
@@ -230,15 +232,21 @@ impl<W: Wire> Connection<W> {
     /// Reads and writes until the connection is over, and says why it is.
     pub(crate) async fn run(mut self) -> CloseReason {
         let alone = Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread;
+        let mut little = 0;
         let reason = loop {
             match std::future::poll_fn(|cx| self.poll_recorded(cx)).await {
                 Turn::Batch => {
-                    let little = self.tally.frames <= LITTLE;
+                    let (frames, bytes) = LITTLE;
+                    little += 1;
+                    if !alone || self.tally.frames > frames || self.tally.bytes > bytes {
+                        little = LITTLE_TURNS;
+                    }
                     self.deliver();
                     // The consumers' turn, while the batch is still in the cache.
-                    if little && alone {
+                    if little < LITTLE_TURNS {
                         behind_the_others().await;
                     } else {
+                        little = 0;
                         tokio::task::yield_now().await;
                     }
                 }
@@ -397,8 +405,8 @@ impl<W: Wire> Connection<W> {
     }
 }
 
-/// Goes on behind whoever is ready now. Unlike [`tokio::task::yield_now`] it does not have the sockets looked at first, which
-/// costs more than little is worth; they are all the same, by and by.
+/// Goes on behind whoever is ready now. Unlike [`tokio::task::yield_now`] it does not make the runtime ask for sockets that
+/// have become ready first, which costs more than little is worth. On several threads it would have another one woken.
 async fn behind_the_others() {
     let mut passed = false;
     std::future::poll_fn(|cx| {

@@ -323,6 +323,7 @@ impl<W: Wire> Connection<W> {
             }
         } else {
             self.sorter.discard();
+            self.tally.delivered = 0;
         }
         let tally = std::mem::take(&mut self.tally);
         let epoch = self.guard.epoch;
