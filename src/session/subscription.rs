@@ -14,12 +14,13 @@ use std::fmt;
 use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use futures_util::Stream;
 use mainstay_supervisors::Address;
 pub use options::SubscribeOptions;
+use tokio::task::coop::poll_proceed;
 use tracing::Span;
 pub use unsubscribe::Unsubscribed;
 
@@ -269,7 +270,8 @@ impl<M: Message> Subscription<M> {
         }
     }
 
-    /// Takes what waits, unless it is known that nothing does.
+    /// Takes what waits, unless it is known that nothing does, or other tasks are to have their turn: a reader on another thread
+    /// may fill the queue as fast as it is emptied.
     fn poll_items(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.asked {
             Some(asked) if asked.will_wake(cx.waker()) => {
@@ -279,7 +281,10 @@ impl<M: Message> Subscription<M> {
             }
             asked => *asked = Some(cx.waker().clone()),
         }
-        self.subscriber.poll_items(&mut self.taken, TAKE, cx)
+        let proceed = ready!(poll_proceed(cx));
+        ready!(self.subscriber.poll_items(&mut self.taken, TAKE, cx));
+        proceed.made_progress();
+        Poll::Ready(())
     }
 
     /// A sample of the way from socket to consumer for a batch that is taken.
