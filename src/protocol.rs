@@ -9,6 +9,7 @@
 pub mod breaker;
 pub mod cadence;
 pub mod call;
+pub(crate) mod chunk;
 pub mod connection;
 pub mod continuity;
 pub mod endpoints;

@@ -16,12 +16,10 @@ mod message;
 
 use bytes::{Buf, BytesMut};
 
+use super::chunk::{Chunk, LEAST};
 use crate::frame::{Frame, Utf8Bytes};
 use header::{Header, Opcode};
 use message::Incomplete;
-
-/// Room that is made for a read at least.
-const MIN_ROOM: usize = 4096;
 
 /// Bytes written at which no more is taken before some have left.
 const FULL: usize = 128 * 1024;
@@ -85,9 +83,8 @@ pub struct Framing {
     inbound: BytesMut,
     /// Bytes that the frame at the front still needs, as far as that is known.
     missing: usize,
-    /// Bytes that a read is given room for. Grows with what reads bring.
-    chunk: usize,
-    max_chunk: usize,
+    /// Bytes that a read is given room for.
+    chunk: Chunk,
     max_message: usize,
     incomplete: Option<Incomplete>,
     state: State,
@@ -105,8 +102,7 @@ impl Framing {
         Self {
             inbound: BytesMut::from(received),
             missing: 0,
-            chunk: MIN_ROOM.min(max_chunk),
-            max_chunk,
+            chunk: Chunk::new(max_chunk),
             max_message,
             incomplete: None,
             state: State::Open,
@@ -119,7 +115,10 @@ impl Framing {
     /// The buffer to read into, with room for a chunk, or for what the frame at its front still needs.
     pub fn room(&mut self) -> &mut BytesMut {
         if !self.has_room() {
-            self.inbound.reserve(self.chunk.max(self.missing));
+            self.inbound.reserve(self.chunk.room().max(self.missing));
+        } else if self.inbound.is_empty() && self.inbound.capacity() / 4 > self.chunk.room() {
+            // There was much to read, and is not any more.
+            self.inbound = BytesMut::with_capacity(self.chunk.room());
         }
         &mut self.inbound
     }
@@ -127,14 +126,17 @@ impl Framing {
     /// Whether the buffer has room that is worth a read as it is.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        let least = self.chunk.min(MIN_ROOM).max(self.missing);
+        let least = self.chunk.room().min(LEAST).max(self.missing);
         self.inbound.capacity() - self.inbound.len() >= least
     }
 
-    /// A read has brought so many bytes. One that filled its room makes the next room larger.
-    pub fn on_read(&mut self, bytes: usize) {
-        if bytes >= self.chunk {
-            self.chunk = self.chunk.saturating_mul(2).min(self.max_chunk);
+    /// A read has brought so many bytes of those for which there was `room`. One that filled a chunk makes the next one
+    /// larger, many that brought little make it smaller.
+    pub fn on_read(&mut self, bytes: usize, room: usize) {
+        let chunk = self.chunk.room();
+        // One that has filled the rest of a chunk tells nothing.
+        if bytes < room || bytes >= chunk {
+            self.chunk.on_read(bytes, chunk);
         }
     }
 

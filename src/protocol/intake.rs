@@ -8,15 +8,15 @@
 //! come, is passed on at once, and so is all behind it; bytes are passed on in their order, each once; a buffer is handed
 //! over only where a frame, and a message, begins, and it ends with a frame.
 
-/// Room that is made for a read at least, and what is copied rather than handed over.
-pub(crate) const LITTLE: usize = 4096;
+use super::chunk::{self, Chunk};
+
+/// What is copied rather than handed over: what the least room holds.
+pub(crate) const LITTLE: usize = chunk::LEAST;
 /// A longer frame is passed on as it comes: it would be moved when it has come whole.
 const LONG: u64 = 32 * 1024;
 /// Bytes from which on frames are long enough, on the average, for half the room: what is read at once wakes their consumers
 /// rarely as it is, and should stay in the cache.
 const LARGE: u64 = 4096;
-/// Reads in a row that need little of the room before it becomes less.
-const PATIENCE: u8 = 32;
 
 /// The bytes of one connection. See the module's documentation.
 #[derive(Debug)]
@@ -48,11 +48,8 @@ pub(crate) struct Intake {
     longest: u64,
     /// Whether the frames last looked at were [`LARGE`] on the average.
     large: bool,
-    /// Bytes that a read is given room for; half as many where frames are large.
-    chunk: usize,
-    max_chunk: usize,
-    /// Reads in a row that needed little of the room.
-    little: u8,
+    /// Bytes that a read is given room for; half as many at most where frames are large.
+    chunk: Chunk,
 }
 
 impl Intake {
@@ -74,9 +71,7 @@ impl Intake {
             max_payload: max_payload as u64,
             longest: 0,
             large: false,
-            chunk: LITTLE.min(max_chunk),
-            max_chunk,
-            little: 0,
+            chunk: Chunk::new(max_chunk),
         }
     }
 
@@ -85,11 +80,11 @@ impl Intake {
     pub(crate) fn room(&mut self) -> (&mut Vec<u8>, usize) {
         let slack = usize::try_from(self.longest.min(LONG)).unwrap_or(LITTLE);
         let most = if self.large {
-            (self.max_chunk / 2).max(1)
+            (self.chunk.most() / 2).max(1)
         } else {
-            self.max_chunk
+            self.chunk.most()
         };
-        let room = self.chunk.min(most).max(self.missing);
+        let room = self.chunk.room().min(most).max(self.missing);
         if self.buffer.is_empty() && self.buffer.capacity() / 4 > room + slack {
             self.buffer = Vec::new();
         }
@@ -101,21 +96,9 @@ impl Intake {
         (&mut self.buffer, (free - slack).min(room))
     }
 
-    /// A read has brought so many bytes of those for which there was `room`. One that filled it makes the next room
-    /// larger, many that needed little make it smaller.
+    /// A read has brought so many bytes of those for which there was `room`.
     pub(crate) fn on_read(&mut self, bytes: usize, room: usize) {
-        if bytes >= room {
-            self.little = 0;
-            self.chunk = self.chunk.saturating_mul(2).min(self.max_chunk);
-        } else if bytes >= self.chunk / 8 || self.chunk <= LITTLE {
-            self.little = 0;
-        } else {
-            self.little += 1;
-            if self.little == PATIENCE {
-                self.little = 0;
-                self.chunk /= 2;
-            }
-        }
+        self.chunk.on_read(bytes, room);
     }
 
     /// Passes on what can be used. What is returned is to be handed over, which is done only if it `may` be; else it is

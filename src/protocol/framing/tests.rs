@@ -114,11 +114,11 @@ fn a_payload_is_cut_out_of_the_chunk_and_not_copied() {
 #[test]
 fn room_grows_with_what_reads_bring_and_suffices_for_a_large_frame() {
     let mut framing = Framing::new(&[], 64 * 1024, 1 << 20);
-    assert_eq!(framing.room().capacity(), MIN_ROOM);
+    assert_eq!(framing.room().capacity(), LEAST);
     for _ in 0..10 {
-        framing.on_read(64 * 1024);
+        framing.on_read(64 * 1024, 64 * 1024);
     }
-    assert!(framing.room().capacity() >= MIN_ROOM);
+    assert!(framing.room().capacity() >= LEAST);
     framing
         .room()
         .extend_from_slice(&[0x82, 127, 0, 0, 0, 0, 0, 8, 0, 0]);
@@ -129,6 +129,23 @@ fn room_grows_with_what_reads_bring_and_suffices_for_a_large_frame() {
         "{}",
         room.capacity()
     );
+}
+
+#[test]
+fn room_is_let_go_of_when_little_has_come_for_long() {
+    let mut framing = Framing::new(&[], 64 * 1024, LIMIT);
+    for _ in 0..10 {
+        framing.on_read(64 * 1024, 64 * 1024);
+    }
+    framing.inbound.reserve(64 * 1024);
+    for _ in 0..320 {
+        let room = framing.room();
+        let free = room.capacity() - room.len();
+        room.extend_from_slice(b"\x81\x02hi");
+        framing.on_read(4, free);
+        assert!(framing.next_frame().unwrap().is_some());
+    }
+    assert!(framing.room().capacity() <= 4 * LEAST);
 }
 
 #[test]

@@ -45,13 +45,14 @@ where
     /// Reads what there is; an error says that nothing will follow.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CloseReason>> {
         let room = self.framing.room();
+        let free = room.capacity() - room.len();
         // Holds nothing between two polls: it may be made anew each time.
         let read = pin!(self.stream.read_buf(room));
         match ready!(read.poll(cx)) {
             Ok(0) => Poll::Ready(Err(CloseReason::Eof)),
             Ok(count) => {
                 self.read += count as u64;
-                self.framing.on_read(count);
+                self.framing.on_read(count, free);
                 Poll::Ready(Ok(()))
             }
             Err(error) => Poll::Ready(Err(self.lost(&error))),

@@ -44,8 +44,10 @@ pub(super) fn ours(script: &Script) -> Vec<Told> {
         if script.close_after == Some(at) {
             framing.write(&Frame::Close(None), MASK);
         }
-        framing.room().extend_from_slice(piece);
-        framing.on_read(piece.len());
+        let room = framing.room();
+        let free = room.capacity() - room.len();
+        room.extend_from_slice(piece);
+        framing.on_read(piece.len(), free);
         loop {
             framing.write_reply(MASK);
             match framing.next_frame() {
