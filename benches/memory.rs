@@ -1,7 +1,7 @@
 //! What a session takes: allocations for each received message, and memory while it is idle.
 //!
-//! `cargo bench --bench memory`; `MESSAGES`, `SESSIONS` (a list, such as `1000,10000`; the larger needs
-//! `ulimit -n` above it), `ROUNDS` and `PARTS` (`allocations,idle`) in the environment change what is run.
+//! `cargo bench --bench memory`; `MESSAGES`, `SESSIONS` (a list, by default `1000,10000`, the larger where
+//! `ulimit -n` is above it), `ROUNDS` and `PARTS` (`allocations,idle`) in the environment change what is run.
 
 #![allow(clippy::print_stdout, reason = "a program that shows something")]
 
@@ -12,7 +12,7 @@ mod idle;
 
 use std::alloc::System;
 
-use mainstay_benches::asked;
+use mainstay_benches::Parts;
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
 #[global_allocator]
@@ -25,10 +25,11 @@ fn main() {
         idle::contend(&arguments[at + 1..]);
         return;
     }
-    if asked("allocations") {
+    let parts = Parts::asked(&["allocations", "idle"]);
+    if parts.has("allocations") {
         allocations::run();
     }
-    if asked("idle") {
+    if parts.has("idle") {
         idle::run();
     }
 }

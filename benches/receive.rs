@@ -11,6 +11,8 @@ mod peers;
 #[path = "receive/theirs.rs"]
 mod theirs;
 
+use std::process::Command;
+
 use mainstay_benches::collector::Collector;
 use mainstay_benches::load::{Load, channel};
 use mainstay_benches::race::Race;
@@ -18,38 +20,42 @@ use mainstay_benches::sender::Sender;
 use mainstay_benches::session::WIRES;
 use mainstay_benches::setting::Setting;
 use mainstay_benches::tls::Authority;
-use mainstay_benches::{asked, number, rounds};
+use mainstay_benches::{Parts, number, rounds};
 
 const COLUMNS: &[&str] = &["msg/s"];
+const PARTS: [&str; 8] = [
+    "ticks", "tls", "peers", "typed", "sizes", "channels", "recorder", "otel",
+];
 
 fn main() {
     let messages = number("MESSAGES", 500_000);
     let rounds = rounds(5);
+    let parts = Parts::asked(&PARTS);
     for setting in Setting::asked() {
-        if asked("ticks") {
+        if parts.has("ticks") {
             ticks(setting, messages, rounds);
         }
-        if asked("tls") {
+        if parts.has("tls") {
             ticks_tls(setting, messages / 2, rounds);
         }
-        if asked("peers") {
+        if parts.has("peers") {
             peers(setting, messages / 5, rounds);
         }
-        if asked("typed") {
+        if parts.has("typed") {
             typed(setting, messages / 2, rounds);
         }
         if setting == Setting::One {
-            if asked("sizes") {
+            if parts.has("sizes") {
                 size("1KiB", 1024, messages / 2, rounds);
                 size("16KiB", 16 * 1024, messages / 16, rounds);
             }
-            if asked("channels") {
+            if parts.has("channels") {
                 channels(messages, rounds);
             }
-            if asked("recorder") {
+            if parts.has("recorder") {
                 recorder(messages / 2, rounds);
             }
-            if asked("otel") {
+            if parts.has("otel") {
                 otel(messages, rounds);
             }
         }
@@ -223,8 +229,20 @@ fn recorder(messages: usize, rounds: usize) {
 }
 
 /// What it costs to be watched: spans, records and metrics to a collector, over the same session unwatched. The
-/// feature is compiled in either way. With `OTEL_METRIC_EXPORT_INTERVAL=100` metrics are collected meanwhile, too.
+/// feature is compiled in either way. So that metrics are collected meanwhile, and not once a minute, this runs in a process of
+/// its own, which reads in its environment how often.
 fn otel(messages: usize, rounds: usize) {
+    const EVERY: &str = "OTEL_METRIC_EXPORT_INTERVAL";
+    if std::env::var_os(EVERY).is_none() {
+        let this = std::env::current_exe().expect("this program has a path");
+        let status = Command::new(this)
+            .env(EVERY, "100")
+            .env("PARTS", "otel")
+            .env("SETTING", Setting::One.to_string())
+            .status();
+        assert!(status.expect("this program runs again").success());
+        return;
+    }
     let setting = Setting::One;
     let port = Sender::start(Load::ticks(200, messages), setting).port;
     let collector = Collector::start().port;

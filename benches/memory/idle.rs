@@ -21,10 +21,25 @@ pub(crate) const FLAG: &str = "--contender";
 const READ_BUFFER: usize = 64 * 1024;
 
 pub(crate) fn run() {
-    let counts = std::env::var("SESSIONS").unwrap_or_else(|_| "1000".to_owned());
+    let counts = std::env::var("SESSIONS").unwrap_or_else(|_| by_default());
     for count in counts.split(',').map(str::trim) {
         compare(count, rounds(5));
     }
+}
+
+/// As many as the files allow that this process may open.
+fn by_default() -> String {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let files = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"))
+        .and_then(|rest| rest.split_whitespace().next())
+        .and_then(|soft| soft.parse::<u64>().ok());
+    if files.is_some_and(|files| files > 10_100) {
+        return "1000,10000".to_owned();
+    }
+    println!("LEFT OUT: 10000 sessions, for which `ulimit -n` is too low");
+    "1000".to_owned()
 }
 
 fn compare(count: &str, rounds: usize) {

@@ -139,6 +139,7 @@ impl Outcome {
     /// Holds the ratio of `name` to `baseline` against a lower bound; silent if one of them did not run.
     pub fn at_least(&self, bar: &str, name: &str, baseline: &str, column: usize, bound: f64) {
         if let Some(ratios) = self.ratios(name, baseline, column) {
+            spread(name, baseline, &ratios);
             at_least(bar, median(&ratios), bound);
         }
     }
@@ -146,8 +147,16 @@ impl Outcome {
     /// Holds the ratio of `name` to `baseline` against an upper bound; silent if one of them did not run.
     pub fn at_most(&self, bar: &str, name: &str, baseline: &str, column: usize, bound: f64) {
         if let Some(ratios) = self.ratios(name, baseline, column) {
+            spread(name, baseline, &ratios);
             at_most(bar, median(&ratios), bound);
         }
+    }
+}
+
+/// What the median of a bar stands between.
+fn spread(name: &str, baseline: &str, sorted: &[f64]) {
+    if let [low, .., high] = sorted {
+        println!("{name} to {baseline}: {low:.3} to {high:.3}");
     }
 }
 

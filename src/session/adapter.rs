@@ -562,9 +562,7 @@ impl<P: Platform> AdapterState<P> {
                 }
             };
             let result = settled.instrument(traced.span().clone()).await;
-            if !traced.span().is_disabled() {
-                traced.end(&judged(&*platform, &result));
-            }
+            traced.end(&judged(&*platform, &result));
             let round_trip = clock::now().saturating_duration_since(at);
             // An actor that is gone has no use for the answer.
             let _ = myself.cast(message(result, Timing { sent, round_trip }).into());

@@ -14,12 +14,11 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use behind::Behind;
 use tracing::Span;
 
-use super::clock;
 use crate::close::GapCause;
 use crate::config::{Overflow, Queue};
 use crate::error::EndReason;

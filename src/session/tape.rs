@@ -56,6 +56,8 @@ pub(crate) struct Tape {
     wake: OnceLock<Box<dyn Fn() -> bool + Send + Sync>>,
     /// Whether the Recorder has been woken and has not begun yet.
     asked: AtomicBool,
+    /// Whether it has been told that frames are left out; told again when the recording has been idle since.
+    told_full: AtomicBool,
     /// Whether nobody may come after who drains now.
     ending: AtomicBool,
     entries: AtomicU64,
@@ -70,6 +72,9 @@ const LAST_WAIT: Duration = Duration::from_millis(100);
 /// what asks it to stop waits meanwhile.
 const PAUSE: Duration = Duration::from_millis(1);
 const PAUSES: u32 = 50;
+
+/// What is said when frames find no room.
+const FULL: &str = "frames come faster than they are written and are left out: raise Record::bounds, or record less";
 
 impl Tape {
     /// An empty tape of the session that `reporter` tells of. The file is opened by the first flush.
@@ -90,6 +95,7 @@ impl Tape {
             disk: Mutex::default(),
             wake: OnceLock::new(),
             asked: AtomicBool::new(false),
+            told_full: AtomicBool::new(false),
             ending: AtomicBool::new(false),
             entries: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
@@ -118,6 +124,13 @@ impl Tape {
         };
         if dropped > 0 {
             self.dropped.fetch_add(dropped, Ordering::Relaxed);
+            if !self.told_full.swap(true, Ordering::Relaxed) {
+                self.reporter.report(&TelemetryEvent::RecordingInterrupted {
+                    path: &self.record.path.display().to_string(),
+                    operation: "queue",
+                    error: FULL,
+                });
+            }
         }
         if waiting >= self.record.flush_at {
             self.ask();
@@ -246,6 +259,7 @@ impl Tape {
         }
         if disk.rests(lines == 0) {
             lock(&self.queue).rest();
+            self.told_full.store(false, Ordering::Relaxed);
         }
         disk.complained = false;
         Some(lines)

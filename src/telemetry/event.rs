@@ -207,7 +207,7 @@ pub enum TelemetryEvent<'a> {
     },
     /// The venue says that we are too fast: all but the reserved lane rests.
     LimitedByVenue { rest: Duration },
-    /// The disk refuses the recording.
+    /// The disk refuses the recording, or writes it (`operation` is `queue`) less fast than frames come, which are left out.
     RecordingInterrupted {
         path: &'a str,
         operation: &'static str,

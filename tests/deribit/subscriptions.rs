@@ -45,6 +45,18 @@ async fn public_and_private_channels_are_confirmed_and_speak() {
 }
 
 #[tokio::test]
+async fn what_becomes_of_the_sessions_own_requests_is_counted_whether_or_not_anybody_listens() {
+    let venue = venue().await;
+    let session = logged_in(&venue).await;
+    let ticker = deribit::ticker(BTC, Interval::Ms100);
+    let mut ticker = session.subscribe(ticker).await.expect("a subscription");
+    data(&mut ticker).await;
+    let fates = session.statistics().fates;
+    assert!(fates["answered"] > 2, "{fates:?}");
+    assert_eq!(fates["given_up"], 0, "{fates:?}");
+}
+
+#[tokio::test]
 async fn a_channel_that_the_venue_leaves_out_is_rejected_and_the_others_live() {
     let venue = venue().await;
     venue.inject(Fault::OmitChannel(TICKER.to_owned()));

@@ -65,6 +65,9 @@ impl fmt::Display for SessionInspection {
         if let Some(recorder) = &self.recorder {
             let (entries, dropped) = (recorder.entries, recorder.dropped);
             write!(f, "\n  recorder: {entries} entries, {dropped} dropped")?;
+            if recorder.errors > 0 {
+                write!(f, ", refused by the disk {} times", recorder.errors)?;
+            }
         }
         self.subscriptions(f)?;
         for step in &self.history {

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::AtomicUsize;
 use std::task::Wake;
+use std::time::Duration;
 
 use bytes::Bytes;
 

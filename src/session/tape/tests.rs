@@ -8,6 +8,7 @@ use super::super::reporter::Reporter;
 use super::*;
 use crate::frame::Frame;
 use crate::protocol::recording::{Confidence, Direction, Entry, Metadata};
+use crate::telemetry::Collector;
 
 /// A path of this test's own; what an earlier run left there is removed.
 fn path(test: &str) -> PathBuf {
@@ -54,6 +55,37 @@ fn what_was_pushed_is_written_in_order_by_the_flush() {
     let statistics = tape.statistics();
     assert_eq!((statistics.entries, statistics.dropped), (250, 0));
     assert_eq!(statistics.bytes, std::fs::metadata(&path).unwrap().len());
+}
+
+/// Counts the interruptions of a recording by what was interrupted.
+#[derive(Debug, Default)]
+struct Interruptions(Mutex<Vec<&'static str>>);
+
+impl Collector for Interruptions {
+    fn on_event(&self, _session: &str, event: &TelemetryEvent<'_>) {
+        if let TelemetryEvent::RecordingInterrupted { operation, .. } = *event {
+            lock(&self.0).push(operation);
+        }
+    }
+}
+
+#[test]
+fn frames_that_are_left_out_are_told_of_once_until_the_recording_has_been_idle() {
+    let path = path("told");
+    let told = Arc::new(Interruptions::default());
+    let record = Record::to(&path).flush_at(1).bounds(10, 1 << 20);
+    let tape = Tape::new(Reporter::new("s", vec![told.clone()]), record, None);
+    for series in 1..=2 {
+        for _ in 0..3 {
+            tape.push(&mut taken(0..15));
+            tape.flush();
+        }
+        assert_eq!(*lock(&told.0), vec!["queue"; series]);
+        for _ in 0..8 {
+            tape.flush();
+        }
+    }
+    assert_eq!(tape.statistics().dropped, 30);
 }
 
 #[test]
