@@ -411,7 +411,9 @@ pub(crate) fn outcome(
             Err(unanswered(method, limit))
         }
         Some(Fate::Overdue { written: false }) => {
-            let detail = format!("it still waited for the peer to read after {limit:?}");
+            let detail = format!(
+                "it was not written within {limit:?}: the peer reads slowly, or its turn came late"
+            );
             let method = method.to_owned();
             Err(RequestError::NotSent { method, detail })
         }
