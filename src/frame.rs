@@ -68,7 +68,11 @@ impl Frame {
     }
 
     /// Copies the payload, so that nothing else is held with it.
-    pub(crate) fn detach(&mut self) {
+    ///
+    /// A frame that was received is a part of what was read with it, up to `read_buffer` (512 KiB by default), which is
+    /// free only when nobody holds any of it. Whoever keeps a small one for long does well to detach it first. A program that
+    /// decodes its messages to types of its own holds nothing.
+    pub fn detach(&mut self) {
         match self {
             Self::Text(text) => *text = text.detached(),
             Self::Binary(bytes) | Self::Ping(bytes) | Self::Pong(bytes) => {

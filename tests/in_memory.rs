@@ -2,11 +2,12 @@
 
 use std::io;
 use std::net::Ipv4Addr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_util::poll;
 use mainstay::close::{CloseReason, GapCause};
 use mainstay::config::{ConfigBuilder, Liveness, ReconnectOwner, Tls};
 use mainstay::connector::{ByteStream, Connected, Connector};
@@ -16,7 +17,8 @@ use mainstay::testing::{Disconnect, ReceivedKind, Script, ScriptedServer, Script
 use mainstay::{Client, Config, Event, Frame, Session, SessionState};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::Instant;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout};
 
 async fn start(builder: ScriptedServerBuilder) -> ScriptedServer {
     builder.in_memory(true).start().await.expect("a server")
@@ -272,7 +274,7 @@ impl AsyncRead for Endless {
             return Poll::Ready(Ok(()));
         }
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        self.upgraded = buffer.filled().ends_with(b"\r\n\r\n");
+        self.upgraded |= buffer.filled().ends_with(b"\r\n\r\n");
         read
     }
 }
@@ -342,5 +344,141 @@ async fn a_peer_that_always_has_one_message_more_leaves_consumers_sockets_and_ti
             lost.is_empty(),
             "what was consumed at once is lost: {lost:?}"
         );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_consumer_whose_tasks_budget_is_used_up_is_woken_all_the_same() {
+    let server = start(ScriptedServer::builder()).await;
+    let session = connect(config(&server)).await;
+    let mut messages = session.messages();
+    let peer = server.next_connection().await.expect("open");
+    // The queue has another task's waker.
+    let asked = tokio::spawn(async move {
+        assert!(poll!(pin!(messages.next())).is_pending());
+        messages
+    });
+    let mut messages = asked.await.expect("no panic");
+    let (sender, mut receiver) = mpsc::unbounded_channel();
+    // What tokio lets one poll of a task do.
+    (0..128).for_each(|number| sender.send(number).expect("open"));
+    let consumer = tokio::spawn(async move {
+        for _ in 0..128 {
+            receiver.recv().await.expect("a number");
+        }
+        messages.next().await
+    });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    peer.send_text("one").await.expect("open");
+    let event = timeout(Duration::from_secs(5), consumer).await;
+    let event = event.expect("woken").expect("no panic");
+    assert!(matches!(event, Some(Event::Data(_))), "{event:?}");
+}
+
+/// What another connector opens; behind the handshake nothing can be written, and who tries finds what the peer had said before
+/// it went.
+#[derive(Debug)]
+struct Gone(Arc<dyn Connector>, Vec<u8>);
+
+struct LastWords {
+    stream: Box<dyn ByteStream>,
+    upgraded: bool,
+    tried: bool,
+    words: io::Cursor<Vec<u8>>,
+}
+
+impl Connector for Gone {
+    fn connect<'a>(
+        &'a self,
+        host: &'a str,
+        port: u16,
+    ) -> Pin<Box<dyn Future<Output = io::Result<Connected>> + Send + 'a>> {
+        Box::pin(async move {
+            let Connected { stream, peer, .. } = self.0.connect(host, port).await?;
+            let words = LastWords {
+                stream,
+                upgraded: false,
+                tried: false,
+                words: io::Cursor::new(self.1.clone()),
+            };
+            Ok(Connected::new(words, peer))
+        })
+    }
+}
+
+impl AsyncRead for LastWords {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.tried {
+            return Pin::new(&mut self.words).poll_read(cx, buffer);
+        }
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        self.upgraded |= buffer.filled().ends_with(b"\r\n\r\n");
+        read
+    }
+}
+
+impl AsyncWrite for LastWords {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.upgraded {
+            self.tried = true;
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_peer_had_said_before_writing_failed_is_read_and_its_code_is_the_reason() {
+    const COUNT: usize = 10_000;
+    let close = [0x88, 2, 0x03, 0xf0];
+    for (end, reason) in [(&close[..], "1008"), (&[], "eof")] {
+        let mut words = Vec::new();
+        for number in 0..COUNT {
+            words.extend(message(1));
+            if number % 10 == 0 {
+                // A ping, which cannot be answered.
+                words.extend([0x89, 1, b'p']);
+            }
+        }
+        words.extend(end);
+        let server = start(ScriptedServer::builder()).await;
+        let connector = Gone(server.connector().expect("in memory"), words);
+        let session = connect(config(&server).connector(Arc::new(connector))).await;
+        let mut messages = session.messages();
+        let sender = session.clone();
+        let sent = tokio::spawn(async move { sender.send(Frame::text("one")).await });
+        let mut came = 0;
+        let cause = loop {
+            match messages.next().await {
+                Some(Event::Data(_)) => came += 1,
+                Some(Event::Gap(gap)) => break gap.cause,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(came, COUNT, "{cause}");
+        let told = match &cause {
+            GapCause::ConnectionLost(CloseReason::Peer { code, .. }) => {
+                code.unwrap_or_default().to_string()
+            }
+            cause => cause.label().to_owned(),
+        };
+        assert_eq!(told, reason);
+        sent.await.expect("no panic").expect_err("nobody took it");
     }
 }

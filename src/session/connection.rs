@@ -7,7 +7,8 @@
 //! Invariants: writing never waits for reading; reading waits only for consumers whose rule says so and
 //! for a peer that leaves its pongs untaken, both with a deadline; a peer that does not read is
 //! given up after a deadline; a caller hears of its deadline, unless the same turn has brought its answer; when the
-//! loop ends, in whatever way, every caller and every subscription has been told.
+//! loop ends, in whatever way, every caller and every subscription has been told; what had come before writing failed is
+//! read first.
 
 mod deadlines;
 mod reading;
@@ -111,6 +112,8 @@ pub(crate) struct Connection<W> {
     bytes_read: u64,
     /// Runs from the moment at which one side has begun to close.
     closing: Option<(Pin<Box<Sleep>>, CloseReason)>,
+    /// How writing has failed, and until when what the peer had said before is read all the same.
+    deaf: Option<(Pin<Box<Sleep>>, CloseReason)>,
     /// How the wire failed behind the batch that is being handed on. Nothing behind a failure is read: what follows
     /// a broken frame means nothing (RFC 6455, section 7.1.7).
     failed: Option<CloseReason>,
@@ -202,6 +205,7 @@ impl<W: Wire> Connection<W> {
             pongs: 0,
             bytes_read: 0,
             closing: None,
+            deaf: None,
             failed: None,
             quiet: true,
             moments: (None, None),
@@ -274,8 +278,12 @@ impl<W: Wire> Connection<W> {
         if let Some(reason) = self.failed.take() {
             return Poll::Ready(Turn::Over(self.true_reason(reason)));
         }
-        if let Err(reason) = self.poll_write(cx) {
-            return Poll::Ready(Turn::Over(self.true_reason(reason)));
+        if self.deaf.is_none()
+            && let Err(reason) = self.poll_write(cx)
+        {
+            // What the peer has said before is here, and may say why.
+            self.refuse_outbound(&reason);
+            self.deaf = Some((Box::pin(tokio::time::sleep(self.limits.write)), reason));
         }
         if let Some(reason) = self.poll_deadlines(cx) {
             return Poll::Ready(Turn::Over(reason));
@@ -290,7 +298,7 @@ impl<W: Wire> Connection<W> {
         if self.poll_waiting(cx).is_pending() {
             return Poll::Pending;
         }
-        if self.flushing && self.pongs >= BATCH {
+        if self.flushing && self.pongs >= BATCH && self.deaf.is_none() {
             // A peer that asks and does not listen is not asked for more until it has taken its answers.
             return Poll::Pending;
         }
@@ -321,6 +329,9 @@ impl<W: Wire> Connection<W> {
             self.bytes_read = bytes_read;
             self.plane.touch(clock::now());
         }
+        if let Some((_, reason)) = self.deaf.take() {
+            return Poll::Ready(Turn::Over(self.true_reason(reason)));
+        }
         Poll::Pending
     }
 
@@ -329,6 +340,12 @@ impl<W: Wire> Connection<W> {
             && deadline.as_mut().poll(cx).is_ready()
         {
             return Some(reason.clone());
+        }
+        if let Some((deadline, reason)) = &mut self.deaf
+            && deadline.as_mut().poll(cx).is_ready()
+        {
+            let reason = reason.clone();
+            return Some(self.true_reason(reason));
         }
         if let Some((timer, _)) = &mut self.stall
             && timer.as_mut().poll(cx).is_ready()

@@ -273,6 +273,8 @@ impl<M: Message> Subscription<M> {
     /// Takes what waits, unless it is known that nothing does, or other tasks are to have their turn: a reader on another thread
     /// may fill the queue as fast as it is emptied.
     fn poll_items(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // First of all: whoever is `asked` is known to the queue.
+        let proceed = ready!(poll_proceed(cx));
         match &mut self.asked {
             Some(asked) if asked.will_wake(cx.waker()) => {
                 if self.subscriber.is_awaited() {
@@ -281,7 +283,6 @@ impl<M: Message> Subscription<M> {
             }
             asked => *asked = Some(cx.waker().clone()),
         }
-        let proceed = ready!(poll_proceed(cx));
         ready!(self.subscriber.poll_items(&mut self.taken, TAKE, cx));
         proceed.made_progress();
         Poll::Ready(())

@@ -4,7 +4,8 @@
 //! network or another framing crate can stand here.
 //!
 //! Invariants: an end is reported once, as a [`CloseReason`]; a ping's pong is the backend's business
-//! and goes out even when nobody above is writing.
+//! and goes out even when nobody above is writing; that writing has failed is told to who writes, and what has come can still
+//! be read.
 
 #[cfg(feature = "fast-wire")]
 mod fast;

@@ -42,8 +42,7 @@ impl Subscriber {
         self.held.store(true, Ordering::Relaxed);
         if !matches!(self.rule.overflow, Overflow::Block(_)) {
             // What one batch brings when there is no room any more.
-            let wide = self.rule.capacity.saturating_add(BATCH);
-            shared.widen(wide);
+            shared.widen(self.rule.capacity.saturating_add(BATCH));
         }
     }
 
@@ -80,7 +79,8 @@ impl Subscriber {
     pub(super) fn make_room(&self, shared: &mut Shared, batch: usize) {
         let waits = matches!(self.rule.overflow, Overflow::Block(_)) || shared.held_until.is_some();
         if batch > BATCH && waits && self.is_below(shared) {
-            shared.widen(shared.queue.len() + batch);
+            let wide = self.rule.capacity.saturating_add(BATCH);
+            shared.widen(wide.max(shared.queue.len() + batch));
         }
     }
 

@@ -195,6 +195,20 @@ fn however_many_messages_one_frame_brings_none_is_lost_where_the_reader_waits() 
 }
 
 #[test]
+fn one_frame_of_many_messages_leaves_the_rules_room_to_those_that_follow() {
+    let rule = Queue::new(5000, Overflow::Block(Duration::from_secs(60)));
+    let blocking = Subscriber::new(None, ChannelKind::default(), rule);
+    let held = subscriber(Overflow::DropOldest);
+    held.hold(Instant::now() + Duration::from_secs(60));
+    for (subscriber, following) in [(blocking, 3800), (held, 800)] {
+        deliver_messages(&subscriber, BATCH + 76);
+        deliver_messages(&subscriber, following);
+        assert_eq!(subscriber.look().lost, 0);
+        assert_eq!(subscriber.depth(), BATCH + 76 + following);
+    }
+}
+
+#[test]
 fn what_waits_for_a_consumer_that_goes_is_let_go_of() {
     let (subscriber, mut reads) = (subscriber(Overflow::DropOldest), 0);
     let read = deliver(&subscriber, 100, &mut reads);

@@ -23,6 +23,8 @@ pub(crate) struct FastWire<S> {
     framing: Framing,
     /// Bytes were written and not yet flushed.
     unflushed: bool,
+    /// How writing has failed. What has come can still be read.
+    broken: Option<CloseReason>,
     read: u64,
     written: u64,
 }
@@ -37,6 +39,7 @@ where
             stream,
             framing: Framing::new(leftover, max_chunk, max_message),
             unflushed: false,
+            broken: None,
             read: 0,
             written: 0,
         }
@@ -61,6 +64,15 @@ where
 
     /// Writes what is pending, the reply that is due included.
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CloseReason>> {
+        if self.broken.is_none()
+            && let Err(reason) = ready!(self.poll_drain_whole(cx))
+        {
+            self.broken = Some(reason);
+        }
+        Poll::Ready(self.broken.clone().map_or(Ok(()), Err))
+    }
+
+    fn poll_drain_whole(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CloseReason>> {
         if self.framing.has_reply() {
             self.framing.write_reply(mask());
         }
@@ -113,10 +125,9 @@ where
         inbound: &mut T,
     ) -> Poll<Result<Came<T::Place>, CloseReason>> {
         loop {
-            if self.framing.has_reply()
-                && let Poll::Ready(Err(reason)) = self.poll_drain(cx)
-            {
-                return Poll::Ready(Err(reason));
+            if self.framing.has_reply() {
+                // That it cannot be written is told to who writes.
+                let _ = self.poll_drain(cx);
             }
             match self.framing.next_frame() {
                 Ok(Some(frame)) => {

@@ -112,7 +112,11 @@ where
 
     fn flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CloseReason>> {
         self.bridge.wake(cx);
-        let flushed = ready!(not_yet(self.context.flush(&mut self.bridge)));
+        let flushed = not_yet(self.context.flush(&mut self.bridge));
+        if let Some(error) = &self.bridge.broken {
+            return Poll::Ready(Err(lost(error)));
+        }
+        let flushed = ready!(flushed);
         (self.blocked, self.unflushed, self.due) = (false, false, false);
         Poll::Ready(match flushed {
             // Everything has left, and nothing else is to come.
@@ -166,8 +170,11 @@ where
                     Err(error) => return Poll::Ready(Err(close_reason(error))),
                 }
             }
+            // That it cannot be written is told to who writes.
             if self.due
+                && self.bridge.broken.is_none()
                 && let Poll::Ready(Err(reason)) = self.flush(cx)
+                && self.bridge.broken.is_none()
             {
                 return Poll::Ready(Err(reason));
             }
@@ -258,22 +265,29 @@ fn message(frame: Frame) -> Message {
     }
 }
 
+fn lost(error: &io::Error) -> CloseReason {
+    CloseReason::Io {
+        kind: error.kind(),
+        detail: error.to_string(),
+    }
+}
+
 fn close_reason(error: Error) -> CloseReason {
     match error {
         Error::ConnectionClosed
         | Error::AlreadyClosed
         | Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => CloseReason::Eof,
         Error::Io(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => CloseReason::Eof,
-        Error::Io(error) => CloseReason::Io {
-            kind: error.kind(),
-            detail: error.to_string(),
-        },
+        Error::Io(error) => lost(&error),
         Error::Capacity(error @ CapacityError::MessageTooLong { .. }) => CloseReason::TooBig {
             detail: error.to_string(),
         },
         Error::Utf8(_) => CloseReason::NotUtf8,
         Error::Tls(error) => CloseReason::Io {
             kind: std::io::ErrorKind::Other,
+            detail: error.to_string(),
+        },
+        Error::Protocol(error) => CloseReason::Protocol {
             detail: error.to_string(),
         },
         other => CloseReason::Protocol {

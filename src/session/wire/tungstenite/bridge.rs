@@ -19,6 +19,9 @@ pub(super) struct Bridge<S> {
     waker: Waker,
     /// How the stream has ended for whoever reads.
     ended: Option<Ended>,
+    /// How it has for whoever writes. To tungstenite, which writes while it reads, it never takes anything from then on: what
+    /// has come can still be read.
+    pub(super) broken: Option<io::Error>,
     /// Whether the last read filled its room.
     pub(super) filled: bool,
     pub(super) read: u64,
@@ -38,6 +41,7 @@ impl<S> Bridge<S> {
             intake,
             waker: Waker::noop().clone(),
             ended: None,
+            broken: None,
             filled: true,
             read: 0,
             written: 0,
@@ -104,23 +108,38 @@ impl<S> Read for Bridge<S> {
     }
 }
 
+impl<S: AsyncWrite + Unpin> Bridge<S> {
+    fn break_off<T>(&mut self, error: io::Error) -> io::Result<T> {
+        self.broken = Some(error);
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+}
+
 impl<S: AsyncWrite + Unpin> Write for Bridge<S> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.broken.is_some() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         let mut cx = Context::from_waker(&self.waker);
         match Pin::new(&mut self.stream).poll_write(&mut cx, bytes) {
-            Poll::Ready(written) => {
-                let count = written?;
+            Poll::Ready(Ok(0)) => self.break_off(io::ErrorKind::WriteZero.into()),
+            Poll::Ready(Ok(count)) => {
                 self.written += count as u64;
                 Ok(count)
             }
+            Poll::Ready(Err(error)) => self.break_off(error),
             Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
+        if self.broken.is_some() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         let mut cx = Context::from_waker(&self.waker);
         match Pin::new(&mut self.stream).poll_flush(&mut cx) {
-            Poll::Ready(flushed) => flushed,
+            Poll::Ready(Ok(())) => Ok(()),
+            Poll::Ready(Err(error)) => self.break_off(error),
             Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
