@@ -121,6 +121,9 @@ impl Table {
 /// How many wrong guesses in a row at what comes next it takes, after as many right ones, until none is made.
 const TRUSTED: u8 = 4;
 
+/// Bytes read between two looks at who holds on to what was read for others.
+const LOOK: u64 = 16 * 1024 * 1024;
+
 /// The reader's copy, in which a batch is collected per channel.
 #[derive(Debug)]
 pub(crate) struct Sorter {
@@ -146,6 +149,8 @@ pub(crate) struct Sorter {
     filled: Vec<usize>,
     /// Whether a bin holds as much as a queue has room for beyond its rule.
     full: bool,
+    /// What had been read at the last look at who holds on to it.
+    looked: u64,
 }
 
 /// Where a bin's channel is found, and what has come behind it.
@@ -197,6 +202,7 @@ impl Sorter {
             plain: true,
             filled: Vec::new(),
             full: false,
+            looked: 0,
         };
         sorter.build(routes.snapshot());
         sorter
@@ -383,6 +389,11 @@ impl Sorter {
                 noted(last, delivered);
             }
             bin.clear();
+        }
+        if read.saturating_sub(self.looked) >= LOOK {
+            self.looked = read;
+            let subscribers = self.bins.iter().flat_map(|bin| &bin.subscribers);
+            subscribers.for_each(|subscriber| subscriber.let_go(read));
         }
     }
 

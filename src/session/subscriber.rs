@@ -257,6 +257,15 @@ impl Subscriber {
         }
     }
 
+    /// Lets go of what was read with others' messages long ago, when so much has been read: what waits is copied.
+    pub(crate) fn let_go(&self, read: u64) {
+        let mut guard = self.lock();
+        let shared = &mut *guard;
+        if !shared.queue.is_empty() && shared.behind.is_stale(read) {
+            shared.queue.data_mut().for_each(Frame::detach);
+        }
+    }
+
     /// The consumer, if it is to be woken because something has changed.
     fn take_consumer(&self, shared: &mut Shared) -> Option<Waker> {
         self.awaited.store(false, Ordering::Release);

@@ -83,6 +83,11 @@ impl<T> Items<T> {
         self.data.iter()
     }
 
+    /// The same, to be put in other words.
+    pub fn data_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.data.iter_mut()
+    }
+
     /// When the first message among them was read.
     #[must_use]
     pub fn received(&self) -> Option<Instant> {

@@ -481,6 +481,11 @@ impl<T> ContinuityQueue<T> {
         }
     }
 
+    /// The messages that wait, the first one first, to be put in other words of the same weight and key.
+    pub fn data_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.items.data_mut()
+    }
+
     fn counts_keys(&self) -> bool {
         self.conflation
             .as_ref()

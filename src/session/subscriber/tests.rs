@@ -52,6 +52,31 @@ fn a_consumer_that_stays_behind_does_not_hold_on_to_what_others_got() {
 }
 
 #[test]
+fn one_message_that_nobody_reads_does_not_hold_on_to_what_it_was_read_with() {
+    let (subscriber, mut reads) = (subscriber(Overflow::DropOldest), 0);
+    let read = deliver(&subscriber, 100, &mut reads);
+    let total = |reads| reads * READ as u64;
+    subscriber.let_go(total(2));
+    assert!(!read.is_unique(), "not much has been read since");
+    subscriber.let_go(total(20));
+    assert!(read.is_unique());
+    // What comes behind it is copied at once.
+    reads = 20;
+    assert!(deliver(&subscriber, 100, &mut reads).is_unique());
+    let items = take(&subscriber);
+    assert_eq!(items.len(), 2);
+    assert!(items.data().all(|frame| frame.payload() == [b'x'; 100]));
+    // Who gets most of what is read holds no more than his own.
+    assert!(!deliver(&subscriber, READ / 2, &mut reads).is_unique());
+    for _ in 0..10 {
+        deliver(&subscriber, READ / 2, &mut reads);
+    }
+    let last = deliver(&subscriber, READ / 2, &mut reads);
+    subscriber.let_go(total(reads));
+    assert!(!last.is_unique());
+}
+
+#[test]
 fn nothing_is_copied_for_who_gets_most_of_what_is_read_or_takes_each_batch() {
     let (most, mut reads) = (subscriber(Overflow::DropOldest), 0);
     for _ in 0..50 {
