@@ -19,7 +19,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::time::Sleep;
 use tracing::Span;
 
@@ -48,11 +47,6 @@ const CLOSING: Duration = Duration::from_secs(1);
 
 /// Frames that one turn may bring, however few are for each subscriber: as many small ones as one large read does.
 const TURN: usize = 4 * BATCH;
-
-/// What is little for one turn: frames, and their bytes.
-const LITTLE: (usize, usize) = (16, 4096);
-/// Turns in a row that may bring little before the sockets of others are looked at.
-const LITTLE_TURNS: u8 = 32;
 
 /// What the reader hands to the actors: rare frames, never data.
 #[derive(Debug)]
@@ -235,24 +229,12 @@ impl<W: Wire> Connection<W> {
 
     /// Reads and writes until the connection is over, and says why it is.
     pub(crate) async fn run(mut self) -> CloseReason {
-        let alone = Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread;
-        let mut little = 0;
         let reason = loop {
             match std::future::poll_fn(|cx| self.poll_recorded(cx)).await {
                 Turn::Batch => {
-                    let (frames, bytes) = LITTLE;
-                    little += 1;
-                    if !alone || self.tally.frames > frames || self.tally.bytes > bytes {
-                        little = LITTLE_TURNS;
-                    }
                     self.deliver();
                     // The consumers' turn, while the batch is still in the cache.
-                    if little < LITTLE_TURNS {
-                        behind_the_others().await;
-                    } else {
-                        little = 0;
-                        tokio::task::yield_now().await;
-                    }
+                    tokio::task::yield_now().await;
                 }
                 Turn::Over(reason) => break reason,
             }
@@ -420,20 +402,6 @@ impl<W: Wire> Connection<W> {
         self.refuse_outbound(reason);
         self.plane.closed(self.guard.epoch, reason);
     }
-}
-
-/// Goes on behind whoever is ready now. Unlike [`tokio::task::yield_now`] it does not make the runtime ask for sockets that
-/// have become ready first, which costs more than little is worth. On several threads it would have another one woken.
-async fn behind_the_others() {
-    let mut passed = false;
-    std::future::poll_fn(|cx| {
-        if std::mem::replace(&mut passed, true) {
-            return Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }
 
 fn is_over(timer: &mut Option<(Pin<Box<Sleep>>, Span)>, cx: &mut Context<'_>) -> bool {
