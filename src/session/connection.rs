@@ -107,7 +107,7 @@ pub(crate) struct Connection<W> {
     /// Runs from the moment at which one side has begun to close.
     closing: Option<(Pin<Box<Sleep>>, CloseReason)>,
     /// How writing has failed, and until when what the peer had said before is read all the same.
-    deaf: Option<(Pin<Box<Sleep>>, CloseReason)>,
+    mute: Option<(Pin<Box<Sleep>>, CloseReason)>,
     /// How the wire failed behind the batch that is being handed on. Nothing behind a failure is read: what follows
     /// a broken frame means nothing (RFC 6455, section 7.1.7).
     failed: Option<CloseReason>,
@@ -199,7 +199,7 @@ impl<W: Wire> Connection<W> {
             pongs: 0,
             bytes_read: 0,
             closing: None,
-            deaf: None,
+            mute: None,
             failed: None,
             quiet: true,
             moments: (None, None),
@@ -260,12 +260,10 @@ impl<W: Wire> Connection<W> {
         if let Some(reason) = self.failed.take() {
             return Poll::Ready(Turn::Over(self.true_reason(reason)));
         }
-        if self.deaf.is_none()
+        if self.mute.is_none()
             && let Err(reason) = self.poll_write(cx)
         {
-            // What the peer has said before is here, and may say why.
-            self.refuse_outbound(&reason);
-            self.deaf = Some((Box::pin(tokio::time::sleep(self.limits.write)), reason));
+            self.go_mute(reason);
         }
         if let Some(reason) = self.poll_deadlines(cx) {
             return Poll::Ready(Turn::Over(reason));
@@ -276,11 +274,18 @@ impl<W: Wire> Connection<W> {
         turn
     }
 
+    /// Nothing can be written any more. What the peer has said before is here, and may say why.
+    #[cold]
+    fn go_mute(&mut self, reason: CloseReason) {
+        self.refuse_outbound(&reason);
+        self.mute = Some((Box::pin(tokio::time::sleep(self.limits.write)), reason));
+    }
+
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
         if self.poll_waiting(cx).is_pending() {
             return Poll::Pending;
         }
-        if self.flushing && self.pongs >= BATCH && self.deaf.is_none() {
+        if self.flushing && self.pongs >= BATCH && self.mute.is_none() {
             // A peer that asks and does not listen is not asked for more until it has taken its answers.
             return Poll::Pending;
         }
@@ -311,7 +316,7 @@ impl<W: Wire> Connection<W> {
             self.bytes_read = bytes_read;
             self.plane.touch(clock::now());
         }
-        if let Some((_, reason)) = self.deaf.take() {
+        if let Some((_, reason)) = self.mute.take() {
             return Poll::Ready(Turn::Over(self.true_reason(reason)));
         }
         Poll::Pending
@@ -323,7 +328,7 @@ impl<W: Wire> Connection<W> {
         {
             return Some(reason.clone());
         }
-        if let Some((deadline, reason)) = &mut self.deaf
+        if let Some((deadline, reason)) = &mut self.mute
             && deadline.as_mut().poll(cx).is_ready()
         {
             let reason = reason.clone();

@@ -411,9 +411,8 @@ pub(crate) fn outcome(
             Err(unanswered(method, limit))
         }
         Some(Fate::Overdue { written: false }) => {
-            let detail = format!(
-                "it was not written within {limit:?}: the peer reads slowly, or its turn came late"
-            );
+            let detail =
+                format!("it still waited for the peer to read, or for its turn, after {limit:?}");
             let method = method.to_owned();
             Err(RequestError::NotSent { method, detail })
         }
