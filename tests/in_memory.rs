@@ -1,21 +1,23 @@
-//! Sessions without sockets, under paused time: hours pass in no time, and nothing depends on the machine.
+//! Sessions without sockets, under paused time: hours pass in no time, and nothing depends on the machine. One has others' sockets
+//! beside it, to see that they have their turn.
 
-use std::io;
+#[path = "in_memory/played.rs"]
+mod played;
+
 use std::net::Ipv4Addr;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::poll;
 use mainstay::close::{CloseReason, GapCause};
 use mainstay::config::{ConfigBuilder, Liveness, ReconnectOwner, Tls};
-use mainstay::connector::{ByteStream, Connected, Connector};
 use mainstay::error::ConnectError;
 use mainstay::supervisors::Backoff;
 use mainstay::testing::{Disconnect, ReceivedKind, Script, ScriptedServer, ScriptedServerBuilder};
 use mainstay::{Client, Config, Event, Frame, Session, SessionState};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use played::{Peer, Played};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
@@ -224,79 +226,6 @@ async fn slow_bytes_are_bytes_all_the_same() {
     );
 }
 
-/// What another connector opens; behind the handshake there is one more message at once, whenever somebody has taken one.
-#[derive(Debug)]
-struct Chatty(Arc<dyn Connector>, usize);
-
-struct Endless {
-    stream: Box<dyn ByteStream>,
-    upgraded: bool,
-    /// A binary message of so many bytes, and what of it has not been read.
-    message: Vec<u8>,
-    left: usize,
-}
-
-impl Connector for Chatty {
-    fn connect<'a>(
-        &'a self,
-        host: &'a str,
-        port: u16,
-    ) -> Pin<Box<dyn Future<Output = io::Result<Connected>> + Send + 'a>> {
-        Box::pin(async move {
-            let Connected { stream, peer, .. } = self.0.connect(host, port).await?;
-            let endless = Endless {
-                stream,
-                upgraded: false,
-                message: message(self.1),
-                left: 0,
-            };
-            Ok(Connected::new(endless, peer))
-        })
-    }
-}
-
-impl AsyncRead for Endless {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.upgraded {
-            if self.left == 0 {
-                self.left = self.message.len();
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            let count = self.left.min(buffer.remaining());
-            let from = self.message.len() - self.left;
-            buffer.put_slice(&self.message[from..from + count]);
-            self.left -= count;
-            return Poll::Ready(Ok(()));
-        }
-        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        self.upgraded |= buffer.filled().ends_with(b"\r\n\r\n");
-        read
-    }
-}
-
-impl AsyncWrite for Endless {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
 /// RFC 6455, section 5.2.
 fn message(payload: usize) -> Vec<u8> {
     let mut bytes = match u8::try_from(payload) {
@@ -311,7 +240,10 @@ fn message(payload: usize) -> Vec<u8> {
 async fn a_peer_that_always_has_one_message_more_leaves_consumers_sockets_and_timers_their_turn() {
     for payload in [1, 64 * 1024] {
         let server = start(ScriptedServer::builder()).await;
-        let connector = Chatty(server.connector().expect("in memory"), payload);
+        let connector = Played(
+            server.connector().expect("in memory"),
+            Peer::Chatty(message(payload)),
+        );
         let session = connect(config(&server).connector(Arc::new(connector))).await;
         let mut messages = session.messages();
         let consumer = tokio::spawn(async move {
@@ -375,74 +307,6 @@ async fn a_consumer_whose_tasks_budget_is_used_up_is_woken_all_the_same() {
     assert!(matches!(event, Some(Event::Data(_))), "{event:?}");
 }
 
-/// What another connector opens; behind the handshake nothing can be written, and who tries finds what the peer had said before
-/// it went.
-#[derive(Debug)]
-struct Gone(Arc<dyn Connector>, Vec<u8>);
-
-struct LastWords {
-    stream: Box<dyn ByteStream>,
-    upgraded: bool,
-    tried: bool,
-    words: io::Cursor<Vec<u8>>,
-}
-
-impl Connector for Gone {
-    fn connect<'a>(
-        &'a self,
-        host: &'a str,
-        port: u16,
-    ) -> Pin<Box<dyn Future<Output = io::Result<Connected>> + Send + 'a>> {
-        Box::pin(async move {
-            let Connected { stream, peer, .. } = self.0.connect(host, port).await?;
-            let words = LastWords {
-                stream,
-                upgraded: false,
-                tried: false,
-                words: io::Cursor::new(self.1.clone()),
-            };
-            Ok(Connected::new(words, peer))
-        })
-    }
-}
-
-impl AsyncRead for LastWords {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.tried {
-            return Pin::new(&mut self.words).poll_read(cx, buffer);
-        }
-        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        self.upgraded |= buffer.filled().ends_with(b"\r\n\r\n");
-        read
-    }
-}
-
-impl AsyncWrite for LastWords {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        if self.upgraded {
-            self.tried = true;
-            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
-        }
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn what_a_peer_had_said_before_writing_failed_is_read_and_its_code_is_the_reason() {
     const COUNT: usize = 10_000;
@@ -458,7 +322,7 @@ async fn what_a_peer_had_said_before_writing_failed_is_read_and_its_code_is_the_
         }
         words.extend(end);
         let server = start(ScriptedServer::builder()).await;
-        let connector = Gone(server.connector().expect("in memory"), words);
+        let connector = Played(server.connector().expect("in memory"), Peer::Gone(words));
         let session = connect(config(&server).connector(Arc::new(connector))).await;
         let mut messages = session.messages();
         let sender = session.clone();
