@@ -28,6 +28,7 @@ pub mod liveness;
 pub mod losses;
 pub mod market;
 pub mod outbox;
+pub(crate) mod outgoing;
 pub mod reconcile;
 pub mod recording;
 pub mod rpc;

@@ -17,12 +17,10 @@ mod message;
 use bytes::{Buf, BytesMut};
 
 use super::chunk::{Chunk, LEAST};
+use super::outgoing::Outgoing;
 use crate::frame::{Frame, Utf8Bytes};
 use header::{Header, Opcode};
 use message::Incomplete;
-
-/// Bytes written at which no more is taken before some have left.
-const FULL: usize = 128 * 1024;
 
 /// How a peer broke the protocol (RFC 6455), or our limits.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -89,7 +87,7 @@ pub struct Framing {
     incomplete: Option<Incomplete>,
     state: State,
     failed: bool,
-    outbound: BytesMut,
+    outgoing: Outgoing,
     /// A pong or a close that is to go out by itself.
     reply: Option<Frame>,
 }
@@ -107,7 +105,7 @@ impl Framing {
             incomplete: None,
             state: State::Open,
             failed: false,
-            outbound: BytesMut::new(),
+            outgoing: Outgoing::new(),
             reply: None,
         }
     }
@@ -202,7 +200,7 @@ impl Framing {
         if matches!(frame, Frame::Close(_)) {
             self.state = State::ClosedByUs;
         }
-        header::write(&mut self.outbound, frame, mask);
+        self.outgoing.write(frame, mask);
         true
     }
 
@@ -215,28 +213,25 @@ impl Framing {
     /// Puts the reply that is due, if one is, behind what is to be written.
     pub fn write_reply(&mut self, mask: [u8; 4]) {
         if let Some(reply) = self.reply.take() {
-            header::write(&mut self.outbound, &reply, mask);
+            self.outgoing.write(&reply, mask);
         }
     }
 
     /// What is to be written.
     #[must_use]
     pub fn pending(&self) -> &[u8] {
-        &self.outbound
+        self.outgoing.pending()
     }
 
     /// So many bytes of [`Framing::pending`] have been written.
     pub fn on_written(&mut self, bytes: usize) {
-        self.outbound.advance(bytes);
-        if self.outbound.is_empty() && self.outbound.capacity() > 2 * FULL {
-            self.outbound = BytesMut::new();
-        }
+        self.outgoing.on_written(bytes);
     }
 
     /// Whether so much is to be written that no more should be taken.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.outbound.len() > FULL
+        self.outgoing.is_full()
     }
 
     fn read(&mut self) -> Result<Option<Frame>, FramingError> {

@@ -115,3 +115,8 @@ impl Inbound for () {
         Admitted::On(())
     }
 }
+
+/// A mask that nobody can guess (RFC 6455, section 10.3).
+fn mask() -> [u8; 4] {
+    rand::random()
+}

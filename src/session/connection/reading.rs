@@ -31,7 +31,7 @@ pub(super) struct Answer {
     round_trip: Duration,
 }
 
-/// Answers for which room is kept when they have been told.
+/// Answers for which room is kept when they have been told, and were no more.
 const SPARE: usize = 64;
 
 /// What nearly all messages go into, without anybody else's looking at them: their channels' bins.
@@ -234,6 +234,7 @@ impl<W: Wire> Connection<W> {
         if self.answers.is_empty() {
             return;
         }
+        let many = self.answers.len();
         self.publish_in_flight();
         let round_trips = self.answers.iter().map(|answer| answer.round_trip);
         self.plane.reporter.metrics.resolved(round_trips);
@@ -248,7 +249,9 @@ impl<W: Wire> Connection<W> {
         {
             port.answer(frame, at);
         }
-        self.answers.shrink_to(SPARE);
+        if many <= SPARE {
+            self.answers.shrink_to(SPARE);
+        }
     }
 
     pub(super) fn record_placed(&mut self, frame: &Frame, place: &Place) {

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
-use super::{Came, Inbound, Wire};
+use super::{Came, Inbound, Wire, mask};
 use crate::close::CloseReason;
 use crate::frame::Frame;
 use crate::protocol::framing::{Framing, FramingError};
@@ -174,11 +174,6 @@ where
     fn bytes_written(&self) -> u64 {
         self.written
     }
-}
-
-/// A mask that nobody can guess (RFC 6455, section 10.3).
-fn mask() -> [u8; 4] {
-    rand::random()
 }
 
 fn close_reason(error: &FramingError) -> CloseReason {

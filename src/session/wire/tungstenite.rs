@@ -24,7 +24,7 @@ use tokio_tungstenite::tungstenite::protocol::{
 };
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use super::{Came, Inbound, Wire};
+use super::{Came, Inbound, Wire, mask};
 use crate::close::CloseReason;
 use crate::frame::{Frame, Utf8Bytes};
 use crate::protocol::intake::{Intake, LITTLE};
@@ -64,6 +64,8 @@ where
     pub(crate) fn new(stream: S, leftover: Vec<u8>, max_chunk: usize, max_message: usize) -> Self {
         let limits = WebSocketConfig::default()
             .read_buffer_size(LITTLE)
+            // The bridge gathers what is written.
+            .write_buffer_size(0)
             .max_message_size(Some(max_message))
             .max_frame_size(Some(max_message));
         let intake = Intake::new(leftover, max_chunk, max_message);
@@ -199,13 +201,16 @@ where
     #[inline(always)]
     fn start_send(&mut self, frame: Frame) -> Result<(), CloseReason> {
         self.unflushed = true;
+        if matches!(frame, Frame::Text(_) | Frame::Binary(_)) && self.context.can_write() {
+            self.bridge.outgoing.write(&frame, mask());
+            // How writing fails is told to who flushes.
+            self.blocked = self.bridge.outgoing.is_full() && self.bridge.drain().is_err();
+            return Ok(());
+        }
         match self.context.write(&mut self.bridge, message(frame)) {
             Ok(()) => Ok(()),
-            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
-                // It is in tungstenite's buffer.
-                self.blocked = true;
-                Ok(())
-            }
+            // Behind a close it has nothing to write but that, which is flushed as it is.
+            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
             Err(error) => Err(close_reason(error)),
         }
     }

@@ -1,7 +1,8 @@
 //! A stream as tungstenite wants it: it never waits, it says that it would.
 //!
 //! Apart from the wire because it only carries: it fills the intake, gives what was passed on there to be copied, and
-//! counts what passes, since frames alone do not tell a slow peer from a silent one.
+//! counts what passes, since frames alone do not tell a slow peer from a silent one. What is written waits here until it is
+//! flushed.
 
 use std::io::{self, Read, Write};
 use std::pin::{Pin, pin};
@@ -11,12 +12,15 @@ use bytes::BufMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
 use crate::protocol::intake::Intake;
+use crate::protocol::outgoing::Outgoing;
 
 #[derive(Debug)]
 pub(super) struct Bridge<S> {
     stream: S,
     pub(super) intake: Intake,
     waker: Waker,
+    /// What waits to be written.
+    pub(super) outgoing: Outgoing,
     /// How the stream has ended for whoever reads.
     ended: Option<Ended>,
     /// How it has for whoever writes. To tungstenite, which writes while it reads, it never takes anything from then on: what
@@ -40,6 +44,7 @@ impl<S> Bridge<S> {
             stream,
             intake,
             waker: Waker::noop().clone(),
+            outgoing: Outgoing::new(),
             ended: None,
             broken: None,
             filled: true,
@@ -109,38 +114,50 @@ impl<S> Read for Bridge<S> {
 }
 
 impl<S: AsyncWrite + Unpin> Bridge<S> {
+    fn would_block<T>() -> io::Result<T> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
     fn break_off<T>(&mut self, error: io::Error) -> io::Result<T> {
         self.broken = Some(error);
-        Err(io::ErrorKind::WouldBlock.into())
+        Self::would_block()
+    }
+
+    /// Writes all that waits.
+    pub(super) fn drain(&mut self) -> io::Result<()> {
+        if self.broken.is_some() {
+            return Self::would_block();
+        }
+        let mut cx = Context::from_waker(&self.waker);
+        while !self.outgoing.pending().is_empty() {
+            match Pin::new(&mut self.stream).poll_write(&mut cx, self.outgoing.pending()) {
+                Poll::Ready(Ok(0)) => return self.break_off(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(count)) => {
+                    self.written += count as u64;
+                    self.outgoing.on_written(count);
+                }
+                Poll::Ready(Err(error)) => return self.break_off(error),
+                Poll::Pending => return Self::would_block(),
+            }
+        }
+        Ok(())
     }
 }
 
 impl<S: AsyncWrite + Unpin> Write for Bridge<S> {
+    /// Control frames, which are few and short.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.broken.is_some() {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        let mut cx = Context::from_waker(&self.waker);
-        match Pin::new(&mut self.stream).poll_write(&mut cx, bytes) {
-            Poll::Ready(Ok(0)) => self.break_off(io::ErrorKind::WriteZero.into()),
-            Poll::Ready(Ok(count)) => {
-                self.written += count as u64;
-                Ok(count)
-            }
-            Poll::Ready(Err(error)) => self.break_off(error),
-            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
-        }
+        self.outgoing.append(bytes);
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        if self.broken.is_some() {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
+        self.drain()?;
         let mut cx = Context::from_waker(&self.waker);
         match Pin::new(&mut self.stream).poll_flush(&mut cx) {
             Poll::Ready(Ok(())) => Ok(()),
             Poll::Ready(Err(error)) => self.break_off(error),
-            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+            Poll::Pending => Self::would_block(),
         }
     }
 }
