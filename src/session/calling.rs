@@ -66,53 +66,73 @@ impl<'a> Calling<'a> {
 }
 
 impl<'a> Step<'a> {
+    /// Asks, or takes the longer way. Whether it waits for an answer, and will be woken by it. What waits is made where it
+    /// stays.
+    #[inline(always)]
     fn begin(
+        &mut self,
         session: &'a Session,
         call: Call,
         limit: Duration,
         span: &Span,
         cx: &Context<'_>,
-    ) -> Result<Self, RequestError> {
+    ) -> Result<bool, RequestError> {
         let term = Term::of(limit);
         let free = session.is_free(&call)?;
-        let later = |call| {
-            let span = span.clone();
-            let way = Way::WhenLive(session);
-            let asked = async move { session.ask(way, call, free, term, &span).await };
-            Ok(Self::Later(Box::pin(asked)))
-        };
         let plane = &session.shared.plane;
         if plane.limiter.is_some() || !session.is_free_to_ask() {
-            return later(call);
+            return Ok(self.put_off(session, call, free, term, span));
         }
         let line = plane.borrow_line();
         let Some(line) = session.if_live(line.as_ref()) else {
-            return later(call);
+            return Ok(self.put_off(session, call, free, term, span));
         };
-        let method = call.name();
+        let ended = |method: Cow<'static, str>| RequestError::NotSent {
+            method: method.into_owned(),
+            detail: JUST_ENDED.to_owned(),
+        };
+        let room = match line.sender.try_reserve() {
+            Ok(room) => room,
+            // Nobody keeps the time of what stands before a queue.
+            Err(TrySendError::Full(())) => {
+                return Ok(self.put_off(session, call, free, term, span));
+            }
+            Err(TrySendError::Closed(())) => return Err(ended(call.name())),
+        };
         let wait = Wait {
             limit,
             kept: Some(term.span()),
         };
         let (port, mut reply) = ReplyPort::awaited(&plane.given_up, wait, cx.waker());
         reply.tell_id(span);
+        let method = call.name();
         let mark = None;
-        match line.sender.try_send(Outbound::Request { call, port, mark }) {
-            Ok(()) => line.rose(),
-            // Nobody keeps the time of what stands before a queue.
-            Err(TrySendError::Full(Outbound::Request { call, .. })) => return later(call),
-            Err(TrySendError::Full(_) | TrySendError::Closed(_)) => {
-                return Err(RequestError::NotSent {
-                    method: method.into_owned(),
-                    detail: JUST_ENDED.to_owned(),
-                });
-            }
+        if room.fill(Outbound::Request { call, port, mark }).is_err() {
+            return Err(ended(method));
         }
-        Ok(Self::Waits(Asked {
+        line.rose();
+        *self = Self::Waits(Asked {
             method,
             reply,
             _waiting: plane.callers.begin(),
-        }))
+        });
+        Ok(true)
+    }
+
+    #[cold]
+    fn put_off(
+        &mut self,
+        session: &'a Session,
+        call: Call,
+        free: bool,
+        term: Term,
+        span: &Span,
+    ) -> bool {
+        let span = span.clone();
+        let way = Way::WhenLive(session);
+        let asked = async move { session.ask(way, call, free, term, &span).await };
+        *self = Self::Later(Box::pin(asked));
+        false
     }
 }
 
@@ -145,18 +165,14 @@ impl Future for Calling<'_> {
         let within = span.map(Span::enter);
         let outcome = loop {
             match &mut this.step {
-                Step::Asks(_) => {
-                    let Step::Asks(call) = std::mem::replace(&mut this.step, Step::Over) else {
-                        continue;
-                    };
+                Step::Asks(call) => {
+                    let call = std::mem::replace(call, Call::bare(""));
                     let none = Span::none();
-                    match Step::begin(session, call, limit, span.unwrap_or(&none), cx) {
-                        Ok(waits @ Step::Waits(_)) => {
-                            // Its waker is where the answer will be; if it is there already, so is the wake-up.
-                            this.step = waits;
-                            return Poll::Pending;
-                        }
-                        Ok(step) => this.step = step,
+                    let span = span.unwrap_or(&none);
+                    match this.step.begin(session, call, limit, span, cx) {
+                        // Its waker is where the answer will be; if it is there already, so is the wake-up.
+                        Ok(true) => return Poll::Pending,
+                        Ok(false) => {}
                         Err(error) => break Err(error),
                     }
                 }

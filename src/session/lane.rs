@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use tokio::sync::mpsc::error::{SendError, TrySendError};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{Semaphore, SemaphorePermit, TryAcquireError};
 
 /// Values for which a queue keeps its room when it is empty again.
 const SPARE: usize = 128;
@@ -126,15 +126,25 @@ impl<T> Lane<T> {
     /// # Errors
     ///
     /// The value, and whether the queue is full or nobody reads it any more.
-    #[inline(always)]
     pub(crate) fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
+        match self.try_reserve() {
+            Ok(room) => room.fill(value).map_err(TrySendError::Closed),
+            Err(TrySendError::Full(())) => Err(TrySendError::Full(value)),
+            Err(TrySendError::Closed(())) => Err(TrySendError::Closed(value)),
+        }
+    }
+
+    /// Room for a value, if there is some.
+    ///
+    /// # Errors
+    ///
+    /// Whether the queue is full or nobody reads it any more.
+    #[inline(always)]
+    pub(crate) fn try_reserve(&self) -> Result<Room<'_, T>, TrySendError<()>> {
         match self.room().try_acquire() {
-            Ok(permit) => {
-                let room = Room { lane: self, permit };
-                room.fill(value).map_err(TrySendError::Closed)
-            }
-            Err(_) if self.is_closed() => Err(TrySendError::Closed(value)),
-            Err(_) => Err(TrySendError::Full(value)),
+            Ok(permit) => Ok(Room { lane: self, permit }),
+            Err(TryAcquireError::Closed) => Err(TrySendError::Closed(())),
+            Err(TryAcquireError::NoPermits) => Err(TrySendError::Full(())),
         }
     }
 
@@ -183,8 +193,13 @@ impl<T> Room<'_, T> {
         drop(self.fill(value));
     }
 
+    /// Hands the value over.
+    ///
+    /// # Errors
+    ///
+    /// The value, if nobody reads any more.
     #[inline(always)]
-    fn fill(self, value: T) -> Result<(), T> {
+    pub(crate) fn fill(self, value: T) -> Result<(), T> {
         let lanes = &self.lane.lanes;
         let mut waiting = lanes.lock();
         if waiting.closed {

@@ -93,6 +93,7 @@ impl Spans {
     }
 
     /// The same, for as long as this is borrowed.
+    #[inline(always)]
     pub(crate) fn request_within(&self, parent: Parent, method: &str) -> Request<&Counters> {
         Request {
             span: self.request_span(parent, method),
@@ -101,10 +102,16 @@ impl Spans {
         }
     }
 
+    #[inline(always)]
     fn request_span(&self, parent: Parent, method: &str) -> Span {
-        if !spans::hears_info() {
-            return Span::none();
+        match spans::hears_info() {
+            true => self.heard_request_span(parent, method),
+            false => Span::none(),
         }
+    }
+
+    #[cold]
+    fn heard_request_span(&self, parent: Parent, method: &str) -> Span {
         let server = self.server.load();
         spans::request(parent, method, &server.host, server.port)
     }
