@@ -89,7 +89,8 @@ impl Outgoing {
             }
             length @ 126..=0xffff => {
                 let [high, low] = (length as u16).to_be_bytes();
-                self.bytes.extend([first, 0x80 | 126, high, low, a, b, c, d]);
+                self.bytes
+                    .extend([first, 0x80 | 126, high, low, a, b, c, d]);
             }
             length => {
                 self.bytes.extend([first, 0x80 | 127]);
@@ -129,7 +130,10 @@ mod tests {
     fn a_frame_of_any_length_is_what_a_server_reads() {
         for length in [0, 1, 7, 8, 125, 126, 127, 65_535, 65_536, 200_000] {
             let text = "x".repeat(length);
-            let frames = [Frame::text(text.as_str()), Frame::binary(text.into_bytes())];
+            let frames = [
+                Frame::text(text.as_str()),
+                Frame::Binary(text.into_bytes().into()),
+            ];
             let mut outgoing = Outgoing::new();
             for frame in &frames {
                 outgoing.write(frame, [1, 2, 0xfe, 0xff]);
