@@ -243,12 +243,48 @@ fn some_frame() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+/// A frame whose length is written in eight bytes, as long as it should be or not, with what has come of its payload.
+fn told_at_length() -> impl Strategy<Value = Vec<u8>> {
+    let told = prop_oneof![
+        prop::sample::select(vec![
+            0,
+            1,
+            125,
+            126,
+            65_535,
+            65_536,
+            1 << 20,
+            1 << 63,
+            u64::MAX
+        ]),
+        any::<u64>(),
+    ];
+    let first = prop::sample::select(vec![0x81_u8, 0x82, 0x02, 0x80, 0x89]);
+    (first, told, any::<bool>(), 0_usize..70_000).prop_map(|(first, told, whole, came)| {
+        let mut frame = vec![first, 127];
+        frame.extend(told.to_be_bytes());
+        let came = match usize::try_from(told) {
+            Ok(told) if whole && told <= 70_000 => told,
+            _ => came,
+        };
+        frame.resize(10 + came, b'z');
+        frame
+    })
+}
+
+fn some_frames() -> impl Strategy<Value = Vec<Vec<u8>>> {
+    vec(
+        prop_oneof![20 => some_frame(), 1 => told_at_length()],
+        0..20,
+    )
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
     fn the_same_bytes_give_the_same_frames_and_the_same_end(
-        frames in vec(some_frame(), 0..20),
+        frames in some_frames(),
         cuts in vec(prop_oneof![1_usize..40, 100_usize..70_000], 1..12),
         leftover in 0_usize..500,
         ends in any::<bool>(),
