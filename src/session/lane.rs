@@ -256,7 +256,8 @@ impl<T> LaneReader<T> {
     fn fetch(&mut self) {
         let mut waiting = self.lanes.lock();
         let queue = &mut waiting.queues[USUAL];
-        if queue.is_empty() && self.last <= SPARE {
+        let large = queue.capacity().max(self.fetched.capacity()) > SPARE;
+        if large && queue.is_empty() && self.last <= SPARE {
             // Room for many is kept as long as many come.
             queue.shrink_to(SPARE);
             self.fetched.shrink_to(SPARE);

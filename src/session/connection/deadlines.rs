@@ -7,7 +7,7 @@
 //! is then set for the next.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Instant;
 
 use tokio::time::{Sleep, sleep_until};
@@ -20,8 +20,26 @@ use super::Connection;
 #[derive(Debug, Default)]
 pub(super) struct Deadlines {
     next: Option<Instant>,
-    /// With what it is set for.
-    timer: Option<(Pin<Box<Sleep>>, Option<Instant>)>,
+    timer: Option<Timer>,
+}
+
+#[derive(Debug)]
+struct Timer {
+    sleep: Pin<Box<Sleep>>,
+    /// What it is set for.
+    set: Option<Instant>,
+    /// Whom it wakes: to tell it so again costs more than to look.
+    wakes: Waker,
+}
+
+impl Timer {
+    fn new(at: Instant) -> Self {
+        Self {
+            sleep: Box::pin(sleep_until(at.into())),
+            set: Some(at),
+            wakes: Waker::noop().clone(),
+        }
+    }
 }
 
 impl Deadlines {
@@ -37,15 +55,18 @@ impl Deadlines {
         let Some(next) = self.next else {
             return Poll::Pending;
         };
-        let (timer, set) = self
-            .timer
-            .get_or_insert_with(|| (Box::pin(sleep_until(next.into())), Some(next)));
-        if *set != Some(next) {
-            timer.as_mut().reset(next.into());
-            *set = Some(next);
+        let timer = self.timer.get_or_insert_with(|| Timer::new(next));
+        let is_set = timer.set == Some(next);
+        if is_set && timer.wakes.will_wake(cx.waker()) && !timer.sleep.is_elapsed() {
+            return Poll::Pending;
         }
-        ready!(timer.as_mut().poll(cx));
-        (self.next, *set) = (None, None);
+        if !is_set {
+            timer.sleep.as_mut().reset(next.into());
+            timer.set = Some(next);
+        }
+        timer.wakes.clone_from(cx.waker());
+        ready!(timer.sleep.as_mut().poll(cx));
+        (self.next, timer.set) = (None, None);
         Poll::Ready(())
     }
 }

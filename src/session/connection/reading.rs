@@ -297,7 +297,9 @@ impl<W: Wire> Connection<W> {
 
     /// Hands the batch on to the subscribers and publishes what was counted.
     pub(super) fn deliver(&mut self) {
-        let now = clock::now();
+        // When this turn found its first answer, if it found one: the clock is read once for both.
+        let now = *self.moments.1.get_or_insert_with(clock::now);
+        self.bytes_read = self.wire.bytes_read();
         let _within = self.sampled();
         let answers = self.answers.len();
         self.tell_answers();

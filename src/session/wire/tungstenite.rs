@@ -27,9 +27,11 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use super::{Came, Inbound, Wire, mask};
 use crate::close::CloseReason;
 use crate::frame::{Frame, Utf8Bytes};
-use crate::protocol::intake::{Intake, LITTLE};
+use crate::protocol::intake::Intake;
 use bridge::Bridge;
 
+/// Bytes that tungstenite, which zeroes its room before, takes at once of what is copied: most answers have fewer.
+const COPIED: usize = 1024;
 /// Bytes after which no more is read for hands that are full.
 const AT_ONCE: usize = 128 * 1024;
 
@@ -63,7 +65,7 @@ where
     /// when there is much to read, and refuses messages of more than `max_message`.
     pub(crate) fn new(stream: S, leftover: Vec<u8>, max_chunk: usize, max_message: usize) -> Self {
         let limits = WebSocketConfig::default()
-            .read_buffer_size(LITTLE)
+            .read_buffer_size(COPIED)
             // The bridge gathers what is written.
             .write_buffer_size(0)
             .max_message_size(Some(max_message))
