@@ -3,8 +3,9 @@
 //! Apart from those who write because both wires do. tungstenite's own buffer goes with each context that is replaced, and
 //! would grow anew for every burst of requests.
 //!
-//! Invariants: a frame that is written is final, masked, and as short as its length allows; bytes leave in their order; room
-//! that bursts no longer need is given back when everything has left.
+//! Invariants: a frame that is written is final, masked, and as short as its length allows; bytes leave in their order; what
+//! has left takes no more room than what is [full](Outgoing::is_full), or than what has not left; room that bursts no longer
+//! need is given back when everything has left.
 
 use super::chunk::Chunk;
 use crate::frame::Frame;
@@ -68,6 +69,11 @@ impl Outgoing {
     pub(crate) fn on_written(&mut self, bytes: usize) {
         self.left += bytes;
         if self.left < self.bytes.len() {
+            // A peer that is always a little behind never has everything.
+            if self.left >= FULL.max(self.bytes.len() / 2) {
+                self.bytes.drain(..self.left);
+                self.left = 0;
+            }
             return;
         }
         self.bytes.clear();
@@ -163,6 +169,18 @@ mod tests {
         assert!(outgoing.is_full());
         outgoing.on_written(1);
         assert!(!outgoing.is_full());
+    }
+
+    #[test]
+    fn a_peer_that_is_always_a_little_behind_makes_nothing_grow() {
+        let mut outgoing = Outgoing::new();
+        outgoing.append(b"0");
+        for at in 1..=100_000_u32 {
+            outgoing.append(&vec![b'0' + (at % 10) as u8; 100]);
+            outgoing.on_written(100);
+            assert_eq!(outgoing.pending(), [b'0' + (at % 10) as u8]);
+        }
+        assert!(outgoing.bytes.capacity() <= 4 * FULL);
     }
 
     #[test]
