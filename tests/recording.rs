@@ -14,6 +14,7 @@ mod replaying;
 #[path = "recording/writing.rs"]
 mod writing;
 
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -27,12 +28,43 @@ const LONG: Duration = Duration::from_secs(20);
 /// So long that nothing is written by the clock.
 const NEVER: Duration = Duration::from_secs(24 * 3600);
 
+/// The file of one test, in a folder of its own that is gone with its owner.
+struct File(PathBuf);
+
+impl Deref for File {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl AsRef<Path> for File {
+    fn as_ref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl From<&File> for PathBuf {
+    fn from(file: &File) -> Self {
+        file.0.clone()
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        if let Some(folder) = self.0.parent() {
+            let _ = std::fs::remove_dir_all(folder);
+        }
+    }
+}
+
 /// A path of this test's own; what an earlier run left there is removed.
-fn path(test: &str) -> PathBuf {
+fn path(test: &str) -> File {
     let folder = std::env::temp_dir().join(format!("mainstay-rec-{}-{test}", std::process::id()));
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder).expect("a folder");
-    folder.join("session.jsonl")
+    File(folder.join("session.jsonl"))
 }
 
 fn text(path: &Path) -> String {

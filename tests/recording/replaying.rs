@@ -12,7 +12,7 @@ use mainstay::testing::{ReplayServer, ReplayServerError, Script};
 use mainstay::{Client, Event, Frame, Session};
 use serde_json::{Value, json};
 
-use crate::{LONG, builder, connect, next, path, server};
+use crate::{File, LONG, builder, connect, next, path, server};
 
 /// As the Elixir library writes it, with what a crash and an editor may leave.
 const FOREIGN: &str = r#"{"dir":"out","ts":"2026-01-20T15:30:45.000000Z","data":"{\"id\":1,\"method\":\"sum\"}","type":"text"}
@@ -23,7 +23,7 @@ not json
 {"dir":"in","ts":"2026-01-20T16:30:47.000000Z","data":"{\"code\":1000,\"reason\":\"bye\"}","type":"close"}
 {"dir":"in","ts":"2026-01-20T16:30:4"#;
 
-fn foreign(test: &str) -> std::path::PathBuf {
+fn foreign(test: &str) -> File {
     let path = path(test);
     std::fs::write(&path, FOREIGN).expect("written");
     path
@@ -215,7 +215,7 @@ async fn a_recorded_venue_session_played_to_a_new_session_gives_the_same_data() 
     session.shutdown().await;
 
     // A recording of the replay holds what the recording holds, up to where the session ended.
-    let data = |path| async move {
+    let data = async |path: &std::path::Path| {
         let mut replay = Replay::open(path).await.expect("a recording");
         let entries = all(&mut replay).await.into_iter();
         let texts = entries.filter_map(|entry| Some(entry.frame()?.as_text()?.to_owned()));
@@ -223,7 +223,7 @@ async fn a_recorded_venue_session_played_to_a_new_session_gives_the_same_data() 
             .filter(|text| text.contains(r#""method":"subscription""#))
             .collect::<Vec<_>>()
     };
-    let (first, second) = (data(path).await, data(again).await);
+    let (first, second) = (data(&path).await, data(&again).await);
     assert!(second.len() >= 10);
     assert_eq!(first[..second.len()], second[..]);
 }

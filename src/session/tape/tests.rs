@@ -1,6 +1,7 @@
 //! The tape alone: bounds, refusals of the disk, and what is in the file when.
 
-use std::path::PathBuf;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicUsize;
 use std::time::UNIX_EPOCH;
 
@@ -10,12 +11,41 @@ use crate::frame::Frame;
 use crate::protocol::recording::{Confidence, Direction, Entry, Metadata};
 use crate::telemetry::Collector;
 
+/// The file of one test, in a folder of its own that is gone with its owner.
+struct File(PathBuf);
+
+impl Deref for File {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl AsRef<Path> for File {
+    fn as_ref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl From<&File> for PathBuf {
+    fn from(file: &File) -> Self {
+        file.0.clone()
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(self.0.parent().unwrap());
+    }
+}
+
 /// A path of this test's own; what an earlier run left there is removed.
-fn path(test: &str) -> PathBuf {
+fn path(test: &str) -> File {
     let folder = std::env::temp_dir().join(format!("mainstay-{}-{test}", std::process::id()));
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder).unwrap();
-    folder.join("session.jsonl")
+    File(folder.join("session.jsonl"))
 }
 
 fn taken(numbers: std::ops::Range<u64>) -> Strip {
@@ -28,12 +58,12 @@ fn taken(numbers: std::ops::Range<u64>) -> Strip {
     strip
 }
 
-fn lines(path: &PathBuf) -> Vec<String> {
+fn lines(path: &Path) -> Vec<String> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     text.lines().map(str::to_owned).collect()
 }
 
-fn texts(path: &PathBuf) -> Vec<String> {
+fn texts(path: &Path) -> Vec<String> {
     let entries = lines(path)
         .into_iter()
         .filter(|line| !line.is_empty())
