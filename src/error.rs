@@ -2,9 +2,8 @@
 //!
 //! One enum per operation: [`ConfigErrors`] when a session is described, [`ConnectError`] when a
 //! connection is opened, [`RequestError`] when a request ends without an answer that helps,
-//! [`SubscribeError`] for a subscription, [`UnsubscribeError`] for its end, [`StartError`] when a session is started, [`PoolError`] and
-//! [`AddError`] with a pool of them. What to do about an
-//! error each says by its `recovery()`; nobody matches on a string. For a person every error has `explain()`: its
+//! [`SubscribeError`] for a subscription, [`UnsubscribeError`] for its end, [`StartError`] when a session is started, [`RecordError`] when
+//! its recording has no file, [`PoolError`] and [`AddError`] with a pool of them. What to do about an error each says by its `recovery()`; nobody matches on a string. For a person every error has `explain()`: its
 //! [`Category`], what to try, and a heading of the [`guide`].
 //!
 //! Invariants: no error carries a credential; texts are lower case without a full stop and leave the
@@ -14,6 +13,7 @@ mod connect;
 mod explain;
 mod limit;
 mod pool;
+mod record;
 mod request;
 mod session;
 #[cfg(test)]
@@ -27,6 +27,7 @@ pub use explain::{Category, Explanation};
 pub(crate) use explain::{Entry, explained, told_with_causes};
 pub use limit::LimitError;
 pub use pool::{AddError, DuplicateId, PoolError};
+pub use record::RecordError;
 pub use request::{DecodeError, ErrorObject, RequestError, UnknownCause};
 pub use session::{EndReason, StartError, SubscribeError, UnsubscribeError, WaitError};
 

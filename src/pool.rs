@@ -223,7 +223,7 @@ impl Pool {
         id: ConnectionId,
         platform: P,
         config: Config,
-        extras: Extras,
+        mut extras: Extras,
         with_adapter: bool,
     ) -> Result<Session, AddError> {
         let endpoint = config.endpoint.to_string();
@@ -243,6 +243,9 @@ impl Pool {
             false => config,
         };
         let seat = self.shared.registry.reserve(id.clone())?;
+        extras
+            .claim(&config)
+            .map_err(|error| not_live(error.into()))?;
         let number = seat.number();
         let child = child_id(&id, number);
         let hooks = self.shared.spec.hooks.clone();

@@ -7,6 +7,8 @@
     reason = "what is allowed in tests is not yet in their helpers"
 )]
 
+#[path = "recording/claiming.rs"]
+mod claiming;
 #[path = "recording/killing.rs"]
 mod killing;
 #[path = "recording/replaying.rs"]

@@ -15,6 +15,16 @@ use crate::error::ConfigError;
 /// The format is `mainstay::protocol::recording`'s. Credentials that the session's platform knows of, and
 /// members with names such as `access_token` or `password`, never reach the file; name what else is secret.
 ///
+/// Each session needs a path of its own. One whose file another session of the program records to is refused
+/// ([`RecordError`](crate::error::RecordError)), and so is one whose file can have no place: its folder is missing, or the path is
+/// a folder. A path is free again when [`Session::shutdown`](crate::Session::shutdown) has returned or the session's last handle
+/// was dropped; what a dropped session has not written by the time at which another one takes its file is left out. The sessions
+/// of other programs are not noticed: two of them write over each other. A file that was only to be read while it
+/// is written needs nothing.
+///
+/// What a disk refuses later hinders no session: it is counted ([`Session::recording`](crate::Session::recording)) and told,
+/// and what waits is written when the disk takes it again.
+///
 /// ```
 /// use mainstay::Config;
 /// use mainstay::config::Record;
@@ -30,7 +40,7 @@ use crate::error::ConfigError;
 #[non_exhaustive]
 #[must_use = "give it to `ConfigBuilder::record`"]
 pub struct Record {
-    /// The file. Its folder must exist.
+    /// The file. Its folder must exist, and no two sessions of a program that run have one file.
     pub path: PathBuf,
     /// Whether to go on after what the file already holds. Default no: it is emptied first.
     pub append: bool,

@@ -10,7 +10,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Recovery;
+use super::{RecordError, Recovery};
 
 /// A value in the configuration cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -235,6 +235,12 @@ pub enum ConnectError {
         #[source]
         source: ConfigErrors,
     },
+    /// The session cannot be recorded to the path that its configuration names, and is over without an attempt.
+    #[error(transparent)]
+    Record {
+        /// Why not.
+        source: RecordError,
+    },
     /// A phase took longer than its deadline.
     #[error("{phase} took longer than {limit:?}")]
     Timeout {
@@ -314,6 +320,7 @@ impl ConnectError {
     pub fn recovery(&self) -> Recovery {
         match self {
             Self::Config { source } => source.recovery(),
+            Self::Record { source } => source.recovery(),
             Self::Certificate { .. } => Recovery::Stop,
             Self::Refused { response } => match response.status.as_u16() {
                 408 | 418 | 425 | 429 | 500..=599 => response

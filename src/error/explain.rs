@@ -13,8 +13,8 @@ use std::io;
 
 use super::{
     AddError, ConfigError, ConfigErrors, ConnectError, DecodeError, DuplicateId, EndReason,
-    ErrorObject, LimitError, Phase, PoolError, Recovery, RequestError, StartError, SubscribeError,
-    UnknownCause, UnsubscribeError, WaitError, chain,
+    ErrorObject, LimitError, Phase, PoolError, RecordError, Recovery, RequestError, StartError,
+    SubscribeError, UnknownCause, UnsubscribeError, WaitError, chain,
 };
 use crate::close::CloseReason;
 
@@ -160,6 +160,7 @@ explained!(
     ConfigError,
     ConfigErrors,
     ConnectError,
+    RecordError,
     StartError,
     SubscribeError,
     UnsubscribeError,
@@ -193,6 +194,7 @@ told_with_causes!(
     ConfigError,
     ConfigErrors,
     ConnectError,
+    RecordError,
     StartError,
     SubscribeError,
     UnsubscribeError,
@@ -225,6 +227,7 @@ impl ConnectError {
         use Category::{Network, Protocol, Timeout, Tls};
         match self {
             Self::Config { source } => source.entry(),
+            Self::Record { source } => source.entry(),
             Self::Timeout { phase, .. } => Entry::new(
                 "connect-timeout",
                 Timeout,
@@ -290,6 +293,30 @@ impl ConnectError {
     }
 }
 
+impl RecordError {
+    pub(crate) fn entry(&self) -> Entry {
+        let (code, suggestion) = match self {
+            Self::Taken { .. } => (
+                "record-taken",
+                "give each session a path of its own, by its name for instance; a path is free again when its session is over",
+            ),
+            Self::NoFolder { .. } => (
+                "record-path",
+                "create the folder before the session is started, or name a file in one that is there",
+            ),
+            Self::NotInFolder { .. } => (
+                "record-path",
+                "name a file in a folder; one part of the path is a file itself",
+            ),
+            Self::IsFolder { .. } => (
+                "record-path",
+                "name a file in that folder, one for each session",
+            ),
+        };
+        Entry::new(code, Category::Configuration, suggestion)
+    }
+}
+
 /// The option that limits a phase.
 fn option(phase: Phase) -> &'static str {
     match phase {
@@ -339,6 +366,7 @@ impl StartError {
     pub(crate) fn entry(&self) -> Entry {
         match self {
             Self::Config(errors) => errors.entry(),
+            Self::Record(error) => error.entry(),
             Self::Connect(error) => error.entry(),
             Self::Closed(reason) => reason.entry(),
             Self::Refused { recovery, .. } => step_refused(*recovery),

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::{ConfigError, ConfigErrors, ConnectError, Recovery};
+use super::{ConfigError, ConfigErrors, ConnectError, RecordError, Recovery};
 use crate::close::CloseReason;
 
 /// A session did not come live.
@@ -16,6 +16,9 @@ pub enum StartError {
     /// The configuration cannot be used.
     #[error("configuration cannot be used")]
     Config(#[from] ConfigErrors),
+    /// It cannot be recorded to the path that its configuration names. Nothing was dialed.
+    #[error(transparent)]
+    Record(#[from] RecordError),
     /// The first connection could not be opened. It is not tried again unless the configuration says so, and then
     /// no more often than it says.
     #[error(
@@ -56,6 +59,7 @@ impl StartError {
     pub fn recovery(&self) -> Recovery {
         match self {
             Self::Config(error) => error.recovery(),
+            Self::Record(error) => error.recovery(),
             Self::Connect(error) => error.recovery(),
             Self::Closed(_) | Self::Timeout(_) => Recovery::Retry,
             Self::Refused { recovery, .. } => *recovery,

@@ -93,7 +93,7 @@ impl Ending {
             | ConnectError::Tcp { .. }
             | ConnectError::Tls { .. }
             | ConnectError::Io { .. } => Self::Unreached,
-            ConnectError::Config { .. } => Self::Other,
+            ConnectError::Config { .. } | ConnectError::Record { .. } => Self::Other,
         }
     }
 

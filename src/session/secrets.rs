@@ -123,6 +123,7 @@ impl Known {
             }
             ConnectError::Handshake { detail } => *detail = self.clean(std::mem::take(detail)),
             ConnectError::Config { .. }
+            | ConnectError::Record { .. }
             | ConnectError::Timeout { .. }
             | ConnectError::Dns { .. }
             | ConnectError::Tcp { .. }

@@ -20,13 +20,14 @@ use super::limiter::Limiter;
 use super::plane::{Plane, SessionState};
 use super::reporter::Reporter;
 use super::sharing::Sharing;
+use super::tape::claim::Claim;
 use super::task::OwnedTask;
 use super::transport::TransportEnd;
 use super::tree::{self, Addresses};
 use super::{Session, Shared, lock};
 use crate::close::CloseReason;
 use crate::config::{Config, ReconnectOwner};
-use crate::error::{ConnectError, EndReason, StartError};
+use crate::error::{ConnectError, EndReason, RecordError, StartError};
 use crate::hooks::Hooks;
 use crate::platform::{JsonRpc, Platform};
 
@@ -38,6 +39,8 @@ pub(crate) struct Extras {
     /// In place of one of its own.
     pub(super) gate: Option<Gate>,
     pub(super) hooks: Hooks,
+    /// That to the file of its recording.
+    pub(super) claim: Option<Arc<Claim>>,
     /// Its connection id, if it is one of a pool's.
     pub(super) connection: Option<Arc<str>>,
 }
@@ -50,6 +53,12 @@ impl Extras {
             gate,
             ..Self::default()
         }
+    }
+
+    /// Claims the file of the session's recording, if it has one; from here on it is this session's.
+    pub(crate) fn claim(&mut self, config: &Config) -> Result<(), RecordError> {
+        self.claim = config.record.as_ref().map(Claim::on).transpose()?;
+        Ok(())
     }
 
     /// The same, for the session of this connection id.
@@ -67,7 +76,8 @@ impl Session {
     /// # Errors
     ///
     /// The first failure, at once, unless the configuration asks to retry the first connection too;
-    /// a failure that another attempt cannot cure in any case. Nothing is left running then.
+    /// a failure that another attempt cannot cure in any case. Nothing is left running then. Before anything is dialed,
+    /// [`StartError::Record`] if a recording has no place or its file another session.
     ///
     /// # Cancel safety
     ///
@@ -92,9 +102,10 @@ impl Session {
     pub(super) async fn start_with<P: Platform>(
         platform: P,
         config: Config,
-        extras: Extras,
+        mut extras: Extras,
     ) -> Result<Self, StartError> {
         let config = config.with_platform(platform.defaults())?;
+        extras.claim(&config)?;
         let (session, tree) = Self::assemble(Arc::new(platform), Arc::new(config), extras, true);
         session.start_tree(tree).await?;
         session.until_live().await?;
@@ -107,7 +118,8 @@ impl Session {
     /// when a cause that another attempt cannot cure ends its subtree, which is transient and so is not
     /// restarted, and when the user's tree lets go of the spec. Leave the spec's restart type as it is.
     /// Dropping the last handle ends nothing: the tree is the user's. Should the platform's
-    /// [`defaults`](Platform::defaults) not fit the configuration, the session has ended with that cause.
+    /// [`defaults`](Platform::defaults) not fit the configuration, or its recording have no file
+    /// ([`RecordError`]), the session has ended with that cause. A recording's file is the session's from this call on.
     pub fn supervised<P: Platform>(id: &str, platform: P, config: Config) -> (Self, ChildSpec) {
         Self::supervised_with(id, platform, config, Extras::default())
     }
@@ -126,12 +138,17 @@ impl Session {
         id: &str,
         platform: P,
         config: Config,
-        extras: Extras,
+        mut extras: Extras,
     ) -> (Self, ChildSpec) {
-        let (config, misfit) = match config.with_platform(platform.defaults()) {
+        let (mut config, mut misfit) = match config.with_platform(platform.defaults()) {
             Ok(config) => (config, None),
             Err(source) => (config, Some(ConnectError::Config { source })),
         };
+        if let Err(source) = extras.claim(&config) {
+            // The file is not this session's to write.
+            config.record = None;
+            misfit = misfit.or(Some(ConnectError::Record { source }));
+        }
         let (session, tree) =
             Self::incarnation(&Arc::new(platform), &Arc::new(config), extras, true);
         if let Some(error) = misfit {
@@ -170,6 +187,7 @@ impl Session {
             limiter,
             gate,
             hooks,
+            claim,
             connection,
         } = extras;
         let name = match connection {
@@ -188,6 +206,9 @@ impl Session {
             Some(Gate::checked(&name, config.collectors.clone(), limits))
         });
         let plane = Plane::new(reporter, &config, limiter, gate, hooks);
+        if let (Some(tape), Some(claim)) = (&plane.tape, claim) {
+            tape.claimed(claim);
+        }
         #[cfg(any(feature = "otel", feature = "prometheus"))]
         super::roster::enter(&plane, config.reconnect.owner);
         let addresses = Addresses::new(with_adapter, config.record.is_some());
@@ -209,6 +230,10 @@ impl Session {
     }
 
     async fn start_tree(&self, tree: SupervisorSpec) -> Result<(), StartError> {
+        let mut beginning = Beginning {
+            plane: &self.shared.plane,
+            stands: false,
+        };
         // A first connection can fail before its tree stands; then that is the cause.
         let first_end = self.shared.plane.watch_first_end();
         if !self.shared.config.reconnect.retry_first {
@@ -229,6 +254,7 @@ impl Session {
         });
         *lock(&self.shared._watcher) = Some(watcher);
         *lock(&self.shared.root) = Some(root);
+        beginning.stands = true;
         Ok(())
     }
 
@@ -306,11 +332,26 @@ impl Client {
         Self::connect_extra(config, Extras::sharing(sharing)).await
     }
 
-    async fn connect_extra(config: Config, extras: Extras) -> Result<Session, StartError> {
+    async fn connect_extra(config: Config, mut extras: Extras) -> Result<Session, StartError> {
+        extras.claim(&config)?;
         let (session, tree) = Session::assemble(Arc::new(JsonRpc), Arc::new(config), extras, false);
         session.start_tree(tree).await?;
         session.until_live().await?;
         Ok(session)
+    }
+}
+
+/// Gives back the recording's file if a tree does not come to stand: then nobody is left who ends the plane.
+struct Beginning<'p> {
+    plane: &'p Plane,
+    stands: bool,
+}
+
+impl Drop for Beginning<'_> {
+    fn drop(&mut self) {
+        if let (false, Some(tape)) = (self.stands, &self.plane.tape) {
+            tape.finish();
+        }
     }
 }
 
@@ -366,7 +407,10 @@ impl Drop for EndWithTree {
 
 fn start_error(reason: CloseReason) -> StartError {
     match reason {
-        CloseReason::NotOpened(error) => StartError::Connect((*error).clone()),
+        CloseReason::NotOpened(error) => match (*error).clone() {
+            ConnectError::Record { source } => StartError::Record(source),
+            error => StartError::Connect(error),
+        },
         CloseReason::NotEstablished {
             step,
             detail,

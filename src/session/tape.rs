@@ -7,15 +7,16 @@
 //! Invariants: the queue has a bound in entries and in bytes; who brings frames never waits for the disk, and hands
 //! over what a turn brought as one; what is left out stands in the file as a line that says how much; whoever drains
 //! goes on behind the entry at which another has panicked, and that one is counted; the last owner's drop writes the
-//! rest.
+//! rest, unless the file is another session's by then.
 
+pub(crate) mod claim;
 mod disk;
 mod queue;
 mod strip;
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -25,6 +26,7 @@ use super::secrets::Known;
 use crate::config::Record;
 use crate::protocol::recording::{DEFAULT_MEMBERS, Recorded, Redaction};
 use crate::telemetry::TelemetryEvent;
+use claim::Claim;
 use disk::{Disk, LARGE};
 use queue::Queue;
 pub(crate) use strip::Strip;
@@ -51,7 +53,9 @@ pub(crate) struct Tape {
     /// What the session knows to be secret; `None` without a session.
     secrets: Option<Arc<Known>>,
     queue: Mutex<Queue>,
-    disk: Mutex<Disk>,
+    disk: Arc<Mutex<Disk>>,
+    /// That to the file. Set when the session is assembled, given back by its end.
+    claim: Mutex<Option<Arc<Claim>>>,
     /// Wakes the Recorder; whether it could be told. Set when the tree is described.
     wake: OnceLock<Box<dyn Fn() -> bool + Send + Sync>>,
     /// Whether the Recorder has been woken and has not begun yet.
@@ -92,7 +96,8 @@ impl Tape {
             record,
             secrets: secrets.cloned(),
             queue: Mutex::default(),
-            disk: Mutex::default(),
+            disk: Arc::default(),
+            claim: Mutex::default(),
             wake: OnceLock::new(),
             asked: AtomicBool::new(false),
             told_full: AtomicBool::new(false),
@@ -102,6 +107,12 @@ impl Tape {
             dropped: AtomicU64::new(0),
             errors: AtomicU64::new(0),
         })
+    }
+
+    /// The file is this tape's until the session is over.
+    pub(crate) fn claimed(self: &Arc<Self>, claim: Arc<Claim>) {
+        claim.is_of(self);
+        *lock(&self.claim) = Some(claim);
     }
 
     /// Who is woken when entries are to be written.
@@ -187,28 +198,20 @@ impl Tape {
         self.ending.load(Ordering::Acquire) && !lock(&self.queue).is_empty()
     }
 
-    /// The session is over: writes what waits, without waiting long for a disk that does not answer.
+    /// The session is over: writes what waits, without waiting long for a disk that does not answer, and gives the file
+    /// back.
     pub(crate) fn finish(&self) {
         self.ending.store(true, Ordering::Release);
-        let step = Duration::from_millis(1);
-        let mut waited = Duration::ZERO;
-        loop {
-            match self.disk.try_lock() {
-                Ok(mut disk) => {
-                    self.drain(&mut disk);
-                    return;
-                }
-                Err(std::sync::TryLockError::Poisoned(disk)) => {
-                    self.drain(&mut disk.into_inner());
-                    return;
-                }
-                Err(std::sync::TryLockError::WouldBlock) if waited >= LAST_WAIT => return,
-                Err(std::sync::TryLockError::WouldBlock) => {
-                    std::thread::sleep(step);
-                    waited += step;
-                }
-            }
-        }
+        within_patience(&self.disk, |disk| self.drain(disk));
+        let claim = lock(&self.claim).take();
+        drop(claim);
+    }
+
+    /// The file is about to be another's: writes what waits, and from then on nothing. Whether the disk let it.
+    fn leave(&self) -> bool {
+        leave(&self.disk, |disk| {
+            self.drain(disk);
+        })
     }
 
     /// What it has come to.
@@ -224,6 +227,10 @@ impl Tape {
 
     /// Writes what waits. How many lines that were; `None` if the disk refused them.
     fn drain(&self, disk: &mut Disk) -> Option<u64> {
+        if disk.left {
+            self.shed(disk);
+            return None;
+        }
         if let Err(error) = disk.open(&self.record) {
             // What waits goes on waiting, up to its bound, for a disk that comes back.
             self.refused(disk, "open", &error);
@@ -263,6 +270,21 @@ impl Tape {
         }
         disk.complained = false;
         Some(lines)
+    }
+
+    /// Counts what waits for a file that is another's.
+    fn shed(&self, disk: &mut Disk) {
+        loop {
+            while let Some(noted) = disk.strip.next() {
+                let is_frame = matches!(noted.into_entry().recorded, Recorded::Frame(_));
+                self.dropped
+                    .fetch_add(u64::from(is_frame), Ordering::Relaxed);
+            }
+            disk.strip.clear();
+            if !lock(&self.queue).take(&mut disk.strip) {
+                return;
+            }
+        }
     }
 
     /// Makes entries into lines, until there are enough of them to be written.
@@ -343,6 +365,7 @@ impl Tape {
 impl Drop for Tape {
     fn drop(&mut self) {
         self.finish();
+        claim::forget_the_gone();
     }
 }
 
@@ -352,6 +375,33 @@ impl std::fmt::Debug for Tape {
             .field("record", &self.record)
             .field("statistics", &self.statistics())
             .finish_non_exhaustive()
+    }
+}
+
+/// Lets whoever has this disk do one last thing with it, and nothing more after that. Whether it was free.
+fn leave(disk: &Mutex<Disk>, last: impl FnOnce(&mut Disk)) -> bool {
+    let left = within_patience(disk, |disk| {
+        last(disk);
+        disk.file = None;
+        disk.left = true;
+    });
+    left.is_some()
+}
+
+/// Uses a disk, unless it does not answer who has it for longer than the end of a session may take.
+fn within_patience<T>(disk: &Mutex<Disk>, what: impl FnOnce(&mut Disk) -> T) -> Option<T> {
+    let step = Duration::from_millis(1);
+    let mut waited = Duration::ZERO;
+    loop {
+        match disk.try_lock() {
+            Ok(mut disk) => return Some(what(&mut disk)),
+            Err(TryLockError::Poisoned(disk)) => return Some(what(&mut disk.into_inner())),
+            Err(TryLockError::WouldBlock) if waited >= LAST_WAIT => return None,
+            Err(TryLockError::WouldBlock) => {
+                std::thread::sleep(step);
+                waited += step;
+            }
+        }
     }
 }
 

@@ -214,8 +214,10 @@ fn the_end_of_the_runtime_writes_what_has_come() {
 
 #[tokio::test]
 async fn a_file_that_cannot_be_opened_is_counted_and_the_session_goes_on() {
+    let path = path("refused");
     let server = server(talkative(5)).await;
-    let record = Record::to("/nowhere/at/all/session.jsonl");
+    // Its folder is there; that no system takes such a name is seen when it is opened.
+    let record = Record::to(path.with_file_name("long".repeat(1000)));
     let session = connect(server.url(), record).await;
     hear_all(&session).await;
     let statistics = session.flush_recording().await.expect("recorded");
@@ -224,13 +226,14 @@ async fn a_file_that_cannot_be_opened_is_counted_and_the_session_goes_on() {
     assert!(session.state().is_live());
 }
 
+#[cfg(unix)]
 #[tokio::test]
 async fn a_queue_that_is_full_sheds_and_the_file_says_so() {
     let path = path("shed");
     let server = server(talkative(500)).await;
-    // The file cannot be opened yet, so that nothing is written.
-    let folder = path.parent().expect("a folder").to_owned();
-    std::fs::remove_dir_all(&folder).expect("removed");
+    // The file cannot be opened yet, so that nothing is written: it is a link into a folder that is missing.
+    let folder = path.with_file_name("later");
+    std::os::unix::fs::symlink(folder.join("session.jsonl"), &path).expect("a link");
     let record = Record::to(&path).bounds(100, 1 << 20);
     let session = connect(server.url(), record).await;
     hear_all(&session).await;

@@ -35,6 +35,11 @@ fn refused_with(status: u16) -> ConnectError {
 fn every_connect_error() -> Vec<ConnectError> {
     let mut all = vec![
         ConnectError::Config { source: config() },
+        ConnectError::Record {
+            source: RecordError::Taken {
+                path: word().into(),
+            },
+        },
         ConnectError::Dns {
             host: word(),
             source: io(io::ErrorKind::NotFound),
@@ -82,6 +87,7 @@ fn every_connect_error() -> Vec<ConnectError> {
     for error in &all {
         match error {
             ConnectError::Config { .. }
+            | ConnectError::Record { .. }
             | ConnectError::Timeout { .. }
             | ConnectError::Dns { .. }
             | ConnectError::Tcp { .. }
@@ -183,12 +189,38 @@ fn every_close_reason() -> Vec<CloseReason> {
     all
 }
 
+fn every_record_error() -> Vec<RecordError> {
+    let (path, folder) = (|| word().into(), || word().into());
+    let all = vec![
+        RecordError::Taken { path: path() },
+        RecordError::NoFolder {
+            path: path(),
+            folder: folder(),
+        },
+        RecordError::NotInFolder {
+            path: path(),
+            folder: folder(),
+        },
+        RecordError::IsFolder { path: path() },
+    ];
+    for error in &all {
+        match error {
+            RecordError::Taken { .. }
+            | RecordError::NoFolder { .. }
+            | RecordError::NotInFolder { .. }
+            | RecordError::IsFolder { .. } => {}
+        }
+    }
+    all
+}
+
 fn every_start_error() -> Vec<StartError> {
     let mut all = vec![
         StartError::Config(config()),
         StartError::Timeout(SECOND),
         StartError::Tree(word()),
     ];
+    all.extend(every_record_error().into_iter().map(StartError::Record));
     all.extend(every_connect_error().into_iter().map(StartError::Connect));
     all.extend(every_close_reason().into_iter().map(StartError::Closed));
     all.extend(
@@ -203,6 +235,7 @@ fn every_start_error() -> Vec<StartError> {
     for error in &all {
         match error {
             StartError::Config(_)
+            | StartError::Record(_)
             | StartError::Connect(_)
             | StartError::Closed(_)
             | StartError::Refused { .. }
@@ -449,6 +482,7 @@ fn every_explanation() -> Vec<Explanation> {
     all.extend(every_add_error().iter().map(AddError::explain));
     all.extend(every_connect_error().iter().map(ConnectError::explain));
     all.extend(every_close_reason().iter().map(CloseReason::explain));
+    all.extend(every_record_error().iter().map(RecordError::explain));
     all.extend(every_start_error().iter().map(StartError::explain));
     all.extend(every_subscribe_error().iter().map(SubscribeError::explain));
     let unsubscribe = every_unsubscribe_error();

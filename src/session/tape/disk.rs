@@ -26,6 +26,8 @@ pub(super) struct Disk {
     broken: bool,
     /// Whether the last use of the file was refused, and that has been said.
     pub(super) complained: bool,
+    /// Whether the file is another's by now: then it is not opened again.
+    pub(super) left: bool,
     /// What is being made into lines.
     pub(super) strip: Strip,
     /// Lines, and what is in them.

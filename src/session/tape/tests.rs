@@ -12,7 +12,7 @@ use crate::protocol::recording::{Confidence, Direction, Entry, Metadata};
 use crate::telemetry::Collector;
 
 /// The file of one test, in a folder of its own that is gone with its owner.
-struct File(PathBuf);
+pub(super) struct File(PathBuf);
 
 impl Deref for File {
     type Target = Path;
@@ -41,14 +41,14 @@ impl Drop for File {
 }
 
 /// A path of this test's own; what an earlier run left there is removed.
-fn path(test: &str) -> File {
+pub(super) fn path(test: &str) -> File {
     let folder = std::env::temp_dir().join(format!("mainstay-{}-{test}", std::process::id()));
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder).unwrap();
     File(folder.join("session.jsonl"))
 }
 
-fn taken(numbers: std::ops::Range<u64>) -> Strip {
+pub(super) fn taken(numbers: std::ops::Range<u64>) -> Strip {
     let mut strip = Strip::default();
     for number in numbers {
         strip.at(UNIX_EPOCH + Duration::from_micros(number));
@@ -58,7 +58,7 @@ fn taken(numbers: std::ops::Range<u64>) -> Strip {
     strip
 }
 
-fn lines(path: &Path) -> Vec<String> {
+pub(super) fn lines(path: &Path) -> Vec<String> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     text.lines().map(str::to_owned).collect()
 }
