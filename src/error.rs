@@ -28,7 +28,8 @@ pub(crate) use explain::{Entry, explained, told_with_causes};
 pub use limit::LimitError;
 pub use pool::{AddError, DuplicateId, PoolError};
 pub use record::RecordError;
-pub use request::{DecodeError, ErrorObject, RequestError, UnknownCause};
+pub use request::{DecodeError, ErrorObject, NotSentCause, RequestError, UnknownCause};
+pub(crate) use request::{Kept, Turn};
 pub use session::{EndReason, StartError, SubscribeError, UnsubscribeError, WaitError};
 
 use std::time::Duration;

@@ -74,7 +74,7 @@ use tokio::sync::watch;
 use tracing::Span;
 
 use crate::config::Config;
-use crate::error::{DecodeError, EndReason, Recovery, RequestError};
+use crate::error::{DecodeError, EndReason, Kept, NotSentCause, Recovery, RequestError};
 use crate::frame::Frame;
 use crate::hooks::Admission;
 use crate::platform::Platform;
@@ -188,7 +188,7 @@ impl Session {
         call: Call,
         limit: Duration,
     ) -> impl Future<Output = Result<Box<RawValue>, RequestError>> + Send {
-        Calling::new(self, call, limit)
+        Calling::new(self, call, limit, None)
     }
 
     /// Whether the user's hook lets it pass free of charge.
@@ -197,13 +197,12 @@ impl Session {
         match hooks.map(|hooks| hooks.admit(call)).unwrap_or_default() {
             Admission::Usual => Ok(false),
             Admission::Free => Ok(true),
-            Admission::Refuse(why) => Err(RequestError::NotSent {
-                method: call.method().to_owned(),
-                detail: format!(
-                    "{} was refused by the rate limit hook: {why}",
-                    call.method()
-                ),
-            }),
+            Admission::Refuse(why) => {
+                // One of a batch is the reason of all.
+                let method = call.method();
+                let detail = format!("{method} was refused by the rate limit hook: {why}");
+                Err(Kept::new(NotSentCause::Hook, detail).of(method))
+            }
         }
     }
 

@@ -414,7 +414,7 @@ async fn a_request_without_an_answer_ends_at_its_deadline() {
     assert!(matches!(
         error,
         RequestError::Unknown {
-            cause: UnknownCause::Deadline(_),
+            cause: UnknownCause::Deadline { .. },
             ..
         }
     ));

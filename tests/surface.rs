@@ -118,7 +118,7 @@ async fn a_ping_without_a_pong_ends_at_its_deadline_or_with_its_connection() {
     let error = session.ping("late", limit).await.expect_err("no pong");
     assert!(matches!(
         error,
-        RequestError::Unknown { cause: UnknownCause::Deadline(found), .. } if found == limit
+        RequestError::Unknown { cause: UnknownCause::Deadline { limit: found, .. }, .. } if found == limit
     ));
     let (waiting, turn) = tokio::join!(session.ping("lost", LONG), session.reconnect());
     turn.expect("live again");

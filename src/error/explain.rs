@@ -13,7 +13,7 @@ use std::io;
 
 use super::{
     AddError, ConfigError, ConfigErrors, ConnectError, DecodeError, DuplicateId, EndReason,
-    ErrorObject, LimitError, Phase, PoolError, RecordError, Recovery, RequestError, StartError,
+    ErrorObject, LimitError, NotSentCause, Phase, PoolError, RecordError, Recovery, RequestError, StartError,
     SubscribeError, UnknownCause, UnsubscribeError, WaitError, chain,
 };
 use crate::close::CloseReason;
@@ -461,11 +461,7 @@ impl RequestError {
         match self {
             Self::Answered { error, .. } => error.entry(),
             Self::Undecodable { source, .. } => source.entry(),
-            Self::NotSent { .. } => Entry::new(
-                "request-not-sent",
-                Category::Network,
-                "send it again when the session is live; nothing of it has left",
-            ),
+            Self::NotSent { cause, .. } => cause.entry(),
             Self::Unknown { cause, .. } => cause.entry(),
             Self::NotExecuted { .. } => Entry::new(
                 "request-not-executed",
@@ -476,6 +472,39 @@ impl RequestError {
                 "request-unencodable",
                 Category::Configuration,
                 "give parameters that are json: maps with text keys, finite numbers",
+            ),
+        }
+    }
+}
+
+impl NotSentCause {
+    fn entry(&self) -> Entry {
+        match self {
+            Self::NotLive => Entry::new(
+                "request-not-sent",
+                Category::Network,
+                "send it again when the session is live; nothing of it has left",
+            ),
+            Self::Limit(error) => error.entry(),
+            Self::Full => Entry::new(
+                "request-crowded",
+                Category::RateLimit,
+                "send less at once, or raise the bound that the message names; nothing of it has left",
+            ),
+            Self::TooLate => Entry::new(
+                "request-too-late",
+                Category::Timeout,
+                "give it a longer limit, or send less at once; nothing of it has left",
+            ),
+            Self::Hook => Entry::new(
+                "request-refused-here",
+                Category::RateLimit,
+                "look at this program's own rate limit hook, which refused it; nothing of it has left",
+            ),
+            Self::Over => Entry::new(
+                "request-session-over",
+                Category::Lifecycle,
+                "start another session: this one takes nothing any more; nothing of it has left",
             ),
         }
     }
@@ -511,10 +540,10 @@ impl UnknownCause {
                 Category::Network,
                 "ask the venue whether it was executed before sending it again",
             ),
-            Self::Deadline(_) => Entry::new(
+            Self::Deadline { .. } => Entry::new(
                 "request-deadline",
                 Category::Timeout,
-                "ask the venue whether it was executed; give slow methods a longer limit",
+                "ask the venue whether it was executed; give slow methods a longer limit, and send less if it waited for its turn",
             ),
             Self::Unreconciled { .. } => Entry::new(
                 "request-unreconciled",

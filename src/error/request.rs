@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::Recovery;
+use super::{LimitError, Recovery};
 use crate::close::CloseReason;
 
 /// The error object of a JSON-RPC 2.0 response (section 5.1).
@@ -109,8 +109,13 @@ pub enum UnknownCause {
     #[error("connection ended: {0}")]
     ConnectionLost(CloseReason),
     /// No answer came within the deadline.
-    #[error("no answer within {0:?}")]
-    Deadline(Duration),
+    #[error("no answer within {limit:?}{}", Turn(*.turn))]
+    Deadline {
+        /// How long it might take, as the caller had said.
+        limit: Duration,
+        /// How much of that went to waiting for its turn under the rate limit, in whole milliseconds; `None` if none did.
+        turn: Option<Duration>,
+    },
     /// The venue was asked what became of it, and could not be made to say.
     #[error("{first}; asking what became of it: {detail}")]
     Unreconciled {
@@ -126,6 +131,69 @@ impl UnknownCause {
     #[must_use]
     pub fn recovery(&self) -> Recovery {
         Recovery::Reconcile
+    }
+}
+
+/// How much of a limit was not the peer's.
+pub(crate) struct Turn(pub(crate) Option<Duration>);
+
+impl fmt::Display for Turn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(time) => write!(
+                f,
+                ", of which {time:?} went to waiting for its turn under the rate limit"
+            ),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What kept a request from being sent. [`RequestError::NotSent`] has it in words, too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NotSentCause {
+    /// There was no connection that it could go out on, or that ended first.
+    NotLive,
+    /// The rate limiter did not let it pass.
+    Limit(LimitError),
+    /// As many as may were waiting, or under way.
+    Full,
+    /// Its time was over before it was written.
+    TooLate,
+    /// A hook of this program's refused it.
+    Hook,
+    /// The session is over, is being drained, or leaves its pool.
+    Over,
+}
+
+/// What kept something from being sent, before it is said what that was.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    cause: NotSentCause,
+    detail: String,
+}
+
+impl Kept {
+    pub(crate) fn new(cause: NotSentCause, detail: impl Into<String>) -> Self {
+        let detail = detail.into();
+        Self { cause, detail }
+    }
+
+    /// The error of a request of this method.
+    pub(crate) fn of(self, method: impl Into<String>) -> RequestError {
+        RequestError::NotSent {
+            method: method.into(),
+            cause: self.cause,
+            detail: self.detail,
+        }
+    }
+}
+
+impl From<LimitError> for Kept {
+    fn from(error: LimitError) -> Self {
+        let detail = error.to_string();
+        Self::new(NotSentCause::Limit(error), detail)
     }
 }
 
@@ -157,6 +225,8 @@ pub enum RequestError {
         /// The method.
         method: String,
         /// What kept it.
+        cause: NotSentCause,
+        /// The same in words, with values.
         detail: String,
     },
     /// It was written and no answer is known: it may have been executed.
@@ -198,6 +268,18 @@ impl RequestError {
             | Self::Unknown { method, .. }
             | Self::NotExecuted { method, .. }
             | Self::Unencodable { method, .. } => name.clone_into(method),
+        }
+        self
+    }
+
+    /// The same error, of a request that waited so long for its turn.
+    pub(crate) fn after_turn(mut self, waited: Option<Duration>) -> Self {
+        if let Self::Unknown {
+            cause: UnknownCause::Deadline { turn, .. },
+            ..
+        } = &mut self
+        {
+            *turn = waited;
         }
         self
     }

@@ -275,13 +275,13 @@ impl Routing<'_> {
         let time = self.deadline.saturating_duration_since(now);
         self.patience = (self.class == Class::Idempotent && left > 0)
             .then(|| (now + time / (left + 1), member.id.clone()));
-        let payload = self.payload.clone();
+        let (payload, limit, deadline) = (self.payload.clone(), self.limit, self.deadline);
         Some(Box::pin(async move {
             let session = &member.session;
             let result = match payload {
-                Payload::Call(call) => session.call_at_once(call, time).await,
+                Payload::Call(call) => session.call_at_once(call, limit, deadline).await,
                 Payload::Frame(frame) => session
-                    .send_at_once(frame, time)
+                    .send_at_once(frame, limit, deadline)
                     .await
                     .map(|()| RawValue::NULL.to_owned()),
             };

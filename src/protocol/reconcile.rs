@@ -208,7 +208,10 @@ mod tests {
 
     #[test]
     fn what_cannot_be_told_keeps_its_first_reason() {
-        let first = || UnknownCause::Deadline(Duration::from_secs(1));
+        let first = || UnknownCause::Deadline {
+            limit: Duration::from_secs(1),
+            turn: None,
+        };
         let settle = |finding: Finding<u64>| finding.settle("buy".to_owned(), first());
         assert_eq!(settle(Finding::Executed(7)).unwrap(), 7);
         let error = settle(Finding::NotExecuted).unwrap_err();

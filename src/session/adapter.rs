@@ -28,7 +28,7 @@ use super::{Sink, clock, request};
 use crate::close::{CloseReason, GapCause};
 use crate::config::Config;
 use crate::config::limits::Lane;
-use crate::error::{Recovery, RequestError};
+use crate::error::{Kept, NotSentCause, Recovery, RequestError};
 use crate::frame::Frame;
 use crate::platform::{Moment, Platform};
 use crate::protocol::call::{Batch, Call, Grant, Step};
@@ -548,10 +548,10 @@ impl<P: Platform> AdapterState<P> {
                 }
                 request::submit(&line, toll, call, mark, traced.span())
             }
-            None => Err(RequestError::NotSent {
-                method: call.method().to_owned(),
-                detail: format!("there is no connection: {}", *plane.watch_state().borrow()),
-            }),
+            None => {
+                let detail = format!("there is no connection: {}", *plane.watch_state().borrow());
+                Err(Kept::new(NotSentCause::NotLive, detail).of(call.method()))
+            }
         };
         let platform = Arc::clone(&self.arguments.platform);
         self.calls.spawn(async move {

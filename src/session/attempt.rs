@@ -9,14 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::value::RawValue;
+use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::Session;
 use super::callers::Caller;
-use super::clock::from_now;
 use super::line::Line;
 use super::request::{self, Term, Way};
-use crate::error::{ErrorObject, RequestError};
+use crate::error::{ErrorObject, Kept, NotSentCause, RequestError};
 use crate::frame::Frame;
 use crate::protocol::call::Call;
 use crate::protocol::continuity::Epoch;
@@ -51,18 +51,19 @@ impl Session {
         self.shared.platform.limited(error)
     }
 
-    /// [`Session::call`], not sent if the session is not live now.
+    /// [`Session::call`] until `deadline`, which is when `limit` is over; not sent if the session is not live now.
     pub(crate) async fn call_at_once(
         &self,
         call: Call,
         limit: Duration,
+        deadline: Instant,
     ) -> Result<Box<RawValue>, RequestError> {
         let spans = &self.shared.plane.spans;
         let traced = spans.request(Parent::Caller, call.method());
         let answered = async {
             let free = self.is_free(&call)?;
             let (_waiting, line) = self.enter(call.method())?;
-            let (term, span) = (Term::of(limit), traced.span());
+            let (term, span) = (Term::of(limit, Some(deadline)), traced.span());
             self.ask(Way::Line(&line), call, free, term, span).await
         };
         let answered = async { answered.await.map_err(|error| self.failed_request(error)) };
@@ -71,31 +72,29 @@ impl Session {
         answered
     }
 
-    /// [`Session::send`] within `limit`, not sent if the session is not live now.
+    /// [`Session::send`] until `deadline`, which is when `limit` is over; not sent if the session is not live now.
     pub(crate) async fn send_at_once(
         &self,
         frame: Frame,
         limit: Duration,
+        deadline: Instant,
     ) -> Result<(), RequestError> {
         let sent = async {
             let (_waiting, line) = self.enter("frame")?;
             let plane = &self.shared.plane;
-            request::send(plane, Way::Line(&line), frame, limit, from_now(limit)).await
+            request::send(plane, Way::Line(&line), frame, limit, deadline).await
         };
         sent.await.map_err(|error| self.failed_request(error))
     }
 
     fn enter(&self, method: &str) -> Result<(Caller<'_>, Arc<Line>), RequestError> {
-        let not_sent = |detail| RequestError::NotSent {
-            method: method.to_owned(),
-            detail,
-        };
         let caller = self.shared.plane.callers.admit();
-        let caller = caller
-            .ok_or_else(|| not_sent("the session leaves its pool; ask the pool".to_owned()))?;
-        let line = self
-            .line_at_once()
-            .ok_or_else(|| not_sent(format!("the session is not live: {}", self.state())))?;
+        let caller = caller.ok_or_else(|| {
+            let detail = "the session leaves its pool; ask the pool";
+            Kept::new(NotSentCause::Over, detail).of(method)
+        })?;
+        let line = self.line_at_once();
+        let line = line.ok_or_else(|| self.not_live().of(method))?;
         Ok((caller, line))
     }
 

@@ -14,13 +14,13 @@ use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout_at};
 
 use super::clock::{self, from_now};
-use super::limiter::{Held, Limiter};
+use super::limiter::{Held, Limiter, whole_millis};
 use super::line::Outbound;
 use super::port::{Reply, ReplyPort, Wait};
 use super::spans::Request;
 use super::{Session, request};
 use crate::config::limits::{RateLimits, Weight};
-use crate::error::{LimitError, RequestError};
+use crate::error::{Kept, LimitError, RequestError};
 use crate::protocol::call::Call;
 use crate::telemetry::spans::Parent;
 
@@ -109,10 +109,8 @@ impl Session {
         traced: &[Request],
         limit: Duration,
     ) -> Result<Submitted, RequestError> {
-        let not_sent = |detail: String| RequestError::NotSent {
-            method: "batch".to_owned(),
-            detail,
-        };
+        let not_sent = |kept: Kept| kept.of("batch");
+        let expired = || not_sent(LimitError::Expired { waited: limit }.into());
         for call in &calls {
             // What is free by itself is not so in a frame that others share.
             let _ = self.is_free(call)?;
@@ -121,12 +119,13 @@ impl Session {
         let bytes = calls.iter().map(Call::bytes).sum();
         let line = self.line_when_live(bytes, deadline).await;
         let line = line.map_err(not_sent)?;
+        let queued_at = clock::now();
         let mut price = self.price(&calls);
         let last = price.pop();
         let held = match self.hold(price, deadline).await {
             Ok(held) => held,
-            Err(LimitError::Expired { .. }) => return Err(not_sent(expired(limit))),
-            Err(error) => return Err(not_sent(error.to_string())),
+            Err(LimitError::Expired { .. }) => return Err(expired()),
+            Err(error) => return Err(not_sent(error.into())),
         };
         let (mut requests, mut replies) = (Vec::new(), Vec::new());
         for (call, traced) in calls.into_iter().zip(traced) {
@@ -143,15 +142,17 @@ impl Session {
             Some(mut queued) => match timeout_at(deadline, queued.turn()).await {
                 // A turn that never comes, because the connection has ended, is told by the ports.
                 Ok(turn) => turn,
-                Err(_) if queued.expire() => return Err(not_sent(expired(limit))),
+                Err(_) if queued.expire() => return Err(expired()),
                 Err(_) => true,
             },
         };
         if delivered {
             held.into_iter().for_each(Held::spend);
         }
+        let turn = clock::now().saturating_duration_since(queued_at);
         Ok(Submitted {
             replies,
+            turn: toll.and_then(|_| whole_millis(turn)),
             began,
             deadline,
         })
@@ -165,17 +166,19 @@ impl Session {
     ) -> Vec<Result<Box<RawValue>, RequestError>> {
         let Submitted {
             replies,
+            turn,
             began,
             deadline,
         } = submitted;
         let plane = &self.shared.plane;
         let each = methods.iter().zip(replies).map(async |(method, reply)| {
-            match request::wait(plane, method, reply, None, limit, deadline).await? {
-                Some((answer, at)) => {
+            match request::wait(plane, method, reply, None, limit, deadline).await {
+                Ok(Some((answer, at))) => {
                     plane.counters.request(at.saturating_duration_since(began));
                     self.read(method, &answer)
                 }
-                None => Err(request::unanswered(method, limit)),
+                Ok(None) => Err(request::unanswered(method, limit, turn)),
+                Err(error) => Err(error.after_turn(turn)),
             }
         });
         join_all(each).await
@@ -209,12 +212,10 @@ impl Session {
 /// A batch that is on its way.
 struct Submitted {
     replies: Vec<Reply>,
+    /// How long it waited for its turn under the limits.
+    turn: Option<Duration>,
     began: std::time::Instant,
     deadline: Instant,
-}
-
-fn expired(waited: Duration) -> String {
-    LimitError::Expired { waited }.to_string()
 }
 
 /// One weight for each pool. The least urgent of the calls decides how the batch waits.

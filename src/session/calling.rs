@@ -15,13 +15,14 @@ use std::time::Duration;
 
 use serde_json::value::RawValue;
 use tokio::sync::mpsc::error::TrySendError;
+use tokio::time::Instant;
 use tracing::Span;
 
 use super::Session;
 use super::callers::Caller;
 use super::line::Outbound;
 use super::port::{Reply, ReplyPort, Wait};
-use super::request::{JUST_ENDED, Term, Way, outcome, unanswered};
+use super::request::{Term, Way, just_ended, outcome, unanswered};
 use super::spans::Request;
 use super::statistics::Counters;
 use crate::error::RequestError;
@@ -34,6 +35,8 @@ type Outcome = Result<Box<RawValue>, RequestError>;
 pub(crate) struct Calling<'a> {
     session: &'a Session,
     limit: Duration,
+    /// When the limit is over, if it began before this call.
+    until: Option<Instant>,
     traced: Option<Request<&'a Counters>>,
     step: Step<'a>,
 }
@@ -55,10 +58,16 @@ struct Asked<'a> {
 
 impl<'a> Calling<'a> {
     /// Has not begun yet.
-    pub(crate) fn new(session: &'a Session, call: Call, limit: Duration) -> Self {
+    pub(crate) fn new(
+        session: &'a Session,
+        call: Call,
+        limit: Duration,
+        until: Option<Instant>,
+    ) -> Self {
         Self {
             session,
             limit,
+            until,
             traced: None,
             step: Step::Asks(call),
         }
@@ -73,11 +82,11 @@ impl<'a> Step<'a> {
         &mut self,
         session: &'a Session,
         call: Call,
-        limit: Duration,
+        (limit, until): (Duration, Option<Instant>),
         span: &Span,
         cx: &Context<'_>,
     ) -> Result<bool, RequestError> {
-        let term = Term::of(limit);
+        let term = Term::of(limit, until);
         let free = session.is_free(&call)?;
         let plane = &session.shared.plane;
         if plane.limiter.is_some() || !session.is_free_to_ask() {
@@ -87,10 +96,7 @@ impl<'a> Step<'a> {
         let Some(line) = session.if_live(line.as_ref()) else {
             return Ok(self.put_off(session, call, free, term, span));
         };
-        let ended = |method: Cow<'static, str>| RequestError::NotSent {
-            method: method.into_owned(),
-            detail: JUST_ENDED.to_owned(),
-        };
+        let ended = |method: Cow<'static, str>| just_ended().of(method);
         let room = match line.sender.try_reserve() {
             Ok(room) => room,
             // Nobody keeps the time of what stands before a queue.
@@ -143,9 +149,9 @@ impl Asked<'_> {
             Err(fate) => fate,
         };
         let (plane, id) = (&session.shared.plane, self.reply.id());
-        Poll::Ready(match outcome(plane, &self.method, fate, id, limit) {
+        Poll::Ready(match outcome(plane, &self.method, fate, id, limit, None) {
             Ok(Some((answer, _))) => session.read(&self.method, &answer),
-            Ok(None) => Err(unanswered(&self.method, limit)),
+            Ok(None) => Err(unanswered(&self.method, limit, None)),
             Err(error) => Err(error),
         })
     }
@@ -169,7 +175,10 @@ impl Future for Calling<'_> {
                     let call = std::mem::replace(call, Call::bare(""));
                     let none = Span::none();
                     let span = span.unwrap_or(&none);
-                    match this.step.begin(session, call, limit, span, cx) {
+                    match this
+                        .step
+                        .begin(session, call, (limit, this.until), span, cx)
+                    {
                         // Its waker is where the answer will be; if it is there already, so is the wake-up.
                         Ok(true) => return Poll::Pending,
                         Ok(false) => {}

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep_until};
 
 use super::Session;
+use super::calling::Calling;
 use super::clock::from_now;
 use super::plane::SessionState;
 use crate::error::{ErrorObject, Recovery, RequestError, UnknownCause, chain};
@@ -64,8 +65,9 @@ impl Session {
         // What was written once may have been executed, whatever becomes of the repetition.
         let mut unknown = None;
         loop {
-            let within = deadline.saturating_duration_since(Instant::now());
-            let error = match self.call(call.call()?, within).await {
+            // The deadline is that of all attempts, and each names the limit that the user gave.
+            let asked = Calling::new(self, call.call()?, limit, Some(deadline));
+            let error = match asked.await {
                 Ok(result) => return call.read(&result),
                 Err(error) => error,
             };
@@ -90,9 +92,8 @@ impl Session {
         let deadline = from_now(limit);
         sleep_until(from_now(how.pause()).min(deadline)).await;
         loop {
-            let within = deadline.saturating_duration_since(Instant::now());
             let answer = match how.query() {
-                Ok(query) => self.call(query, within).await,
+                Ok(query) => Calling::new(self, query, limit, Some(deadline)).await,
                 Err(error) => Err(error),
             };
             let (error, pause) = match answer {
@@ -151,7 +152,7 @@ fn may_repeat(class: Class, error: &RequestError) -> bool {
         RequestError::NotSent { .. } => true,
         RequestError::Unknown { cause, .. } => match cause {
             UnknownCause::ConnectionLost(_) => true,
-            UnknownCause::Deadline(_) | UnknownCause::Unreconciled { .. } => false,
+            UnknownCause::Deadline { .. } | UnknownCause::Unreconciled { .. } => false,
         },
         RequestError::Answered { .. }
         | RequestError::Undecodable { .. }

@@ -26,7 +26,7 @@ use crate::config::limits::{Lane, RateLimits, Weight};
 use crate::error::{ConfigError, LimitError};
 use crate::protocol::limiter::{self, PoolStatus, Pressure, Refusal};
 use crate::telemetry::{Collector, TelemetryEvent};
-pub(crate) use claim::{Held, Queued};
+pub(crate) use claim::{Held, Queued, whole_millis};
 use tell::pressure;
 use waiting::Waiting;
 
@@ -300,8 +300,9 @@ impl Limiter {
         waiting: Waiting,
         weight: Weight,
         deadline: Option<std::time::Instant>,
-        receiver: oneshot::Receiver<()>,
+        receiver: oneshot::Receiver<std::time::Instant>,
     ) -> Result<Queued, LimitError> {
+        let since = clock::now();
         let submitted = self.lock().machine.submit(waiting, weight, deadline);
         // A port among what was refused tells its caller when it is dropped, not under the lock.
         let place = submitted.map_err(|(_, refusal)| match refusal {
@@ -319,6 +320,7 @@ impl Limiter {
             limiter: self.clone(),
             place,
             receiver,
+            since,
             refund: None,
         })
     }
@@ -372,7 +374,7 @@ impl Shared {
                 let unused: Vec<Weight> = turn
                     .granted
                     .into_iter()
-                    .filter_map(|waiting| waiting.grant().err())
+                    .filter_map(|waiting| waiting.grant(now).err())
                     .collect();
                 if unused.is_empty() {
                     break;

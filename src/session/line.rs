@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::clock;
 use super::lane::{Lane, LaneReader, lanes};
-use super::port::ReplyPort;
+use super::port::{Bound, ReplyPort};
 use super::reporter::Reporter;
 use crate::close::CloseReason;
 use crate::frame::Frame;
@@ -172,9 +172,18 @@ impl Outbound {
 
     /// Its turn under a limit did not come in time.
     pub(crate) fn expire(self) {
+        self.resolve(ReplyPort::expired);
+    }
+
+    /// There was no room for it.
+    pub(crate) fn crowd_out(self, bound: Bound) {
+        self.resolve(|port| port.crowded(bound));
+    }
+
+    fn resolve(self, tell: impl Fn(ReplyPort)) {
         match self {
-            Self::Request { port, .. } | Self::Frame { port, .. } => port.expired(),
-            Self::Batch { requests } => requests.into_iter().for_each(|(_, port)| port.expired()),
+            Self::Request { port, .. } | Self::Frame { port, .. } => tell(port),
+            Self::Batch { requests } => requests.into_iter().for_each(|(_, port)| tell(port)),
             Self::Close { .. } => {}
         }
     }

@@ -22,6 +22,7 @@ use super::reporter::Reporter;
 use super::request::{self, Toll};
 use crate::config::Offline;
 use crate::config::limits::Weight;
+use crate::error::{Kept, NotSentCause};
 use crate::protocol::outbox::{self, OutboxStatus, Place, Refusal};
 
 /// What waits for the session to be live.
@@ -44,7 +45,7 @@ struct State {
 }
 
 /// How it was put on a line: its place in the limiter's queue, if there is one; or why it was not.
-type Turn = Result<Option<Queued>, String>;
+type Turn = Result<Option<Queued>, Kept>;
 
 #[derive(Debug)]
 struct Waiting {
@@ -140,7 +141,7 @@ impl Outbox {
         if let Some(age) = self.limits.max_age {
             for waiting in expired {
                 // A caller that has gone away does not want to know.
-                let _ = waiting.turn.send(Err(Refusal::TooOld(age).to_string()));
+                let _ = waiting.turn.send(Err(Refusal::TooOld(age).into()));
             }
         }
         pushed.map_err(|(_, refusal)| refusal)
@@ -161,6 +162,16 @@ impl Outbox {
         };
         self.present.store(present, Ordering::Release);
         result
+    }
+}
+
+impl From<Refusal> for Kept {
+    fn from(refusal: Refusal) -> Self {
+        let cause = match refusal {
+            Refusal::TooMany { .. } | Refusal::TooLarge { .. } => NotSentCause::Full,
+            Refusal::NothingWaits | Refusal::TooOld(_) => NotSentCause::NotLive,
+        };
+        Self::new(cause, refusal.to_string())
     }
 }
 
@@ -232,7 +243,7 @@ impl Delivery {
         let deadline = Some(self.deadline.into_std());
         let weight = self.weight.unwrap_or_default();
         let queued = limiter.deliver(line, self.outbound, weight, false, deadline);
-        queued.map(Some).map_err(|error| error.to_string())
+        queued.map(Some).map_err(Kept::from)
     }
 }
 
@@ -257,7 +268,7 @@ impl Session {
         outbound: Outbound,
         toll: Toll<'_>,
         deadline: Instant,
-    ) -> Result<Option<Queued>, String> {
+    ) -> Result<Option<Queued>, Kept> {
         self.check_open()?;
         if let Some(line) = self.line_in_turn() {
             return request::enqueue(&line, outbound, toll, deadline).await;
@@ -287,7 +298,7 @@ impl Session {
         &self,
         bytes: usize,
         deadline: Instant,
-    ) -> Result<Arc<Line>, String> {
+    ) -> Result<Arc<Line>, Kept> {
         self.check_open()?;
         loop {
             if let Some(line) = self.line_in_turn() {
@@ -301,10 +312,11 @@ impl Session {
     }
 
     /// What a session that is being drained says to whoever comes.
-    fn check_open(&self) -> Result<(), String> {
+    fn check_open(&self) -> Result<(), Kept> {
         let plane = &self.shared.plane;
         if plane.callers.is_drained() && !plane.is_over() {
-            return Err("the session is being drained and takes nothing new".to_owned());
+            let detail = "the session is being drained and takes nothing new";
+            return Err(Kept::new(NotSentCause::Over, detail));
         }
         Ok(())
     }
@@ -316,13 +328,13 @@ impl Session {
         deadline: Instant,
     ) -> Turn {
         let outbox = &self.shared.plane.outbox;
-        if let SessionState::Ended(reason) = self.state() {
-            return Err(format!("the session is over: {reason}"));
+        if self.shared.plane.is_over() {
+            return Err(self.not_live());
         }
         let (turn, mut told) = oneshot::channel();
         let place = outbox
             .push(Waiting { delivery, turn }, bytes)
-            .map_err(|refusal| refusal.to_string())?;
+            .map_err(Kept::from)?;
         let ticket = Ticket { outbox, place };
         // It may have come live, or to its end, since that was looked at.
         match self.line_at_once() {
@@ -335,19 +347,28 @@ impl Session {
         match timeout_at(deadline.min(aged), &mut told).await {
             Ok(Ok(turn)) => turn,
             Err(_) if outbox.remove(ticket.place, true) => Err(match age {
-                Some(age) if aged < deadline => Refusal::TooOld(age).to_string(),
-                Some(_) | None => format!("the session was not live in time: {}", self.state()),
+                Some(age) if aged < deadline => Refusal::TooOld(age).into(),
+                Some(_) | None => {
+                    let detail = format!("the session was not live in time: {}", self.state());
+                    Kept::new(NotSentCause::NotLive, detail)
+                }
             }),
             // It has just left.
-            Err(_) => told.await.unwrap_or_else(|_| Err(self.over())),
-            Ok(Err(_)) => Err(self.over()),
+            Err(_) => told.await.unwrap_or_else(|_| Err(self.not_live())),
+            Ok(Err(_)) => Err(self.not_live()),
         }
     }
 
-    fn over(&self) -> String {
+    /// What it says to whoever comes while it is not live.
+    pub(crate) fn not_live(&self) -> Kept {
         match self.state() {
-            SessionState::Ended(reason) => format!("the session is over: {reason}"),
-            state => format!("the session is not live: {state}"),
+            SessionState::Ended(reason) => {
+                Kept::new(NotSentCause::Over, format!("the session is over: {reason}"))
+            }
+            state => {
+                let detail = format!("the session is not live: {state}");
+                Kept::new(NotSentCause::NotLive, detail)
+            }
         }
     }
 }

@@ -32,6 +32,8 @@ pub(crate) enum Fate {
         /// Whether it was written.
         written: bool,
     },
+    /// There was no room for it; nothing was written.
+    Crowded(Bound),
     /// The connection is gone.
     Lost {
         /// Whether a byte may have left.
@@ -39,6 +41,15 @@ pub(crate) enum Fate {
         /// Why, where that is known.
         reason: Option<CloseReason>,
     },
+}
+
+/// What there may be no room in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Bound {
+    /// The requests that are under way on one connection.
+    InFlight,
+    /// A line's queue, which has this much.
+    Outbound(usize),
 }
 
 /// How long an answer is waited for.
@@ -276,6 +287,12 @@ impl ReplyPort {
     /// Its turn under a limit did not come in time.
     pub(crate) fn expired(mut self) {
         self.tell(Fate::Expired);
+    }
+
+    /// There was no room for it.
+    #[cold]
+    pub(crate) fn crowded(mut self, bound: Bound) {
+        self.tell(Fate::Crowded(bound));
     }
 
     /// The connection ended.

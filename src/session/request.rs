@@ -18,10 +18,12 @@ use super::limiter::{Limiter, Queued};
 use super::line::{Line, Outbound};
 use super::pending::CAPACITY;
 use super::plane::{Plane, SessionState};
-use super::port::{Fate, Reply, ReplyPort, Wait};
+use super::port::{Bound, Fate, Reply, ReplyPort, Wait};
 use crate::close::CloseReason;
 use crate::config::limits::{Lane, Weight};
-use crate::error::{ErrorObject, LimitError, Recovery, RequestError, UnknownCause};
+use crate::error::{
+    ErrorObject, Kept, LimitError, NotSentCause, Recovery, RequestError, Turn, UnknownCause,
+};
 use crate::frame::Frame;
 use crate::platform::Platform;
 use crate::protocol::call::Call;
@@ -47,7 +49,7 @@ impl Way<'_> {
         outbound: Outbound,
         toll: Toll<'_>,
         deadline: Instant,
-    ) -> Result<Option<Queued>, String> {
+    ) -> Result<Option<Queued>, Kept> {
         match self {
             Self::Line(line) => enqueue(line, outbound, toll, deadline).await,
             Self::WhenLive(session) => session.hand_to_line(outbound, toll, deadline).await,
@@ -59,7 +61,7 @@ impl Way<'_> {
         outbound: Outbound,
         toll: Toll<'_>,
         deadline: Instant,
-    ) -> Result<Option<Queued>, String> {
+    ) -> Result<Option<Queued>, Kept> {
         match self.at_once(outbound, toll, deadline) {
             Ok(queued) => Ok(queued),
             Err(NotYet::Never(why)) => Err(why),
@@ -99,13 +101,13 @@ impl Term {
         (self.asked, self.deadline.into_std())
     }
 
-    /// So long from now on.
-    pub(crate) fn of(limit: Duration) -> Self {
+    /// So long from now on; until `deadline` if that has been running.
+    pub(crate) fn of(limit: Duration, deadline: Option<Instant>) -> Self {
         let asked = clock::now();
         Self {
             limit,
             asked,
-            deadline: clock::after(asked, limit),
+            deadline: deadline.unwrap_or_else(|| clock::after(asked, limit)),
         }
     }
 }
@@ -151,10 +153,7 @@ pub(crate) async fn perform(
     };
     let (queued, began) = match handed {
         Ok(handed) => handed,
-        Err(detail) => {
-            let method = method.into_owned();
-            return Err(RequestError::NotSent { method, detail });
-        }
+        Err(kept) => return Err(kept.of(method)),
     };
     // Before that it was no request in flight.
     let _waiting = matches!(way, Way::WhenLive(_)).then(|| plane.callers.begin());
@@ -164,15 +163,15 @@ pub(crate) async fn perform(
             plane.counters.request(took);
             Ok(answer)
         }
-        None => Err(unanswered(&method, limit)),
+        None => Err(unanswered(&method, limit, None)),
     }
 }
 
 /// A request's port is only ever answered or lost; a frame's is only ever written or lost.
-pub(crate) fn unanswered(method: &str, limit: Duration) -> RequestError {
+pub(crate) fn unanswered(method: &str, limit: Duration, turn: Option<Duration>) -> RequestError {
     RequestError::Unknown {
         method: method.to_owned(),
-        cause: UnknownCause::Deadline(limit),
+        cause: UnknownCause::Deadline { limit, turn },
     }
 }
 
@@ -219,10 +218,7 @@ pub(crate) fn submit(
                 queued: Some(queued),
                 at: clock::now(),
             }),
-            Err(error) => Err(RequestError::NotSent {
-                method,
-                detail: error.to_string(),
-            }),
+            Err(error) => Err(Kept::from(error).of(method)),
         };
     }
     match line.sender.try_send(outbound) {
@@ -235,14 +231,8 @@ pub(crate) fn submit(
                 at: clock::now(),
             })
         }
-        Err(TrySendError::Closed(_)) => Err(RequestError::NotSent {
-            method,
-            detail: JUST_ENDED.to_owned(),
-        }),
-        Err(TrySendError::Full(_)) => Err(RequestError::NotSent {
-            method,
-            detail: full(line),
-        }),
+        Err(TrySendError::Closed(_)) => Err(just_ended().of(method)),
+        Err(TrySendError::Full(_)) => Err(Kept::new(NotSentCause::Full, full(line)).of(method)),
     }
 }
 
@@ -269,7 +259,7 @@ pub(crate) async fn settle(
             plane.counters.request(came.saturating_duration_since(at));
             Ok(answer)
         }
-        None => Err(unanswered(&method, limit)),
+        None => Err(unanswered(&method, limit, None)),
     }
 }
 
@@ -290,10 +280,7 @@ pub(crate) async fn send(
     let queued = way
         .hand_over(Outbound::Frame { frame, port }, toll, deadline)
         .await
-        .map_err(|detail| RequestError::NotSent {
-            method: method.to_owned(),
-            detail,
-        })?;
+        .map_err(|kept| kept.of(method))?;
     wait(plane, method, fate, queued, limit, deadline)
         .await
         .map(|_| ())
@@ -316,7 +303,7 @@ pub(crate) async fn enqueue(
     outbound: Outbound,
     toll: Toll<'_>,
     deadline: Instant,
-) -> Result<Option<Queued>, String> {
+) -> Result<Option<Queued>, Kept> {
     let outbound = match enqueue_at_once(line, outbound, toll, deadline) {
         Ok(queued) => return Ok(queued),
         Err(NotYet::Never(why)) => return Err(why),
@@ -325,8 +312,11 @@ pub(crate) async fn enqueue(
     line.rose();
     match timeout_at(deadline, line.sender.send(outbound)).await {
         Ok(Ok(())) => Ok(None),
-        Ok(Err(_)) => Err(JUST_ENDED.to_owned()),
-        Err(_) => Err(format!("{} until the deadline", full(line))),
+        Ok(Err(_)) => Err(just_ended()),
+        Err(_) => {
+            let detail = format!("{} until the deadline", full(line));
+            Err(Kept::new(NotSentCause::Full, detail))
+        }
     }
 }
 
@@ -335,7 +325,7 @@ enum NotYet {
     /// It will be when there is room, or a connection.
     Waits(Outbound),
     /// It will not be, for this reason.
-    Never(String),
+    Never(Kept),
 }
 
 fn enqueue_at_once(
@@ -348,25 +338,30 @@ fn enqueue_at_once(
         let queued = limiter.deliver(line, outbound, weight, false, Some(deadline.into_std()));
         return queued
             .map(Some)
-            .map_err(|error| NotYet::Never(error.to_string()));
+            .map_err(|error| NotYet::Never(error.into()));
     }
     match line.sender.try_send(outbound) {
         Ok(()) => {
             line.rose();
             Ok(None)
         }
-        Err(TrySendError::Closed(_)) => Err(NotYet::Never(JUST_ENDED.to_owned())),
+        Err(TrySendError::Closed(_)) => Err(NotYet::Never(just_ended())),
         Err(TrySendError::Full(outbound)) => Err(NotYet::Waits(outbound)),
     }
 }
 
 /// It is asked of the next connection by those who wait for that.
-pub(crate) const JUST_ENDED: &str =
-    "the connection has just ended; send it again when the session is live";
+pub(crate) fn just_ended() -> Kept {
+    let detail = "the connection has just ended; send it again when the session is live";
+    Kept::new(NotSentCause::NotLive, detail)
+}
 
 fn full(line: &Line) -> String {
-    let capacity = line.sender.max_capacity();
-    format!("the outbound queue of {capacity} was full, which outbound_capacity sets,")
+    of_capacity(line.sender.max_capacity())
+}
+
+fn of_capacity(capacity: usize) -> String {
+    format!("the outbound queue of {capacity}, which outbound_capacity sets, was full")
 }
 
 /// The raw answer, and when it came; `None` for a frame, which is written and not answered.
@@ -382,21 +377,27 @@ pub(crate) async fn wait(
         Ok(fate) => fate,
         Err(_) => match reply.give_up() {
             Ok(fate) => Some(fate),
-            Err(false) if queued.is_some_and(|queued| queued.expire()) => Some(Fate::Expired),
-            Err(written) => Some(Fate::Overdue { written }),
+            Err(false) if queued.as_ref().is_some_and(Queued::expire) => Some(Fate::Expired),
+            Err(written) => {
+                let fate = Some(Fate::Overdue { written });
+                let turn = queued.and_then(Queued::waited);
+                return outcome(plane, method, fate, reply.id(), limit, turn);
+            }
         },
     };
-    outcome(plane, method, fate, reply.id(), limit)
+    outcome(plane, method, fate, reply.id(), limit, None)
 }
 
-/// What this fate is to a caller: [`wait`] without the waiting.
+/// What this fate is to a caller: [`wait`] without the waiting. Of `limit` its `turn` took so much.
 pub(crate) fn outcome(
     plane: &Plane,
     method: &str,
     fate: Option<Fate>,
     id: u64,
     limit: Duration,
+    turn: Option<Duration>,
 ) -> Result<Option<(Frame, std::time::Instant)>, RequestError> {
+    let not_sent = |cause, detail| Err(Kept::new(cause, detail).of(method));
     match fate {
         Some(Fate::Overdue { written: true }) => {
             // A frame is no request, and has no id.
@@ -408,31 +409,37 @@ pub(crate) fn outcome(
                     in_flight: plane.waiting(),
                 });
             }
-            Err(unanswered(method, limit))
+            Err(unanswered(method, limit, turn))
         }
         Some(Fate::Overdue { written: false }) => {
-            let detail =
-                format!("it still waited for the peer to read, or for its turn, after {limit:?}");
-            let method = method.to_owned();
-            Err(RequestError::NotSent { method, detail })
+            let turn = Turn(turn);
+            let detail = format!("it still waited for the peer to read after {limit:?}{turn}");
+            not_sent(NotSentCause::TooLate, detail)
         }
         Some(Fate::Answered(frame, at)) => Ok(Some((frame, at))),
         Some(Fate::Written) => Ok(None),
-        Some(Fate::Expired) => {
-            let detail = LimitError::Expired { waited: limit }.to_string();
-            let method = method.to_owned();
-            Err(RequestError::NotSent { method, detail })
+        Some(Fate::Expired) => Err(Kept::from(LimitError::Expired { waited: limit }).of(method)),
+        Some(Fate::Crowded(bound)) => {
+            let detail = match bound {
+                Bound::InFlight => format!("{CAPACITY} requests were under way already"),
+                Bound::Outbound(capacity) => of_capacity(capacity),
+            };
+            not_sent(NotSentCause::Full, detail)
         }
         Some(Fate::Lost {
             written: false,
             reason,
         }) => {
+            let cause = match &reason {
+                Some(CloseReason::Local { .. }) => NotSentCause::Over,
+                _ if plane.is_over() => NotSentCause::Over,
+                _ => NotSentCause::NotLive,
+            };
             let detail = match reason {
                 Some(reason) => format!("the connection ended first: {reason}"),
-                None => format!("the connection ended first, or held {CAPACITY} requests already"),
+                None => "the connection ended first".to_owned(),
             };
-            let method = method.to_owned();
-            Err(RequestError::NotSent { method, detail })
+            not_sent(cause, detail)
         }
         Some(Fate::Lost {
             written: true,

@@ -105,10 +105,7 @@ impl Session {
         let deadline = from_now(limit);
         let plane = &self.shared.plane;
         let line = self.line_when_live(payload.len(), deadline).await;
-        let line = line.map_err(|detail| RequestError::NotSent {
-            method: method(),
-            detail,
-        })?;
+        let line = line.map_err(|kept| kept.of(method()))?;
         let (entry, pong) = Expected::register(plane, payload);
         request::send(plane, Way::Line(&line), frame, limit, deadline).await?;
         let answer = timeout_at(deadline, pong).await;
@@ -116,7 +113,7 @@ impl Session {
         let cause = match answer {
             Ok(Ok(time)) => return Ok(time),
             Ok(Err(_)) => UnknownCause::ConnectionLost(request::last_reason(plane)),
-            Err(_) => UnknownCause::Deadline(limit),
+            Err(_) => UnknownCause::Deadline { limit, turn: None },
         };
         Err(RequestError::Unknown {
             method: method(),

@@ -287,7 +287,7 @@ async fn a_read_that_is_not_answered_in_time_is_not_asked_again() {
     let late = matches!(
         error,
         Err(RequestError::Unknown {
-            cause: UnknownCause::Deadline(_),
+            cause: UnknownCause::Deadline { .. },
             ..
         })
     );

@@ -47,7 +47,7 @@ fn words(outcomes: &Outcomes) -> Vec<String> {
         Err(RequestError::NotSent { method, .. }) => format!("{method} not sent"),
         Err(RequestError::Unknown {
             method,
-            cause: UnknownCause::Deadline(_),
+            cause: UnknownCause::Deadline { .. },
         }) => format!("{method} unanswered"),
         Err(RequestError::Unknown { method, .. }) => format!("{method} lost"),
         Err(other) => panic!("{other:?}"),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::error::{HttpResponse, Phase};
+use crate::error::{HttpResponse, Kept, Phase};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -321,19 +321,49 @@ fn every_limit_error() -> Vec<LimitError> {
     all
 }
 
+fn deadline() -> UnknownCause {
+    UnknownCause::Deadline {
+        limit: SECOND,
+        turn: Some(SECOND),
+    }
+}
+
+fn every_not_sent() -> Vec<RequestError> {
+    let mut causes = vec![
+        NotSentCause::NotLive,
+        NotSentCause::Full,
+        NotSentCause::TooLate,
+        NotSentCause::Hook,
+        NotSentCause::Over,
+    ];
+    causes.extend(every_limit_error().into_iter().map(NotSentCause::Limit));
+    for cause in &causes {
+        match cause {
+            NotSentCause::NotLive
+            | NotSentCause::Limit(_)
+            | NotSentCause::Full
+            | NotSentCause::TooLate
+            | NotSentCause::Hook
+            | NotSentCause::Over => {}
+        }
+    }
+    let kept = causes.into_iter().map(|cause| Kept::new(cause, word()));
+    kept.map(|kept| kept.of(word())).collect()
+}
+
 fn every_unknown_cause() -> Vec<UnknownCause> {
     let all = vec![
         UnknownCause::ConnectionLost(CloseReason::Eof),
-        UnknownCause::Deadline(SECOND),
+        deadline(),
         UnknownCause::Unreconciled {
-            first: Box::new(UnknownCause::Deadline(SECOND)),
+            first: Box::new(deadline()),
             detail: word(),
         },
     ];
     for cause in &all {
         match cause {
             UnknownCause::ConnectionLost(_)
-            | UnknownCause::Deadline(_)
+            | UnknownCause::Deadline { .. }
             | UnknownCause::Unreconciled { .. } => {}
         }
     }
@@ -356,19 +386,16 @@ fn every_request_error() -> Vec<RequestError> {
             method: word(),
             source: DecodeError::new("answer", "word"),
         },
-        RequestError::NotSent {
-            method: word(),
-            detail: word(),
-        },
         RequestError::NotExecuted {
             method: word(),
-            cause: UnknownCause::Deadline(SECOND),
+            cause: deadline(),
         },
         RequestError::Unencodable {
             method: word(),
             detail: word(),
         },
     ];
+    all.extend(every_not_sent());
     all.extend(
         every_error_object()
             .into_iter()
@@ -399,10 +426,7 @@ fn every_request_error() -> Vec<RequestError> {
 }
 
 fn every_pool_error() -> Vec<PoolError> {
-    let source = || RequestError::NotSent {
-        method: word(),
-        detail: word(),
-    };
+    let source = || Kept::new(NotSentCause::NotLive, word()).of(word());
     let all = vec![
         PoolError::NoSessions,
         PoolError::NoneLive {

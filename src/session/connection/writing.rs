@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 
 use super::super::clock::{self, from_now};
 use super::super::line::Outbound;
-use super::super::port::ReplyPort;
+use super::super::port::{Bound, ReplyPort};
 use super::super::wire::Wire;
 use super::{CLOSING, Connection};
 use crate::close::CloseReason;
@@ -126,8 +126,12 @@ impl<W: Wire> Connection<W> {
     /// Takes in a request that is about to be written, and gives it its id; `None` if it is not to be.
     #[inline(always)]
     pub(super) fn track(&mut self, call: &Call, port: ReplyPort) -> Option<u64> {
+        if !self.pending.has_room() {
+            port.crowded(Bound::InFlight);
+            return None;
+        }
         // Dropping the port says "not sent".
-        if !self.pending.has_room() || !port.begin_waiting() {
+        if !port.begin_waiting() {
             return None;
         }
         if let Some(deadline) = port.deadline() {

@@ -4,6 +4,8 @@
 //!
 //! Invariant: what nobody used is given back, and who waits for it is told.
 
+use std::time::{Duration, Instant};
+
 use tokio::sync::oneshot;
 
 use super::Limiter;
@@ -16,7 +18,10 @@ use crate::session::clock;
 pub(crate) struct Queued {
     pub(super) limiter: Limiter,
     pub(super) place: Place,
-    pub(super) receiver: oneshot::Receiver<()>,
+    /// Told of the grant, and of when that was.
+    pub(super) receiver: oneshot::Receiver<Instant>,
+    /// Since when it has this place.
+    pub(super) since: Instant,
     /// What to give back if the grant reached nobody.
     pub(super) refund: Option<Weight>,
 }
@@ -25,6 +30,13 @@ impl Queued {
     /// Waits until it has been granted; `false` if it never will be. Cancel safe.
     pub(crate) async fn turn(&mut self) -> bool {
         (&mut self.receiver).await.is_ok()
+    }
+
+    /// How long it waited, if it has been granted and nobody has waited for that here; told in whole milliseconds, and
+    /// not if that is none.
+    pub(crate) fn waited(mut self) -> Option<Duration> {
+        let granted = self.receiver.try_recv().ok()?;
+        whole_millis(granted.saturating_duration_since(self.since))
     }
 
     /// Takes it back. Whether it still waited.
@@ -59,6 +71,12 @@ impl Drop for Queued {
             self.limiter.shared.turn();
         }
     }
+}
+
+/// How long something waited for its turn, as a person is told: in whole milliseconds, and not if that is none.
+pub(crate) fn whole_millis(waited: Duration) -> Option<Duration> {
+    let millis = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+    (millis > 0).then(|| Duration::from_millis(millis))
 }
 
 /// What has been paid for something that may yet not be sent. Dropping it gives that back.

@@ -5,18 +5,21 @@
 //! Invariant: each is told exactly once, also by being dropped.
 
 use std::sync::Arc;
+use std::time::Instant;
 
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::oneshot;
 
 use crate::config::limits::Weight;
 use crate::session::line::{Line, Outbound};
+use crate::session::port::Bound;
 
 #[derive(Debug)]
 pub(super) enum Waiting {
     /// Somebody waits to be told.
     Caller {
         weight: Weight,
-        sender: oneshot::Sender<()>,
+        sender: oneshot::Sender<Instant>,
     },
     /// Something is to be put into a line's queue.
     Delivery {
@@ -26,15 +29,15 @@ pub(super) enum Waiting {
         /// Whether into the urgent one.
         urgent: bool,
         /// Tells whoever submitted it that it is there.
-        turn: oneshot::Sender<()>,
+        turn: oneshot::Sender<Instant>,
     },
 }
 
 impl Waiting {
     /// Tells or delivers; `Err` with what was paid if nobody was there. Never blocks.
-    pub(super) fn grant(self) -> Result<(), Weight> {
+    pub(super) fn grant(self, now: Instant) -> Result<(), Weight> {
         match self {
-            Self::Caller { weight, sender } => sender.send(()).map_err(|()| weight),
+            Self::Caller { weight, sender } => sender.send(now).map_err(|_| weight),
             Self::Delivery {
                 weight,
                 line,
@@ -47,9 +50,14 @@ impl Waiting {
                 }
                 let queue = if urgent { &line.urgent } else { &line.sender };
                 // A port that is dropped here tells its caller that nothing was sent.
-                queue.try_send(outbound).map_err(|_| weight)?;
+                queue.try_send(outbound).map_err(|refused| {
+                    if let TrySendError::Full(outbound) = refused {
+                        outbound.crowd_out(Bound::Outbound(queue.max_capacity()));
+                    }
+                    weight
+                })?;
                 // Whoever submitted it may not care.
-                let _ = turn.send(());
+                let _ = turn.send(now);
                 Ok(())
             }
         }
