@@ -104,6 +104,12 @@ async fn a_session_that_was_interrupted_shows_it_in_every_part() {
     for part in ["live, epoch 2", "1 gaps, 0 lost", "heartbeat_manager"] {
         assert!(text.contains(part), "{part} is missing in\n{text}");
     }
+    let name = "ticker.BTC-PERPETUAL.100ms";
+    assert_eq!(text.matches(name).count(), 1, "once:\n{text}");
+    assert!(
+        text.contains("100ms: confirmed since epoch 2, last data "),
+        "{text}"
+    );
     let drawn = seen.to_mermaid();
     assert!(drawn.starts_with("flowchart TD\n    subgraph"), "{drawn}");
     assert!(

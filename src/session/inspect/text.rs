@@ -4,10 +4,11 @@
 //!
 //! Invariant: no name that comes from elsewhere breaks its line or speaks to the terminal.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use super::SessionInspection;
+use super::{SessionInspection, SubscriptionInspection};
 
 /// A text without what would break its line, or the terminal.
 pub(crate) struct OneLine<'t>(pub(crate) &'t str);
@@ -115,24 +116,43 @@ impl SessionInspection {
     }
 
     fn subscriptions(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut by_channel: BTreeMap<Option<&str>, Vec<&SubscriptionInspection>> = BTreeMap::new();
         for one in &self.subscriptions {
-            let name = one.channel.as_deref().unwrap_or("(everything else)");
-            write!(f, "\n  {}: ", OneLine(name))?;
-            match one.stale_for {
-                Some(age) => write!(f, "last data {} ago", Short(age))?,
-                None => f.write_str("no data yet")?,
-            }
-            write!(f, ", {} of {} queued", one.queued, one.capacity)?;
-            write!(f, ", {} gaps, {} lost", one.gaps, one.lost)?;
-            if let Some(time) = one.interrupted_for {
-                write!(f, ", interrupted for {}", Short(time))?;
-            }
+            let channel = one.channel.as_deref();
+            by_channel.entry(channel).or_default().push(one);
         }
         for one in &self.channels {
             let (name, status) = (OneLine(&one.channel), one.status);
             write!(f, "\n  {name}: {status} since epoch {}", one.since)?;
+            let own = by_channel.remove(&Some(&*one.channel)).unwrap_or_default();
+            let between = if own.len() == 1 { ", " } else { "\n    " };
+            for one in own {
+                write!(f, "{between}{one}")?;
+            }
+        }
+        // Those of no channel, and of one that is just being given up.
+        for (channel, own) in by_channel {
+            let name = OneLine(channel.unwrap_or("(everything else)"));
+            for one in own {
+                write!(f, "\n  {name}: {one}")?;
+            }
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for SubscriptionInspection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.stale_for {
+            Some(age) => write!(f, "last data {} ago", Short(age))?,
+            None => f.write_str("no data yet")?,
+        }
+        write!(f, ", {} of {} queued", self.queued, self.capacity)?;
+        write!(f, ", {} gaps, {} lost", self.gaps, self.lost)?;
+        match self.interrupted_for {
+            Some(time) => write!(f, ", interrupted for {}", Short(time)),
+            None => Ok(()),
+        }
     }
 }
 
