@@ -93,8 +93,9 @@ impl Message for Price {
         struct Params {
             data: f64,
         }
-        let envelope: Envelope = serde_json::from_slice(frame.payload())
-            .map_err(|error| DecodeError::json("price", &error))?;
+        let json = frame.payload();
+        let envelope: Envelope = serde_json::from_slice(json)
+            .map_err(|error| DecodeError::json_as::<Envelope>("price", json, &error))?;
         Ok(Self(envelope.params.data))
     }
 }

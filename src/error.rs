@@ -10,6 +10,7 @@
 //! cause to `source()`.
 
 mod connect;
+mod decode;
 mod explain;
 mod limit;
 mod pool;
@@ -23,12 +24,13 @@ mod table;
 pub mod guide {}
 
 pub use connect::{ConfigError, ConfigErrors, ConnectError, HttpResponse, Phase};
+pub use decode::DecodeError;
 pub use explain::{Category, Explanation};
 pub(crate) use explain::{Entry, explained, told_with_causes};
 pub use limit::LimitError;
 pub use pool::{AddError, DuplicateId, PoolError};
 pub use record::RecordError;
-pub use request::{DecodeError, ErrorObject, NotSentCause, RequestError, UnknownCause};
+pub use request::{ErrorObject, NotSentCause, RequestError, UnknownCause};
 pub(crate) use request::{Kept, Turn};
 pub use session::{EndReason, StartError, SubscribeError, UnsubscribeError, WaitError};
 

@@ -309,7 +309,7 @@ pub trait Message: Sized + Send + 'static {
     ///
     /// # Errors
     ///
-    /// A [`DecodeError`] without the payload; the subscription reports it as a gap.
+    /// A [`DecodeError`] without the payload, such as [`DecodeError::json_as`] makes; the subscription reports it as a gap.
     fn decode(frame: &Frame) -> Result<Self, DecodeError>;
 
     /// Reads it out of a frame that nobody else needs; the default is [`Message::decode`].

@@ -171,10 +171,11 @@ impl Session {
         let method = call.method().to_owned();
         let result = self.call(call, self.shared.config.request_timeout).await?;
         serde_json::from_str(result.get()).map_err(|error| {
-            self.failed_request(RequestError::Undecodable {
-                method,
-                source: DecodeError::json("result", &error),
-            })
+            let json = result.get().as_bytes();
+            let source = DecodeError::json_as::<R>("result", json, &error);
+            // A member may bear any name.
+            let source = self.shared.plane.secrets.clean_decoding(source);
+            self.failed_request(RequestError::Undecodable { method, source })
         })
     }
 

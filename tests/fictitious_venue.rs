@@ -152,7 +152,9 @@ struct Cup {
 
 impl Message for Cup {
     fn decode(frame: &Frame) -> Result<Self, DecodeError> {
-        serde_json::from_slice(frame.payload()).map_err(|error| DecodeError::json("cup", &error))
+        let json = frame.payload();
+        serde_json::from_slice(json)
+            .map_err(|error| DecodeError::json_as::<Self>("cup", json, &error))
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{LimitError, Recovery};
+use super::{DecodeError, LimitError, Recovery};
 use crate::close::CloseReason;
 
 /// The error object of a JSON-RPC 2.0 response (section 5.1).
@@ -56,48 +56,6 @@ impl fmt::Debug for ErrorObject {
             .field("message", &self.message)
             .field("has_data", &self.data.is_some())
             .finish()
-    }
-}
-
-/// A message did not have the form that it should have.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("not a valid {expected}: {detail}")]
-#[non_exhaustive]
-pub struct DecodeError {
-    /// What was expected.
-    pub expected: &'static str,
-    /// What was wrong, without the payload.
-    pub detail: String,
-}
-
-impl DecodeError {
-    /// What serde_json found wrong with `expected`: where and of what kind, without the payload.
-    #[must_use]
-    pub fn json(expected: &'static str, error: &serde_json::Error) -> Self {
-        let (line, column) = (error.line(), error.column());
-        Self::new(
-            expected,
-            format!(
-                "{:?} error at line {line}, column {column}",
-                error.classify()
-            ),
-        )
-    }
-
-    /// Names what was expected and what was wrong with it; the payload does not belong in it.
-    pub fn new(expected: &'static str, detail: impl Into<String>) -> Self {
-        Self {
-            expected,
-            detail: detail.into(),
-        }
-    }
-}
-
-impl DecodeError {
-    /// A person has to compare the type with what the peer sends.
-    #[must_use]
-    pub fn recovery(&self) -> Recovery {
-        Recovery::Stop
     }
 }
 

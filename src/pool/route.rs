@@ -69,7 +69,10 @@ impl Pool {
         };
         call.read(&result).map_err(|source| PoolError::Request {
             connection: id.to_string(),
-            source,
+            source: match self.session(id.as_str()) {
+                Some(session) => session.clean(source),
+                None => source,
+            },
         })
     }
 

@@ -122,7 +122,7 @@ impl<R: DeserializeOwned> TypedCall<R> {
     pub fn read(&self, result: &RawValue) -> Result<R, RequestError> {
         serde_json::from_str(result.get()).map_err(|error| RequestError::Undecodable {
             method: self.method.clone().into_owned(),
-            source: DecodeError::json("result", &error),
+            source: DecodeError::json_as::<R>("result", result.get().as_bytes(), &error),
         })
     }
 }

@@ -68,7 +68,7 @@ impl Session {
             // The deadline is that of all attempts, and each names the limit that the user gave.
             let asked = Calling::new(self, call.call()?, limit, Some(deadline));
             let error = match asked.await {
-                Ok(result) => return call.read(&result),
+                Ok(result) => return call.read(&result).map_err(|error| self.clean(error)),
                 Err(error) => error,
             };
             let error = match error {
@@ -83,6 +83,17 @@ impl Session {
                 unknown = Some(error);
             }
             sleep_until(Instant::now() + AGAIN).await;
+        }
+    }
+
+    /// Of a result that could not be read: its members may bear any name.
+    pub(crate) fn clean(&self, error: RequestError) -> RequestError {
+        match error {
+            RequestError::Undecodable { method, source } => RequestError::Undecodable {
+                method,
+                source: self.shared.plane.secrets.clean_decoding(source),
+            },
+            error => error,
         }
     }
 

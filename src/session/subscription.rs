@@ -352,6 +352,7 @@ impl<M: Message> Subscription<M> {
                 replaced,
             }),
             Err(error) => {
+                let error = self.plane.secrets.clean_decoding(error);
                 let cause = GapCause::Undecodable {
                     detail: error.to_string(),
                 };

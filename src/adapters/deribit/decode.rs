@@ -1,7 +1,6 @@
 //! Reads a notification's payload out of the whole frame, in one pass.
 //!
-//! Apart because every message needs it, and because the decoder's own texts may repeat what they
-//! choked on, which our errors must not.
+//! Apart because every message needs it.
 //!
 //! Invariants: one pass over the bytes, no generic tree between; errors say where and how, never
 //! what; nothing panics, whatever the bytes are.
@@ -13,7 +12,6 @@ use std::marker::PhantomData;
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_json::error::Category;
 
 use crate::error::DecodeError;
 use crate::frame::Frame;
@@ -45,7 +43,9 @@ pub(super) fn params<'f, T: Deserialize<'f>>(
     };
     notification
         .map(|notification| notification.params)
-        .map_err(|error| DecodeError::new(expected, describe(&error)))
+        .map_err(|error| {
+            DecodeError::json_as::<Notification<'f, T>>(expected, frame.payload(), &error)
+        })
 }
 
 /// The payload alone.
@@ -54,21 +54,6 @@ pub(super) fn data<T: de::DeserializeOwned>(
     expected: &'static str,
 ) -> Result<T, DecodeError> {
     params(frame, expected).map(|params| params.data)
-}
-
-/// What was wrong, and where, without the value.
-fn describe(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    // These two name a field of ours and no value.
-    if text.starts_with("missing field") || text.starts_with("duplicate field") {
-        return text;
-    }
-    let what = match error.classify() {
-        Category::Io | Category::Syntax => "not json",
-        Category::Eof => "json that ends too early",
-        Category::Data => "a value of another type",
-    };
-    format!("{what} at column {}", error.column())
 }
 
 /// One value or a list of them: the raw channels of orders send one, the others a list.
@@ -156,21 +141,21 @@ mod tests {
     #[test]
     fn errors_say_where_and_how_but_never_what() {
         for (frame, expected) in [
-            ("s3cret", "not a valid word: not json at column 1"),
+            ("s3cret", "not a valid word: not json, at line 1, column 1"),
             (
                 r#"{"params":{"channel":"c","data":{"word":"s3cret"}}}"#,
-                "not a valid word: a value of another type at column 48",
+                "not a valid word: params.data.word: invalid type: string, expected u64, at line 1, column 48",
             ),
             (
                 r#"{"params":{"channel":"s3c"#,
-                "not a valid word: json that ends too early at column 25",
+                "not a valid word: json that ends too early, at line 1, column 25",
             ),
         ] {
             assert_eq!(failure(frame), expected);
         }
         let missing = failure(r#"{"params":{"channel":"c","data":{"s3cret":1}}}"#);
         assert!(
-            missing.starts_with("not a valid word: missing field `word`"),
+            missing.starts_with("not a valid word: params.data: missing field `word`"),
             "{missing}"
         );
     }
