@@ -424,6 +424,7 @@ impl Session {
     pub async fn shutdown(&self) -> Option<ShutdownReport> {
         let supervisor = self.supervisor()?;
         let plan = ShutdownPlan::within(self.shared.config.shutdown_timeout);
+        self.shared.plane.leave();
         let report = supervisor.shutdown(plan).await;
         self.shared.plane.end(&EndReason::Shutdown);
         self.flush_recording().await;

@@ -11,7 +11,8 @@
 //! shared by many sessions: a session's own bears the session's name. Those of `mainstay::gate` have
 //! `gate`, the name of a [`Gate`](crate::Gate), likewise. Those of `mainstay::pool` have `pool`, the
 //! name of a [`Pool`](crate::Pool), which has collectors of its own. Times end in `_us` and are in microseconds.
-//! Fields in parentheses are absent where there is nothing to say.
+//! Fields in parentheses are absent where there is nothing to say. `closed` is of level info where the end was asked for here
+//! (`cause = "local"`).
 //!
 //! | target | level | event | further fields |
 //! |---|---|---|---|

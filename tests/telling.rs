@@ -7,6 +7,8 @@
     reason = "what is allowed in tests is not yet in their helpers"
 )]
 
+use std::io;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mainstay::config::{ConfigBuilder, Offline, RateLimits, ReconnectOwner, Settings};
@@ -17,7 +19,7 @@ use mainstay::pool::{Pool, PoolSpec};
 use mainstay::protocol::rpc::{Class, Params};
 use mainstay::supervisors::Backoff;
 use mainstay::testing::{Disconnect, Script, ScriptedServer, ServerConnection};
-use mainstay::{Call, Client, Config, Session, SessionSpec, Status, TypedCall};
+use mainstay::{Call, Client, Config, Event, Session, SessionSpec, Status, TypedCall};
 use serde_json::{Value, json};
 
 const LONG: Duration = Duration::from_secs(600);
@@ -204,4 +206,132 @@ async fn what_a_session_kept_that_is_not_live_is_about_the_network_or_about_its_
     assert_eq!(about(waited), (Category::Lifecycle, "request-session-over"));
     let over = session.call(Call::bare("work"), LONG).await;
     assert_eq!(about(over), (Category::Lifecycle, "request-session-over"));
+}
+
+/// What is logged as a warning, or worse.
+#[derive(Clone, Default)]
+struct Alarms(Arc<Mutex<Vec<u8>>>);
+
+impl Alarms {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().expect("nobody panics").clone()).expect("text")
+    }
+}
+
+impl io::Write for Alarms {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("nobody panics").write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_that_the_user_asks_for_is_no_gap_and_no_alarm() {
+    let alarms = Alarms::default();
+    let writer = alarms.clone();
+    let log = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::WARN)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _log = tracing::subscriber::set_default(log);
+    let server = ScriptedServer::builder()
+        .script(
+            Script::new()
+                .await_message("off")
+                .send("news")
+                .send("more news"),
+        )
+        .patience(LONG);
+    let server = server.start().await.expect("a server");
+    let (session, _peer) = connect(&server, |config| config).await;
+    let mut messages = session.messages();
+    session.send_text("off").await.expect("written");
+    while messages.depth() < 2 {
+        session.ping("", LONG).await.expect("a pong");
+    }
+
+    session.shutdown().await.expect("an own tree");
+    let mut seen = Vec::new();
+    while let Some(event) = messages.next().await {
+        seen.push(match event {
+            Event::Data(data) => data.message.as_text().unwrap_or_default().to_owned(),
+            Event::Ended(reason) => reason.to_string(),
+            other => format!("{other:?}"),
+        });
+    }
+    let expected = ["news", "more news", "session was shut down on purpose"];
+    assert_eq!(seen, expected, "what was queued, and nothing else");
+    let counted = session.statistics();
+    assert!(counted.gaps.values().all(|gaps| *gaps == 0), "{counted:?}");
+    assert_eq!(alarms.text(), "");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_is_lost_at_the_end_is_a_gap_all_the_same() {
+    let script = Script::new().send("news").await_message("off").reset();
+    let server = ScriptedServer::builder().script(script).patience(LONG);
+    let server = server.start().await.expect("a server");
+    let (session, _peer) = connect(&server, |config| config).await;
+    let mut messages = session.messages();
+    session.send_text("off").await.expect("written");
+    session.wait_for(Status::Down, LONG).await.expect("lost");
+    session.shutdown().await.expect("an own tree");
+    let mut seen = Vec::new();
+    while let Some(event) = messages.next().await {
+        seen.push(match event {
+            Event::Data(_) => "data",
+            Event::Gap(_) => "gap",
+            Event::Resynced(_) => "resynced",
+            _ => "ended",
+        });
+    }
+    assert_eq!(seen, ["gap", "ended"]);
+}
+
+#[derive(Debug, serde::Deserialize)]
+#[allow(dead_code, reason = "only read from json")]
+struct Order {
+    legs: Vec<Leg>,
+}
+
+#[derive(Debug, serde::Deserialize)]
+#[allow(dead_code, reason = "only read from json")]
+struct Leg {
+    price: f64,
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_result_of_another_form_is_told_by_its_member_and_never_by_its_value() {
+    let answer = |text: &str| {
+        let request: Value = serde_json::from_str(text).ok()?;
+        let legs = match request["method"].as_str()? {
+            "type" => json!([{ "price": 1.5 }, { "price": "s3cret" }]),
+            _ => json!([{ "s3cret": 1.5 }]),
+        };
+        let result = json!({ "legs": legs });
+        Some(json!({ "jsonrpc": "2.0", "id": request["id"], "result": result }).to_string())
+    };
+    let server = ScriptedServer::builder().respond(answer).patience(LONG);
+    let server = server.start().await.expect("a server");
+    let (session, _peer) = connect(&server, |config| config).await;
+    for (method, expected) in [
+        (
+            "type",
+            "legs[1].price: invalid type: string, expected f64, at line 1, column 40",
+        ),
+        (
+            "name",
+            "legs[0]: missing field `price`, at line 1, column 23",
+        ),
+    ] {
+        let message = session.request::<Order>(method, &json!({})).await;
+        let message = message.expect_err("another form").explain().message;
+        assert!(message.ends_with(expected), "{message}");
+        let call = TypedCall::<Order>::new(method, Params::new(), Class::Idempotent);
+        let typed = session.invoke(call).await.expect_err("another form");
+        assert_eq!(typed.explain().message, message);
+    }
 }

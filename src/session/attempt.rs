@@ -35,8 +35,10 @@ impl Session {
         Arc::ptr_eq(&self.shared, &other.shared)
     }
 
-    /// Takes no more of the calls below, and waits until none of the user's waits for an answer. Cancel safe.
+    /// It leaves its pool: takes no more of the calls below, and waits until none of the user's waits for an answer.
+    /// Cancel safe.
     pub(crate) async fn retire(&self) {
+        self.shared.plane.leave();
         self.shared.plane.callers.close();
         self.shared.plane.callers.none().await;
     }

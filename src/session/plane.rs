@@ -186,6 +186,8 @@ pub(crate) struct Plane {
     pub(crate) observers: Observers,
     /// The user's pings that wait for a pong.
     pub(crate) pings: Pings,
+    /// Whether the user has asked for the end. What is missed from then on nobody wants.
+    leaving: AtomicBool,
     /// What the peer is told at the end, if the user has chosen it.
     pub(crate) farewell: Mutex<Option<(u16, String)>>,
     /// The first end of a connection or of an attempt; tells `start` that there will be no first one.
@@ -256,6 +258,7 @@ impl Plane {
             steps: watch::Sender::new(0),
             observers,
             pings: Pings::default(),
+            leaving: AtomicBool::new(false),
             farewell: Mutex::new(None),
             first_end: watch::Sender::new(None),
             tries_once: AtomicBool::new(false),
@@ -596,12 +599,21 @@ impl Plane {
         // The state first: who hears of the gap finds the session down.
         self.down(reason, tried);
         self.pings.lose();
+        // What was read is queued, and what comes behind that is the end. A connection that was lost is a gap all the same.
+        if matches!(reason, CloseReason::Local { .. }) && self.leaving.load(Ordering::Acquire) {
+            return;
+        }
         self.interrupt_where(
             |_| true,
             &GapCause::ConnectionLost(reason.clone()),
             epoch,
             self.last_inbound(),
         );
+    }
+
+    /// The user has asked for the end.
+    pub(crate) fn leave(&self) {
+        self.leaving.store(true, Ordering::Release);
     }
 
     /// An attempt did not lead to a connection.

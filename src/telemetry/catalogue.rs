@@ -336,6 +336,23 @@ fn published() -> BTreeMap<(String, String), Row> {
 }
 
 #[test]
+fn an_end_that_was_asked_for_is_no_warning() {
+    let closed = |cause| Kind::Closed {
+        epoch: 1,
+        host: "localhost",
+        port: 443,
+        cause,
+        detail: "",
+        open: TIME,
+    };
+    let level = |cause| recorded(&closed(cause)).1;
+    assert_eq!(
+        (level("local"), level("eof")),
+        ("info".into(), "warn".into())
+    );
+}
+
+#[test]
 fn every_event_is_one_record_as_published_and_nothing_else_is_published() {
     let mut published = published();
     let first = Kind::StateChanged {

@@ -434,17 +434,28 @@ impl TelemetryEvent<'_> {
                 cause,
                 detail,
                 open,
-            } => record!(
-                warn,
-                CONNECTION,
-                "closed",
-                epoch = epoch,
-                host = host,
-                port = port,
-                cause = cause,
-                detail = detail,
-                open_us = micros(open),
-            ),
+            } => {
+                macro_rules! closed {
+                    ($level:ident) => {
+                        record!(
+                            $level,
+                            CONNECTION,
+                            "closed",
+                            epoch = epoch,
+                            host = host,
+                            port = port,
+                            cause = cause,
+                            detail = detail,
+                            open_us = micros(open),
+                        )
+                    };
+                }
+                match cause {
+                    // Our own end, which was asked for.
+                    "local" => closed!(info),
+                    _ => closed!(warn),
+                }
+            }
             Self::NotOpened { cause, detail } => {
                 record!(
                     warn,
