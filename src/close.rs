@@ -184,6 +184,8 @@ impl fmt::Display for WithoutPeersWords<'_> {
                 code: Some(code), ..
             } => write!(f, "peer closed with code {code}"),
             CloseReason::NotEstablished { step, .. } => write!(f, "step {step:?} failed"),
+            // The cause may name what a peer's certificate says.
+            CloseReason::NotOpened(error) => write!(f, "not opened: {error}"),
             other => other.fmt(f),
         }
     }
@@ -223,7 +225,8 @@ impl fmt::Display for CloseReason {
                 write!(f, "no data of channel {channel:?} for {quiet:?}")
             }
             Self::WriteStalled { waited } => write!(f, "peer stopped reading for {waited:?}"),
-            Self::NotOpened(error) => write!(f, "not opened: {error}"),
+            // No error, so that nobody could ask for the cause.
+            Self::NotOpened(error) => write!(f, "not opened: {error:#}"),
             Self::NotEstablished { step, detail, .. } => {
                 write!(f, "step {step:?} failed: {detail}")
             }

@@ -3,11 +3,29 @@
 //! One enum per operation: [`ConfigErrors`] when a session is described, [`ConnectError`] when a
 //! connection is opened, [`RequestError`] when a request ends without an answer that helps,
 //! [`SubscribeError`] for a subscription, [`UnsubscribeError`] for its end, [`StartError`] when a session is started, [`RecordError`] when
-//! its recording has no file, [`PoolError`] and [`AddError`] with a pool of them. What to do about an error each says by its `recovery()`; nobody matches on a string. For a person every error has `explain()`: its
+//! its recording has no file, [`PoolError`] and [`AddError`] with a pool of them. What to do about an
+//! error each says by its `recovery()`; nobody matches on a string. For a person every error has `explain()`: its
 //! [`Category`], what to try, and a heading of the [`guide`].
 //!
-//! Invariants: no error carries a credential; texts are lower case without a full stop and leave the
-//! cause to `source()`.
+//! Printed by `{error}` an error says what failed, and leaves the cause to `source()`, which `anyhow` and its like print
+//! too; `{error:#}` is one line with all causes.
+//!
+//! ```
+//! # use mainstay::error::{ErrorObject, RequestError};
+//! # let error = |code, message: &str| RequestError::Answered {
+//! #     method: "private/buy".to_owned(),
+//! #     error: ErrorObject::new(code, message),
+//! # };
+//! let error = error(10009, "not_enough_funds");
+//! assert_eq!(error.to_string(), r#"request "private/buy" was refused with error 10009"#);
+//! assert_eq!(
+//!     format!("{error:#}"),
+//!     r#"request "private/buy" was refused with error 10009: peer answered with error 10009: not_enough_funds"#,
+//! );
+//! ```
+//!
+//! Invariants: no error carries a credential; texts are lower case without a full stop; `{:#}` is the message of
+//! `explain()`.
 
 mod connect;
 mod decode;
@@ -34,6 +52,7 @@ pub use request::{ErrorObject, NotSentCause, RequestError, UnknownCause};
 pub(crate) use request::{Kept, Turn};
 pub use session::{EndReason, StartError, SubscribeError, UnsubscribeError, WaitError};
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::close::CloseReason;
@@ -107,6 +126,20 @@ impl CloseReason {
             | Self::FailBack
             | Self::ActorEnded { .. } => false,
         }
+    }
+}
+
+/// The text of an error that has a cause: with all causes where `{:#}` asks for them. Whoever prints causes himself, as
+/// `anyhow` does, asks for the plain text of each.
+pub(crate) fn told(
+    f: &mut fmt::Formatter<'_>,
+    text: fmt::Arguments<'_>,
+    cause: &dyn std::error::Error,
+) -> fmt::Result {
+    f.write_fmt(text)?;
+    match f.alternate() {
+        true => write!(f, ": {}", chain(cause)),
+        false => Ok(()),
     }
 }
 

@@ -29,6 +29,7 @@
 
 mod server;
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 
 use opentelemetry::metrics::MeterProvider as _;
@@ -37,7 +38,7 @@ use opentelemetry_prometheus::PrometheusExporter;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 
-use crate::error::{Category, Entry, Recovery, explained, told_with_causes};
+use crate::error::{Category, Entry, Recovery, explained, told, told_with_causes};
 use crate::instruments;
 pub(crate) use server::Server;
 
@@ -142,9 +143,7 @@ pub enum PrometheusError {
         remedy: &'static str,
     },
     /// The address cannot be listened on.
-    #[error(
-        "nobody can listen on {address}; choose another by OTEL_EXPORTER_PROMETHEUS_HOST and _PORT, or end who has it"
-    )]
+    #[error(fmt = not_listening)]
     Address {
         /// Which.
         address: SocketAddr,
@@ -153,11 +152,41 @@ pub enum PrometheusError {
         source: std::io::Error,
     },
     /// The exporter was not made.
-    #[error("the exporter for Prometheus cannot be made")]
+    #[error(fmt = no_exporter)]
     Exporter(#[source] opentelemetry_sdk::error::OTelSdkError),
     /// The system has no thread for the page.
-    #[error("no thread for the page that is scraped; raise the limit of the process")]
+    #[error(fmt = no_thread)]
     Thread(#[source] std::io::Error),
+}
+
+fn not_listening(
+    address: &SocketAddr,
+    source: &std::io::Error,
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
+    let remedy = "choose another by OTEL_EXPORTER_PROMETHEUS_HOST and _PORT, or end who has it";
+    told(
+        f,
+        format_args!("nobody can listen on {address}; {remedy}"),
+        source,
+    )
+}
+
+fn no_exporter(
+    source: &opentelemetry_sdk::error::OTelSdkError,
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
+    told(
+        f,
+        format_args!("the exporter for Prometheus cannot be made"),
+        source,
+    )
+}
+
+fn no_thread(source: &std::io::Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let text =
+        format_args!("no thread for the page that is scraped; raise the limit of the process");
+    told(f, text, source)
 }
 
 impl PrometheusError {

@@ -10,7 +10,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{RecordError, Recovery};
+use super::{RecordError, Recovery, told};
 
 /// A value in the configuration cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -229,7 +229,7 @@ impl fmt::Debug for HttpResponse {
 #[non_exhaustive]
 pub enum ConnectError {
     /// The configuration does not allow a connection at all, for want of trust anchors for instance.
-    #[error("connection cannot be configured")]
+    #[error(fmt = unconfigured)]
     Config {
         /// What is wrong with it.
         #[source]
@@ -250,7 +250,7 @@ pub enum ConnectError {
         limit: Duration,
     },
     /// The host name could not be resolved, or has no address.
-    #[error("host {host:?} could not be resolved")]
+    #[error(fmt = unresolved)]
     Dns {
         /// The name.
         host: String,
@@ -259,7 +259,7 @@ pub enum ConnectError {
         source: Arc<io::Error>,
     },
     /// No address accepted a TCP connection; the last failure is the source.
-    #[error("no tcp connection to {address}")]
+    #[error(fmt = unreached)]
     Tcp {
         /// The last address that was tried.
         address: String,
@@ -268,7 +268,7 @@ pub enum ConnectError {
         source: Arc<io::Error>,
     },
     /// The TLS handshake failed on the wire.
-    #[error("tls handshake with {host:?} failed")]
+    #[error(fmt = no_tls)]
     Tls {
         /// The server's name.
         host: String,
@@ -277,9 +277,7 @@ pub enum ConnectError {
         source: Arc<io::Error>,
     },
     /// The server's certificate was not accepted.
-    #[error(
-        "certificate of {host:?} was not accepted; an authority of your own is trusted by Tls::with_ca_pem"
-    )]
+    #[error(fmt = not_accepted)]
     Certificate {
         /// The server's name.
         host: String,
@@ -300,7 +298,7 @@ pub enum ConnectError {
         detail: String,
     },
     /// The socket failed during the upgrade.
-    #[error("socket failed during {phase}")]
+    #[error(fmt = failed)]
     Io {
         /// The phase.
         phase: Phase,
@@ -308,6 +306,40 @@ pub enum ConnectError {
         #[source]
         source: Arc<io::Error>,
     },
+}
+
+fn unconfigured(source: &ConfigErrors, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    told(f, format_args!("connection cannot be configured"), source)
+}
+
+fn unresolved(host: &str, source: &io::Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    told(
+        f,
+        format_args!("host {host:?} could not be resolved"),
+        source,
+    )
+}
+
+fn unreached(address: &str, source: &io::Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    told(f, format_args!("no tcp connection to {address}"), source)
+}
+
+fn no_tls(host: &str, source: &io::Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    told(
+        f,
+        format_args!("tls handshake with {host:?} failed"),
+        source,
+    )
+}
+
+fn not_accepted(host: &str, source: &rustls::Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let remedy = "an authority of your own is trusted by Tls::with_ca_pem";
+    let text = format_args!("certificate of {host:?} was not accepted; {remedy}");
+    told(f, text, source)
+}
+
+fn failed(phase: &Phase, source: &io::Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    told(f, format_args!("socket failed during {phase}"), source)
 }
 
 impl ConnectError {

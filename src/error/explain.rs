@@ -13,8 +13,8 @@ use std::io;
 
 use super::{
     AddError, ConfigError, ConfigErrors, ConnectError, DecodeError, DuplicateId, EndReason,
-    ErrorObject, LimitError, NotSentCause, Phase, PoolError, RecordError, Recovery, RequestError, StartError,
-    SubscribeError, UnknownCause, UnsubscribeError, WaitError, chain,
+    ErrorObject, LimitError, NotSentCause, Phase, PoolError, RecordError, Recovery, RequestError,
+    StartError, SubscribeError, UnknownCause, UnsubscribeError, WaitError, chain,
 };
 use crate::close::CloseReason;
 

@@ -5,9 +5,10 @@
 //! Invariants: each names the connection, by its id, or how many there were; whether something may have been
 //! executed is never left open.
 
+use std::fmt;
 use std::time::Duration;
 
-use super::{Recovery, RequestError, StartError};
+use super::{Recovery, RequestError, StartError, told};
 
 /// A request to a pool was not answered with a result.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -25,11 +26,11 @@ pub enum PoolError {
         limit: Duration,
     },
     /// The parameters cannot be written as JSON, or the frame is none that RFC 6455 allows. Nothing was sent.
-    #[error("the request cannot be sent by any session")]
+    #[error(fmt = unencodable)]
     Unencodable(#[source] RequestError),
     /// It ended on this session and must not go to another one: the venue has answered, with an error or
     /// with something unexpected; or its fate is unknown and it is not idempotent.
-    #[error("the request ended on connection {connection:?}")]
+    #[error(fmt = request)]
     Request {
         /// The session's connection id.
         connection: String,
@@ -39,7 +40,7 @@ pub enum PoolError {
     },
     /// As many attempts as may be, or as many as there are sessions for. A request that is not idempotent
     /// was not sent by any of them.
-    #[error("the request was not answered in {attempts} attempts")]
+    #[error(fmt = exhausted)]
     Exhausted {
         /// How many there were.
         attempts: u32,
@@ -47,6 +48,21 @@ pub enum PoolError {
         #[source]
         source: RequestError,
     },
+}
+
+fn unencodable(source: &RequestError, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let text = format_args!("the request cannot be sent by any session");
+    told(f, text, source)
+}
+
+fn request(connection: &str, source: &RequestError, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let text = format_args!("the request ended on connection {connection:?}");
+    told(f, text, source)
+}
+
+fn exhausted(attempts: &u32, source: &RequestError, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let text = format_args!("the request was not answered in {attempts} attempts");
+    told(f, text, source)
 }
 
 impl PoolError {
@@ -105,7 +121,7 @@ pub enum AddError {
     #[error(transparent)]
     Duplicate(#[from] DuplicateId),
     /// It did not come live.
-    #[error("connection {connection:?} to {endpoint} did not come live")]
+    #[error(fmt = not_live)]
     NotLive {
         /// Its connection id.
         connection: String,
@@ -118,6 +134,16 @@ pub enum AddError {
     /// The pool is shut down, or its supervisor is not up.
     #[error("the pool is shut down; start another one")]
     Ended,
+}
+
+fn not_live(
+    connection: &str,
+    endpoint: &str,
+    source: &StartError,
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
+    let text = format_args!("connection {connection:?} to {endpoint} did not come live");
+    told(f, text, source)
 }
 
 impl AddError {

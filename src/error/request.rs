@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{DecodeError, LimitError, Recovery};
+use super::{DecodeError, LimitError, Recovery, told};
 use crate::close::CloseReason;
 
 /// The error object of a JSON-RPC 2.0 response (section 5.1).
@@ -160,7 +160,7 @@ impl From<LimitError> for Kept {
 #[non_exhaustive]
 pub enum RequestError {
     /// Answered, with an error object: the peer has seen the request and refused it.
-    #[error("request {method:?} was refused")]
+    #[error(fmt = refused)]
     Answered {
         /// The method.
         method: String,
@@ -169,7 +169,7 @@ pub enum RequestError {
         error: ErrorObject,
     },
     /// Answered, but the result is not what it should be.
-    #[error("request {method:?} was answered with an unexpected result")]
+    #[error(fmt = undecodable)]
     Undecodable {
         /// The method.
         method: String,
@@ -188,7 +188,7 @@ pub enum RequestError {
         detail: String,
     },
     /// It was written and no answer is known: it may have been executed.
-    #[error("fate of request {method:?} is unknown")]
+    #[error(fmt = unknown)]
     Unknown {
         /// The method.
         method: String,
@@ -198,7 +198,7 @@ pub enum RequestError {
     },
     /// It was written and no answer is known, and the venue says that it was not executed
     /// ([`TypedCall::reconcile`](crate::TypedCall::reconcile)): it can be sent again as far as the venue knows.
-    #[error("request {method:?} was not executed, says the venue")]
+    #[error(fmt = not_executed)]
     NotExecuted {
         /// The method.
         method: String,
@@ -214,6 +214,30 @@ pub enum RequestError {
         /// What the encoder said.
         detail: String,
     },
+}
+
+fn refused(method: &str, error: &ErrorObject, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let code = error.code;
+    let text = format_args!("request {method:?} was refused with error {code}");
+    told(f, text, error)
+}
+
+fn undecodable(method: &str, source: &DecodeError, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let text = format_args!("request {method:?} was answered with an unexpected result");
+    told(f, text, source)
+}
+
+fn unknown(method: &str, cause: &UnknownCause, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    told(
+        f,
+        format_args!("fate of request {method:?} is unknown"),
+        cause,
+    )
+}
+
+fn not_executed(method: &str, cause: &UnknownCause, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let text = format_args!("request {method:?} was not executed, says the venue");
+    told(f, text, cause)
 }
 
 impl RequestError {

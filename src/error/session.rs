@@ -4,9 +4,10 @@
 //!
 //! Invariants: the last cause is kept, never replaced by "too many attempts".
 
+use std::fmt;
 use std::time::Duration;
 
-use super::{ConfigError, ConfigErrors, ConnectError, RecordError, Recovery};
+use super::{ConfigError, ConfigErrors, ConnectError, RecordError, Recovery, told};
 use crate::close::CloseReason;
 
 /// A session did not come live.
@@ -14,16 +15,14 @@ use crate::close::CloseReason;
 #[non_exhaustive]
 pub enum StartError {
     /// The configuration cannot be used.
-    #[error("configuration cannot be used")]
+    #[error(fmt = config)]
     Config(#[from] ConfigErrors),
     /// It cannot be recorded to the path that its configuration names. Nothing was dialed.
     #[error(transparent)]
     Record(#[from] RecordError),
     /// The first connection could not be opened. It is not tried again unless the configuration says so, and then
     /// no more often than it says.
-    #[error(
-        "first connection could not be opened; retry_first has it tried again, max_attempts how often"
-    )]
+    #[error(fmt = connect)]
     Connect(#[source] ConnectError),
     /// The connection opened and ended before the session was live.
     #[error("connection ended before the session was live: {0}")]
@@ -44,6 +43,15 @@ pub enum StartError {
     /// The supervision tree did not start, or ended.
     #[error("supervision tree failed: {0}")]
     Tree(String),
+}
+
+fn config(errors: &ConfigErrors, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    told(f, format_args!("configuration cannot be used"), errors)
+}
+
+fn connect(error: &ConnectError, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let text = "first connection could not be opened; retry_first has it tried again, max_attempts how often";
+    told(f, format_args!("{text}"), error)
 }
 
 /// What a platform's builder refuses, so that `?` takes it as well as what a configuration's refuses.
@@ -161,8 +169,13 @@ pub enum WaitError {
         found: &'static str,
     },
     /// The session is over for good.
-    #[error("session is over for good; start another one to go on")]
+    #[error(fmt = ended)]
     Ended(#[source] EndReason),
+}
+
+fn ended(reason: &EndReason, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let text = format_args!("session is over for good; start another one to go on");
+    told(f, text, reason)
 }
 
 impl WaitError {

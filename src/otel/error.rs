@@ -4,8 +4,10 @@
 //!
 //! Invariants: each names the variable, the value and the remedy; a value that may hold a credential is not shown.
 
+use std::fmt;
+
 use super::Signal;
-use crate::error::{Category, ConfigError, Entry, Recovery, explained, told_with_causes};
+use crate::error::{Category, ConfigError, Entry, Recovery, explained, told, told_with_causes};
 
 /// The export cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -22,7 +24,7 @@ pub enum OtelError {
         remedy: String,
     },
     /// Nobody to trust, or nothing to do cryptography with: see [`Otel::tls`](super::Otel::tls).
-    #[error("the endpoint of {signal} wants TLS, which cannot be set up")]
+    #[error(fmt = no_tls)]
     Tls {
         /// Whose endpoint.
         signal: Signal,
@@ -31,9 +33,7 @@ pub enum OtelError {
         source: ConfigError,
     },
     /// The exporter of one signal was not made.
-    #[error(
-        "the exporter of {signal} cannot be made; look at OTEL_EXPORTER_OTLP_* in the environment"
-    )]
+    #[error(fmt = no_exporter)]
     Exporter {
         /// Which.
         signal: Signal,
@@ -43,16 +43,42 @@ pub enum OtelError {
     },
     /// `OTEL_METRICS_EXPORTER` asks for a page to be scraped, which there cannot be.
     #[cfg(feature = "prometheus")]
-    #[error("there is no page for Prometheus, which OTEL_METRICS_EXPORTER asks for")]
+    #[error(fmt = no_page)]
     Prometheus(#[source] crate::prometheus::PrometheusError),
     /// The system has no thread for the export.
-    #[error("no thread for the export; raise the limit of the process")]
+    #[error(fmt = no_thread)]
     Thread(#[source] std::io::Error),
     /// The program has a subscriber of `tracing` already.
     #[error(
         "a subscriber of tracing is set already; call `Otel::build` and put its `layer()` into that subscriber"
     )]
     SubscriberSet,
+}
+
+fn no_tls(signal: &Signal, source: &ConfigError, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let text = format_args!("the endpoint of {signal} wants TLS, which cannot be set up");
+    told(f, text, source)
+}
+
+fn no_exporter(
+    signal: &Signal,
+    source: &opentelemetry_otlp::ExporterBuildError,
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
+    let remedy = "look at OTEL_EXPORTER_OTLP_* in the environment";
+    let text = format_args!("the exporter of {signal} cannot be made; {remedy}");
+    told(f, text, source)
+}
+
+#[cfg(feature = "prometheus")]
+fn no_page(source: &crate::prometheus::PrometheusError, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let text = "there is no page for Prometheus, which OTEL_METRICS_EXPORTER asks for";
+    told(f, format_args!("{text}"), source)
+}
+
+fn no_thread(source: &std::io::Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let text = format_args!("no thread for the export; raise the limit of the process");
+    told(f, text, source)
 }
 
 /// The export ended, and not everything is known to have arrived.

@@ -610,3 +610,54 @@ fn all_options_of_a_configuration_are_in_its_explanation() {
         "{text}"
     );
 }
+
+/// Each as `{:#}`, beside its explanation.
+fn every_line() -> Vec<(String, Explanation)> {
+    fn lines<E: fmt::Display>(
+        all: Vec<E>,
+        explain: impl Fn(&E) -> Explanation,
+    ) -> Vec<(String, Explanation)> {
+        let line = |error: &E| (format!("{error:#}"), explain(error));
+        all.iter().map(line).collect()
+    }
+    [
+        lines(every_pool_error(), PoolError::explain),
+        lines(every_add_error(), AddError::explain),
+        lines(every_connect_error(), ConnectError::explain),
+        lines(every_start_error(), StartError::explain),
+        lines(every_subscribe_error(), SubscribeError::explain),
+        lines(every_unsubscribe_error(), UnsubscribeError::explain),
+        lines(every_limit_error(), LimitError::explain),
+        lines(every_wait_error(), WaitError::explain),
+        lines(every_unknown_cause(), UnknownCause::explain),
+        lines(every_error_object(), ErrorObject::explain),
+        lines(every_request_error(), RequestError::explain),
+        lines(every_end_reason(), EndReason::explain),
+    ]
+    .concat()
+}
+
+#[test]
+fn an_error_tells_all_its_causes_in_one_line_when_asked_to() {
+    for (line, explanation) in every_line() {
+        assert_eq!(line, explanation.message);
+    }
+}
+
+#[test]
+fn an_end_without_a_connection_says_why_there_was_none() {
+    for error in every_connect_error() {
+        let expected = format!("not opened: {}", chain(&error));
+        let reason = CloseReason::NotOpened(Arc::new(error));
+        assert_eq!(reason.to_string(), expected);
+    }
+}
+
+#[test]
+fn a_refusal_names_the_venues_code_without_its_cause() {
+    for error in every_error_object() {
+        let (code, method) = (error.code, word());
+        let text = RequestError::Answered { method, error }.to_string();
+        assert!(text.ends_with(&format!("with error {code}")), "{text}");
+    }
+}
