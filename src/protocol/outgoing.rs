@@ -176,7 +176,7 @@ mod tests {
         let mut outgoing = Outgoing::new();
         outgoing.append(b"0");
         for at in 1..=100_000_u32 {
-            outgoing.append(&vec![b'0' + (at % 10) as u8; 100]);
+            outgoing.append(&[b'0' + (at % 10) as u8; 100]);
             outgoing.on_written(100);
             assert_eq!(outgoing.pending(), [b'0' + (at % 10) as u8]);
         }
