@@ -778,7 +778,6 @@ impl TelemetryEvent<'_> {
                 path = path,
                 operation = operation,
                 error = error,
-                remedy = recording_remedy(operation),
             ),
             Self::ErrorOccurred { context, reason } => {
                 record!(debug, ERROR, "occurred", context = context, reason = reason);
@@ -848,19 +847,4 @@ const LISTED: usize = 1000;
 
 fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
-}
-
-/// What to do about a recording that the disk refuses, or does not keep up with.
-fn recording_remedy(operation: &str) -> &'static str {
-    match operation {
-        "open" => {
-            "see that its folder is there and may be written to; what comes until then waits as long as its bounds allow"
-        }
-        "queue" => {
-            "raise its bounds, or give it a faster disk; the file says how much was left out"
-        }
-        _ => {
-            "see that the disk has room and works; what comes until then waits as long as its bounds allow"
-        }
-    }
 }
