@@ -56,7 +56,7 @@
 //! | `mainstay::pool` | debug | `health` | `pool_size` `avg_health` |
 //! | `mainstay::pool` | warn | `failover` | `attempt` `failed` `reason` |
 //! | `mainstay::pool` | error | `hook panicked` | `connection` `hook` |
-//! | `mainstay::recording` | warn | `recording interrupted` | `path` `operation` `error` |
+//! | `mainstay::recording` | warn | `recording interrupted` | `path` `operation` `error` `remedy` |
 //! | `mainstay::error` | debug | `occurred` | `context` `reason` |
 //! | `mainstay::hook` | error | `hook failed` | `hook` `detail` |
 //! | `mainstay::telemetry` | error | `collector panicked` | `during` |

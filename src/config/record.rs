@@ -18,9 +18,9 @@ use crate::error::ConfigError;
 /// Each session needs a path of its own. One whose file another session of the program records to is refused
 /// ([`RecordError`](crate::error::RecordError)), and so is one whose file can have no place: its folder is missing, or the path is
 /// a folder. A path is free again when [`Session::shutdown`](crate::Session::shutdown) has returned or the session's last handle
-/// was dropped; what a dropped session has not written by the time at which another one takes its file is left out. The sessions
-/// of other programs are not noticed: two of them write over each other. A file that was only to be read while it
-/// is written needs nothing.
+/// was dropped; what a dropped session has not written by the time at which another one takes its file is left out. Other
+/// processes are not noticed: two programs that record to one file destroy it for each other. Reading it while it is
+/// written is free to all.
 ///
 /// What a disk refuses later hinders no session: it is counted ([`Session::recording`](crate::Session::recording)) and told,
 /// and what waits is written when the disk takes it again.

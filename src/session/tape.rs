@@ -78,7 +78,8 @@ const PAUSE: Duration = Duration::from_millis(1);
 const PAUSES: u32 = 50;
 
 /// What is said when frames find no room.
-const FULL: &str = "frames come faster than they are written and are left out: raise Record::bounds, or record less";
+const FULL: &str = "frames come faster than they are written and are left out";
+const MORE_ROOM: &str = "raise Record::bounds, or record less";
 
 impl Tape {
     /// An empty tape of the session that `reporter` tells of. The file is opened by the first flush.
@@ -140,6 +141,7 @@ impl Tape {
                     path: &self.record.path.display().to_string(),
                     operation: "queue",
                     error: FULL,
+                    remedy: MORE_ROOM,
                 });
             }
         }
@@ -357,6 +359,7 @@ impl Tape {
                 path: &self.record.path.display().to_string(),
                 operation: what,
                 error: &error.to_string(),
+                remedy: remedy(error.kind()),
             });
         }
     }
@@ -375,6 +378,24 @@ impl std::fmt::Debug for Tape {
             .field("record", &self.record)
             .field("statistics", &self.statistics())
             .finish_non_exhaustive()
+    }
+}
+
+/// What a person can do about a disk that refuses. Whatever it is, the recording goes on by itself when the disk takes
+/// it again.
+fn remedy(kind: io::ErrorKind) -> &'static str {
+    use io::ErrorKind as Kind;
+    match kind {
+        Kind::NotFound => "create the folder; the recording goes on when it is there",
+        Kind::IsADirectory => "the path is a folder: name a file in it",
+        Kind::NotADirectory => "one part of the path is a file: name a file in a folder",
+        Kind::PermissionDenied => "let this program write there, or give another path",
+        Kind::ReadOnlyFilesystem => "give another path: nothing can be written on that one",
+        Kind::StorageFull | Kind::QuotaExceeded | Kind::FileTooLarge => {
+            "make room; the recording goes on when there is some"
+        }
+        Kind::InvalidFilename => "give the file another name, or a shorter one",
+        _ => "look at the disk; the recording goes on when it takes it again",
     }
 }
 

@@ -256,6 +256,7 @@ fn after(kind: &Kind<'_>) -> Option<Kind<'static>> {
             path: "here",
             operation: "open",
             error: "no",
+            remedy: "look",
         },
         Kind::RecordingInterrupted { .. } => Kind::ErrorOccurred {
             context: "connect",

@@ -212,6 +212,7 @@ pub enum TelemetryEvent<'a> {
         path: &'a str,
         operation: &'static str,
         error: &'a str,
+        remedy: &'static str,
     },
     /// An error, by its heading in the guide. `context` is `connect`, `connection`, `request` or `subscription`.
     ErrorOccurred {
@@ -771,6 +772,7 @@ impl TelemetryEvent<'_> {
                 path,
                 operation,
                 error,
+                remedy,
             } => record!(
                 warn,
                 RECORDING,
@@ -778,6 +780,7 @@ impl TelemetryEvent<'_> {
                 path = path,
                 operation = operation,
                 error = error,
+                remedy = remedy,
             ),
             Self::ErrorOccurred { context, reason } => {
                 record!(debug, ERROR, "occurred", context = context, reason = reason);

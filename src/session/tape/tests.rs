@@ -99,6 +99,63 @@ impl Collector for Interruptions {
     }
 }
 
+/// What is said of each interruption.
+#[derive(Debug, Default)]
+struct Told(Mutex<Vec<[String; 4]>>);
+
+impl Collector for Told {
+    fn on_event(&self, _session: &str, event: &TelemetryEvent<'_>) {
+        if let TelemetryEvent::RecordingInterrupted {
+            path,
+            operation,
+            error,
+            remedy,
+        } = *event
+        {
+            lock(&self.0).push([path, operation, error, remedy].map(str::to_owned));
+        }
+    }
+}
+
+#[test]
+fn who_is_told_of_an_interruption_learns_where_what_why_and_what_to_do() {
+    let file = path("remedy");
+    let missing = file.with_file_name("gone").join("session.jsonl");
+    let folder = file.with_file_name("folder");
+    std::fs::create_dir(&folder).unwrap();
+    for (path, why, what_to_do) in [
+        (missing, "os error", "create the folder"),
+        (folder, "os error", "name a file"),
+    ] {
+        let told = Arc::new(Told::default());
+        let reporter = Reporter::new("s", vec![told.clone()]);
+        let tape = Tape::new(reporter, Record::to(&path), None);
+        tape.push(&mut taken(0..1));
+        tape.flush();
+        let said = lock(&told.0).remove(0);
+        assert_eq!(said[..2], [path.display().to_string(), "open".to_owned()]);
+        assert!(
+            said[2].contains(why) && said[3].contains(what_to_do),
+            "{said:?}"
+        );
+    }
+}
+
+#[test]
+fn every_refusal_has_a_remedy_that_fits_it() {
+    use io::ErrorKind as Kind;
+    for (kind, word) in [
+        (Kind::PermissionDenied, "write"),
+        (Kind::StorageFull, "room"),
+        (Kind::ReadOnlyFilesystem, "another"),
+        (Kind::InvalidFilename, "name"),
+        (Kind::Other, "disk"),
+    ] {
+        let said = remedy(kind);
+        assert!(said.contains(word), "{kind}: {said}");
+    }
+}
+
 #[test]
 fn frames_that_are_left_out_are_told_of_once_until_the_recording_has_been_idle() {
     let path = path("told");
