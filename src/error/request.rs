@@ -270,7 +270,15 @@ impl RequestError {
     #[must_use]
     pub fn recovery(&self) -> Recovery {
         match self {
-            Self::NotSent { .. } | Self::NotExecuted { .. } => Recovery::Retry,
+            Self::NotSent { cause, .. } => match cause {
+                NotSentCause::Limit(error) => error.recovery(),
+                NotSentCause::Over => Recovery::Stop,
+                NotSentCause::NotLive
+                | NotSentCause::Full
+                | NotSentCause::TooLate
+                | NotSentCause::Hook => Recovery::Retry,
+            },
+            Self::NotExecuted { .. } => Recovery::Retry,
             Self::Unknown { .. } => Recovery::Reconcile,
             Self::Answered { .. } | Self::Undecodable { .. } | Self::Unencodable { .. } => {
                 Recovery::Stop

@@ -661,3 +661,17 @@ fn a_refusal_names_the_venues_code_without_its_cause() {
         assert!(text.ends_with(&format!("with error {code}")), "{text}");
     }
 }
+
+#[test]
+fn what_was_not_sent_is_tried_again_unless_it_never_passes() {
+    for error in every_not_sent() {
+        let RequestError::NotSent { cause, .. } = &error else {
+            panic!("{error:?}")
+        };
+        let never = matches!(
+            cause,
+            NotSentCause::Over | NotSentCause::Limit(LimitError::TooDear { .. })
+        );
+        assert_eq!(error.recovery() == Recovery::Stop, never, "{error:?}");
+    }
+}
