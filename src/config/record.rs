@@ -20,7 +20,7 @@ use crate::error::ConfigError;
 /// a folder. A path is free again when [`Session::shutdown`](crate::Session::shutdown) has returned or the session's last handle
 /// was dropped; what a dropped session has not written by the time at which another one takes its file is left out. Other
 /// processes are not noticed: two programs that record to one file destroy it for each other. Reading it while it is
-/// written is free to all.
+/// written is free to all, and so is a device such as `/dev/null`.
 ///
 /// What a disk refuses later hinders no session: it is counted ([`Session::recording`](crate::Session::recording)) and told,
 /// and what waits is written when the disk takes it again.

@@ -44,6 +44,9 @@ impl Claim {
     /// Claims the file of a session that is to be started.
     pub(crate) fn on(record: &Record) -> Result<Arc<Self>, RecordError> {
         let file = look(&record.path)?;
+        if keeps_nothing(&file) {
+            return Ok(Arc::new(Self { file }));
+        }
         let taken = || RecordError::Taken {
             path: record.path.clone(),
         };
@@ -126,6 +129,11 @@ pub(super) fn forget_the_gone() {
     // A file may be closed by this.
     drop(table);
     drop(gone);
+}
+
+/// Whether it is no file that one could empty for another, but a device or a pipe.
+fn keeps_nothing(file: &Path) -> bool {
+    std::fs::metadata(file).is_ok_and(|found| !found.is_file())
 }
 
 /// The file at a path as the system spells it, as far as that is known without opening it.
@@ -251,6 +259,19 @@ mod tests {
         assert!(Claim::on(&record).is_err());
         drop(claim);
         Claim::on(&record).unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_keeps_nothing_can_be_many_sessions() {
+        let record = Record::to("/dev/null");
+        let first = tape(&record, Claim::on(&record).unwrap());
+        let second = tape(&record, Claim::on(&record).unwrap());
+        for tape in [first, second] {
+            tape.push(&mut taken(0..1));
+            tape.flush();
+            assert_eq!(tape.statistics().dropped, 0);
+        }
     }
 
     #[test]
