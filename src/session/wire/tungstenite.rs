@@ -4,7 +4,8 @@
 //! is registered for every message. A connection of ours has one task, so one waker will do, and it is looked at
 //! only when the stream has nothing to give: a third less work for a small message. What is read stands in an
 //! [`Intake`]; many messages at once are handed over in the buffer that they came in, by a new context that goes on
-//! where the last one stood.
+//! where the last one stood. Data frames are written by [`Outgoing`](crate::protocol::outgoing::Outgoing); tungstenite, which
+//! knows whether anything may still be sent, writes control frames.
 //!
 //! Invariants: whoever polled last is woken, for reading and for writing; a blocked flush stays pending until the
 //! peer has taken everything; a context is replaced only when it holds nothing: no part of a frame or of a message,
