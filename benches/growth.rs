@@ -85,8 +85,9 @@ fn subscriptions(count: usize, messages: usize, rounds: usize) -> Outcome {
 
 /// So many connections, each with one subscription, or with a bare loop in a task of its own.
 fn sessions(count: usize, messages: usize, rounds: usize) -> Outcome {
-    let each = (messages / count).max(1);
-    let port = Sender::start(Load::ticks(SIZE, each), SETTING).port;
+    // So many that not only their beginnings are measured.
+    let each = (messages / count).max(400);
+    let port = Sender::start_for_many(Load::ticks(SIZE, each), SETTING).port;
     let title = format!("receive {SIZE} B, {count} sessions, {SETTING}");
     let mut race = Race::new(title, COLUMNS).with("bare", move || {
         crowd(count, each, move || bare::socket(port), read_bare)

@@ -29,7 +29,7 @@ const PARTS: [&str; 8] = [
 
 fn main() {
     let messages = number("MESSAGES", 500_000);
-    let rounds = rounds(5);
+    let rounds = rounds(11);
     let parts = Parts::asked(&PARTS);
     for setting in Setting::asked() {
         if parts.has("ticks") {
@@ -56,7 +56,9 @@ fn main() {
                 recorder(messages / 2, rounds);
             }
             if parts.has("otel") {
-                otel(messages, rounds);
+                // As many as take three collections, over the fast wire one and a half, and often: what is looked for
+                // is less than rounds differ by.
+                otel(6 * messages, 2 * rounds);
             }
         }
     }
@@ -173,7 +175,8 @@ fn size(label: &str, size: usize, messages: usize, rounds: usize) {
     let setting = Setting::One;
     let port = Sender::start(Load::ticks(size, messages), setting).port;
     let mut race = Race::new(format!("receive {label}, {setting}"), COLUMNS)
-        .with("bare", move || theirs::bare(port, messages, size));
+        .with("bare", move || theirs::bare(port, messages, size))
+        .with("raw tcp", move || theirs::raw(port, messages, size));
     for (name, wire) in WIRES {
         race = race.with(name, move || ours::raw(port, wire, messages, size));
     }

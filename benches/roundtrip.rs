@@ -1,6 +1,7 @@
 //! One request in flight: ours against a bare loop that writes and waits for the next frame.
 //!
-//! `cargo bench --bench roundtrip`; `REQUESTS`, `ROUNDS` and `SETTING` in the environment change what is run.
+//! `cargo bench --bench roundtrip`; `REQUESTS`, `ROUNDS` and `SETTING` in the environment change what is run. Rounds
+//! are short and many, as those of `latency` are.
 
 use std::time::{Duration, Instant};
 
@@ -23,8 +24,8 @@ const METHOD: &str = "private/buy";
 const LIMIT: Duration = Duration::from_secs(10);
 
 fn main() {
-    let requests = number("REQUESTS", 20_000);
-    let rounds = rounds(7);
+    let requests = number("REQUESTS", 2_000);
+    let rounds = rounds(61);
     for setting in Setting::asked() {
         plain(setting, requests, rounds);
         tls(setting, requests, rounds);

@@ -21,37 +21,10 @@ impl Crowd {
     #[must_use]
     pub fn start(setting: Setting) -> Self {
         let (cuts, cut) = watch::channel(0);
-        let (until_dropped, dropped) = oneshot::channel();
-        let (tell, port) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            setting.pin_other_side();
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .expect("a runtime");
-            runtime.block_on(async move {
-                let socket = TcpSocket::new_v4().expect("a socket");
-                socket
-                    .bind(([127, 0, 0, 1], 0).into())
-                    .expect("a free port");
-                let listener = socket.listen(4096).expect("a listener");
-                let address = listener.local_addr().expect("an address");
-                tell.send(address.port()).expect("somebody who asked");
-                let accept = async {
-                    loop {
-                        if let Ok((stream, _)) = listener.accept().await {
-                            tokio::spawn(serve(stream, cut.clone()));
-                        }
-                    }
-                };
-                tokio::select! {
-                    () = accept => {}
-                    _ = dropped => {}
-                }
-            });
-        });
+        let (until_dropped, dropped) = oneshot::channel::<()>();
+        let port = listen(setting, dropped, move |stream| serve(stream, cut.clone()));
         Self {
-            port: port.recv().expect("a port"),
+            port,
             cuts,
             _until_dropped: until_dropped,
         }
@@ -61,6 +34,46 @@ impl Crowd {
     pub fn cut(&self) {
         self.cuts.send_modify(|count| *count += 1);
     }
+}
+
+/// Listens from now on, until `end`; one thread serves all who come. Where it listens.
+pub(crate) fn listen<F>(
+    setting: Setting,
+    end: impl Future + Send + 'static,
+    serve: impl Fn(TcpStream) -> F + Send + 'static,
+) -> u16
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let (tell, port) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        setting.pin_other_side();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        runtime.block_on(async move {
+            let socket = TcpSocket::new_v4().expect("a socket");
+            socket
+                .bind(([127, 0, 0, 1], 0).into())
+                .expect("a free port");
+            let listener = socket.listen(4096).expect("a listener");
+            let address = listener.local_addr().expect("an address");
+            tell.send(address.port()).expect("somebody who asked");
+            let accept = async {
+                loop {
+                    if let Ok((stream, _)) = listener.accept().await {
+                        tokio::spawn(serve(stream));
+                    }
+                }
+            };
+            tokio::select! {
+                () = accept => {}
+                _ = end => {}
+            }
+        });
+    });
+    port.recv().expect("a port")
 }
 
 async fn serve(stream: TcpStream, mut cut: watch::Receiver<u64>) {
