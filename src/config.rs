@@ -112,7 +112,8 @@ pub struct Config {
     /// Bytes read from the socket at once, at most. Default 512 KiB. A connection begins with 4 KiB; what it reads at once
     /// grows with the traffic, and falls with it: not with silence, so that who was busy and says nothing more keeps its
     /// room. Smaller pins less memory when messages are kept; larger is faster where there is much to read, as long as it
-    /// stays in the cache: where messages have 4 KiB and more tungstenite's wire reads half as much.
+    /// stays in the cache: where messages have 4 KiB and more tungstenite's wire reads half as much. Over TLS up to 128 KiB more,
+    /// and no more than this, are read ahead; that room follows the traffic likewise.
     pub read_buffer: usize,
     /// Who reads and writes frames. Default [`WireBackend::Tungstenite`].
     pub wire: WireBackend,

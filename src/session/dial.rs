@@ -8,12 +8,15 @@
 //! dropped dial closes its sockets at once. Deliberately absent: retrying, redirections, and
 //! logging.
 
+mod ahead;
 mod refusal;
 mod stream;
 mod tcp;
 mod upgrade;
 
 pub(crate) use stream::TlsOrPlain;
+
+use ahead::Ahead;
 
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -226,11 +229,13 @@ async fn secure(
     let (tls, name) = (TlsConnector::from(tls), name.clone());
     let secured = match stream {
         TlsOrPlain::Plain(tcp) => {
-            let stream = tls.connect(name, tcp).await;
+            let stream = tls.connect(name, Ahead::of(tcp, config.read_buffer)).await;
             stream.map(|stream| TlsOrPlain::Tls(Box::new(stream)))
         }
         TlsOrPlain::Other(other) => {
-            let stream = tls.connect(name, other).await;
+            let stream = tls
+                .connect(name, Ahead::of(other, config.read_buffer))
+                .await;
             stream.map(|stream| TlsOrPlain::TlsOther(Box::new(stream)))
         }
         // Once is enough.

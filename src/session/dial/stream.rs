@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
+use super::ahead::Ahead;
 use crate::connector::ByteStream;
 
 /// A byte stream, with TLS or without.
@@ -19,11 +20,11 @@ pub(crate) enum TlsOrPlain {
     /// `ws`
     Plain(TcpStream),
     /// `wss`; boxed, since it is many times larger.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Ahead<TcpStream>>>),
     /// `ws` over what a connector of the user's has opened.
     Other(Box<dyn ByteStream>),
     /// `wss` over the same.
-    TlsOther(Box<TlsStream<Box<dyn ByteStream>>>),
+    TlsOther(Box<TlsStream<Ahead<Box<dyn ByteStream>>>>),
 }
 
 impl AsyncRead for TlsOrPlain {

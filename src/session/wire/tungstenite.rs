@@ -183,8 +183,8 @@ where
             {
                 return Poll::Ready(Err(reason));
             }
-            // A stream that gives less than it has room for may have more to give, as TLS has, which gives a record at a
-            // time; a socket says at once that it has not.
+            // A stream that gives less than it has room for may have more to give, as one of a user's own may; a socket
+            // says at once that it has not, and so does TLS.
             if !reads && (self.bridge.filled || self.turn >= AT_ONCE) {
                 return Poll::Pending;
             }
