@@ -334,8 +334,11 @@ fn no_tls(host: &str, source: &io::Error, f: &mut fmt::Formatter<'_>) -> fmt::Re
 
 fn not_accepted(host: &str, source: &rustls::Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let remedy = "an authority of your own is trusted by Tls::with_ca_pem";
-    let text = format_args!("certificate of {host:?} was not accepted; {remedy}");
-    told(f, text, source)
+    told(
+        f,
+        format_args!("certificate of {host:?} was not accepted; {remedy}"),
+        source,
+    )
 }
 
 fn failed(phase: &Phase, source: &io::Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -51,18 +51,27 @@ pub enum PoolError {
 }
 
 fn unencodable(source: &RequestError, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let text = format_args!("the request cannot be sent by any session");
-    told(f, text, source)
+    told(
+        f,
+        format_args!("the request cannot be sent by any session"),
+        source,
+    )
 }
 
 fn request(connection: &str, source: &RequestError, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let text = format_args!("the request ended on connection {connection:?}");
-    told(f, text, source)
+    told(
+        f,
+        format_args!("the request ended on connection {connection:?}"),
+        source,
+    )
 }
 
 fn exhausted(attempts: &u32, source: &RequestError, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let text = format_args!("the request was not answered in {attempts} attempts");
-    told(f, text, source)
+    told(
+        f,
+        format_args!("the request was not answered in {attempts} attempts"),
+        source,
+    )
 }
 
 impl PoolError {
@@ -142,8 +151,11 @@ fn not_live(
     source: &StartError,
     f: &mut fmt::Formatter<'_>,
 ) -> fmt::Result {
-    let text = format_args!("connection {connection:?} to {endpoint} did not come live");
-    told(f, text, source)
+    told(
+        f,
+        format_args!("connection {connection:?} to {endpoint} did not come live"),
+        source,
+    )
 }
 
 impl AddError {

@@ -218,13 +218,19 @@ pub enum RequestError {
 
 fn refused(method: &str, error: &ErrorObject, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let code = error.code;
-    let text = format_args!("request {method:?} was refused with error {code}");
-    told(f, text, error)
+    told(
+        f,
+        format_args!("request {method:?} was refused with error {code}"),
+        error,
+    )
 }
 
 fn undecodable(method: &str, source: &DecodeError, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let text = format_args!("request {method:?} was answered with an unexpected result");
-    told(f, text, source)
+    told(
+        f,
+        format_args!("request {method:?} was answered with an unexpected result"),
+        source,
+    )
 }
 
 fn unknown(method: &str, cause: &UnknownCause, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -236,8 +242,11 @@ fn unknown(method: &str, cause: &UnknownCause, f: &mut fmt::Formatter<'_>) -> fm
 }
 
 fn not_executed(method: &str, cause: &UnknownCause, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let text = format_args!("request {method:?} was not executed, says the venue");
-    told(f, text, cause)
+    told(
+        f,
+        format_args!("request {method:?} was not executed, says the venue"),
+        cause,
+    )
 }
 
 impl RequestError {
